@@ -1,0 +1,32 @@
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench clean install
+
+demo: install
+	$(BIN)/pchmr demo
+
+test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+check: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: install
+	OMP_NUM_THREADS=1 $(BIN)/pchmr bench speed
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[video,export,dev,oracle]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) runs build dist

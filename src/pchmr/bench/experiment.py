@@ -1,0 +1,190 @@
+"""Runs one config to a finished run folder: train, federate, evaluate.
+
+The same three functions serve the command line, the demo and every recipe, so a table's cell is
+exactly what a user's command would have written.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pchmr.bench.progress import bar, say
+from pchmr.body import BodyModel, load_body
+from pchmr.config import EvaluateConfig, FederateConfig, SettingError, TrainConfig
+from pchmr.data import load_people
+from pchmr.data.partition import make_partition, partition_hash
+from pchmr.data.sample import PeopleDataset
+from pchmr.evaluation import Scores, baselines
+from pchmr.evaluation import evaluate as evaluate_model
+from pchmr.federated import World, run_federated
+from pchmr.models import load_model, save_checkpoint
+from pchmr.report.examples import write_examples
+from pchmr.runs import MODEL, START, SUMMARY, RunFolder, state_sha256
+from pchmr.training import fit
+
+Config = TrainConfig | FederateConfig | EvaluateConfig
+CENTRALIZED_EGRESS = {
+    "leaves_client": "raw images and mesh labels",
+    "server_sees": "training data and model",
+}
+LOCAL_EGRESS = {"leaves_client": "nothing", "server_sees": "nothing"}
+
+
+@dataclass
+class Scene:
+    """Everything an experiment stands on, and what is measured before it starts."""
+
+    body: BodyModel
+    model: nn.Module
+    started_from: dict[str, Any]
+    train_set: PeopleDataset
+    test_set: PeopleDataset
+    scores: Scores
+
+    def row(self, model: nn.Module) -> dict[str, Any]:
+        """Scores of a model on the held-out people; keeps them for the summary."""
+        self.scores = evaluate_model(model, self.body, self.test_set)
+        return self.scores.row()
+
+
+def pick_device(name: str) -> torch.device:
+    """The device asked for; `auto` takes CUDA where there is one.
+
+    Raises:
+        SettingError: CUDA was asked for and is not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingError("--device cuda: no CUDA device is visible; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def open_scene(config: Config) -> Scene:
+    """Loads body, model and people; renders embedded people that are not cached yet."""
+    device = pick_device(config.device)
+    data = config.data_options
+    body = load_body(config.model_options.body).to(device)
+    model, started_from = load_model(
+        config.model_options, body.hierarchy, seed=config.seed, image_size=data.image_size
+    )
+    model.to(device)
+    sets = {}
+    for split, count in (("train", data.num_samples), ("test", data.num_test_samples)):
+        with bar(f"people of {data.domain}, {split}", count) as advance:
+            sets[split] = load_people(
+                data, split, body=body, seed=config.seed, image_size=model.image_size,
+                progress=advance,
+            )  # fmt: skip
+    scores = evaluate_model(model, body, sets["test"])
+    return Scene(body, model, started_from, sets["train"], sets["test"], scores)
+
+
+def _begin(run: RunFolder, scene: Scene) -> None:
+    """Writes what is known before the first round, so that a killed run can be reported."""
+    run.write_json(START, {"before": scene.scores.row(), "started_from": scene.started_from})
+
+
+def _summary(scene: Scene, before: Scores, began: float, **more: Any) -> dict[str, Any]:
+    after = scene.scores
+    constants = baselines(scene.body, scene.train_set, scene.test_set)
+    return {
+        "before": before.row(),
+        "after": after.row(),
+        "baselines": {name: scores.row() for name, scores in constants.items()},
+        "per_joint_mm": after.per_joint_mm,
+        "per_action_mm": after.per_action_mm,
+        "acceleration_error_mm": after.acceleration_error_mm,
+        "num_test_samples": after.num_samples,
+        "started_from": scene.started_from,
+        "train_set_sha256": scene.train_set.content_hash,
+        "test_set_sha256": scene.test_set.content_hash,
+        "body_sha256": scene.body.sha256,
+        "model_sha256": state_sha256(scene.model.state_dict()),
+        "seconds": time.perf_counter() - began,
+        **more,
+    }
+
+
+def _finish(run: RunFolder, scene: Scene, summary: dict[str, Any]) -> dict[str, Any]:
+    """Writes weights, examples and, last, the summary that marks the run as finished."""
+    started_from = scene.started_from
+    run.write_with(
+        MODEL,
+        lambda path: save_checkpoint(path, scene.model, {"started_from": started_from}),
+    )
+    write_examples(run.path, scene.model, scene.body, scene.test_set, scene.scores)
+    run.write_json(SUMMARY, summary)
+    return summary
+
+
+def _tell(run: RunFolder, summary: dict[str, Any]) -> None:
+    for name in ("before", "after"):
+        scores = summary[name]
+        text = ", ".join(
+            f"{key.removesuffix('_mm').upper().replace('_', '-')} {value:.1f} mm"
+            for key, value in scores.items()
+            if value is not None
+        )
+        say(f"{name:<7} {text}")
+    say(f"run folder: {run.path}   next: pchmr report {run.path}")
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """Centralized training; returns the summary written to the run folder."""
+    began = time.perf_counter()
+    run = RunFolder.create(config.output, config, resume=config.resume)
+    scene = open_scene(config)
+    before = scene.scores
+    _begin(run, scene)
+    with bar("training", config.num_epochs * len(scene.train_set)) as advance:
+        fit(
+            scene.model, scene.body, scene.train_set, config,
+            run=run, evaluate_fn=scene.row, on_step=advance,
+        )  # fmt: skip
+    summary = _summary(
+        scene, before, began, egress=CENTRALIZED_EGRESS, kind="centralized",
+        bytes_up=getattr(scene.train_set, "stored_bytes", 0), bytes_down=0,
+    )  # fmt: skip
+    _tell(run, _finish(run, scene, summary))
+    return summary
+
+
+def federate(config: FederateConfig) -> dict[str, Any]:
+    """Federated training; returns the summary written to the run folder."""
+    began = time.perf_counter()
+    run = RunFolder.create(config.output, config)
+    scene = open_scene(config)
+    before = scene.scores
+    parts = make_partition(config, scene.train_set.columns, len(scene.train_set))
+    world = World(
+        model=scene.model, body=scene.body, train_set=scene.train_set, partitions=parts
+    )
+    _begin(run, scene)
+    with bar("rounds", config.num_rounds) as advance:
+        result = run_federated(
+            config, world, run, evaluate_fn=scene.row, on_round=lambda _: advance(1)
+        )
+    summary = _summary(
+        scene, before, began, egress=result.egress, kind="federated",
+        bytes_up=result.bytes_up, bytes_down=result.bytes_down,
+        partition_sha256=partition_hash(parts),
+    )  # fmt: skip
+    _tell(run, _finish(run, scene, summary))
+    return summary
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Scores of the weights as they are; returns the summary written to the run folder."""
+    began = time.perf_counter()
+    run = RunFolder.create(config.output, config)
+    scene = open_scene(config)
+    run.append_row({"round": 0, **scene.scores.row()})
+    summary = _summary(
+        scene, scene.scores, began, egress=LOCAL_EGRESS, kind="evaluation", bytes_up=0, bytes_down=0
+    )
+    _tell(run, _finish(run, scene, summary))
+    return summary
+
+

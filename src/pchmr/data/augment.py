@@ -1,0 +1,109 @@
+"""Augmentation of crops with their labels: flip, color gain, in-plane rotation, scale.
+
+Order of FastMETRO and METRO: rotate and scale the crop, then mirror, then gain. Rotation turns the
+camera about its axis, so every camera-frame label turns with it; scale changes the crop alone.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from pchmr.body.joints import BODY_POSE_MIRROR, EVALUATION_14
+from pchmr.data.sample import Sample
+from pchmr.geometry import rotmat_to_rotvec, rotvec_to_rotmat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How far crops are changed; the rotation applies to the share `rotate` of them."""
+
+    flip: float = 0.5
+    gain: float = 0.4
+    rotate: float = 0.4
+    degrees: float = 20.0
+    scale: float = 0.15
+
+
+DEFAULT = Augmentation()
+
+
+def augment(
+    sample: Sample, generator: torch.Generator, settings: Augmentation = DEFAULT
+) -> Sample:
+    """A changed copy of the batch; the generator alone decides how."""
+    batch = len(sample)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(batch, *shape, generator=generator).to(sample.images.device)
+
+    angle = (uniform() * 2 - 1) * math.radians(settings.degrees)
+    angle = torch.where(uniform() < settings.rotate, angle, torch.zeros_like(angle))
+    scale = 1 + (uniform() * 2 - 1) * settings.scale
+    sample = turn(sample, angle, scale)
+    sample = flip(sample, uniform() < settings.flip)
+    gain = 1 + (uniform(3, 1, 1) * 2 - 1) * settings.gain
+    return replace(sample, images=(sample.images * gain).clamp(0, 1))
+
+
+def turn(
+    sample: Sample, angle: Float[Tensor, " batch"], scale: Float[Tensor, " batch"]
+) -> Sample:
+    """The picture turned clockwise by `angle` radians and enlarged by `scale` about its centre."""
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    rotation_2d = torch.stack([cos, -sin, sin, cos], dim=-1).view(-1, 2, 2)
+    inverse = torch.cat([rotation_2d.mT / scale[:, None, None], zero.view(-1, 1, 1).expand(-1, 2, 1)],
+                        dim=-1)  # fmt: skip
+    grid = F.affine_grid(inverse, list(sample.images.shape), align_corners=False)
+    images = F.grid_sample(sample.images, grid, padding_mode="zeros", align_corners=False)
+    rotation = torch.eye(3, device=angle.device).repeat(len(sample), 1, 1)
+    rotation[:, :2, :2] = rotation_2d
+    xy = (sample.keypoints_2d[..., :2] @ rotation_2d.mT) * scale[:, None, None]
+    inside = (xy.abs() <= 1).all(dim=-1, keepdim=True)
+    return replace(
+        sample,
+        images=images,
+        keypoints_2d=torch.cat([xy, sample.keypoints_2d[..., 2:] * inside], dim=-1),
+        joints=torch.cat([sample.joints[..., :3] @ rotation.mT, sample.joints[..., 3:]], dim=-1),
+        global_orient=rotmat_to_rotvec(rotation @ rotvec_to_rotmat(sample.global_orient)),
+        transl=(rotation @ sample.transl[..., None])[..., 0],
+        intrinsics=_scaled_intrinsics(sample, scale),
+    )
+
+
+def _scaled_intrinsics(sample: Sample, scale: Float[Tensor, " batch"]) -> Tensor:
+    intrinsics = sample.intrinsics.clone()
+    centre = sample.images.shape[-1] / 2
+    intrinsics[:, :2] *= scale[:, None, None]
+    intrinsics[:, :2, 2] += centre * (1 - scale[:, None])
+    return intrinsics
+
+
+def flip(sample: Sample, flipped: Tensor) -> Sample:
+    """The mirror image of the rows marked in `flipped`; done twice it is the identity."""
+
+    def where(new: Tensor, old: Tensor) -> Tensor:
+        return torch.where(flipped.view(-1, *[1] * (old.dim() - 1)), new, old)
+
+    def mirrored(points: Tensor, permutation: tuple[int, ...]) -> Tensor:
+        sign = torch.ones(points.shape[-1], device=points.device)
+        sign[0] = -1
+        return where(points[:, list(permutation)] * sign, points)
+
+    turned = torch.tensor([1.0, -1.0, -1.0], device=flipped.device)
+    aside = torch.tensor([-1.0, 1.0, 1.0], device=flipped.device)
+    intrinsics = sample.intrinsics.clone()
+    intrinsics[:, 0, 2] = sample.images.shape[-1] - intrinsics[:, 0, 2]
+    return replace(
+        sample,
+        images=where(sample.images.flip(-1), sample.images),
+        keypoints_2d=mirrored(sample.keypoints_2d, EVALUATION_14.mirror),
+        joints=mirrored(sample.joints, EVALUATION_14.mirror),
+        global_orient=where(sample.global_orient * turned, sample.global_orient),
+        body_pose=where(sample.body_pose[:, list(BODY_POSE_MIRROR)] * turned, sample.body_pose),
+        transl=where(sample.transl * aside, sample.transl),
+        intrinsics=where(intrinsics, sample.intrinsics),
+    )

@@ -1,0 +1,98 @@
+"""Square crops around a person: bilinear, black beyond the border, and their camera.
+
+Pixel coordinates are continuous: the first pixel spans 0 to 1, so its centre lies at 0.5.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from pchmr.data.errors import InputError
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+MARGIN = 1.2
+MIN_BOX_SIDE = 16.0
+# A box further out than this would cost memory for nothing but black border.
+MAX_BOX_RATIO = 4.0
+
+
+@dataclass(frozen=True)
+class Square:
+    """A square of an image in pixels: centre and side."""
+
+    x: float
+    y: float
+    side: float
+
+    @property
+    def bbox_xyxy(self) -> Box:
+        """Left, top, right, bottom in pixels."""
+        half = self.side / 2
+        return self.x - half, self.y - half, self.x + half, self.y + half
+
+
+def square_around(bbox_xyxy: Box, margin: float = MARGIN) -> Square:
+    """The square about a box's centre, `margin` times its longer side."""
+    left, top, right, bottom = bbox_xyxy
+    side = margin * max(right - left, bottom - top)
+    return Square((left + right) / 2, (top + bottom) / 2, side)
+
+
+def whole_image(width: int, height: int) -> Square:
+    """The smallest square that holds the whole image."""
+    return Square(width / 2, height / 2, float(max(width, height)))
+
+
+def check_box(bbox_xyxy: Box, width: int, height: int) -> None:
+    """Refuses a box that no person can be seen in.
+
+    Raises:
+        InputError: Under 16 pixels on its longer visible side, or far larger than the image.
+    """
+    left, top, right, bottom = bbox_xyxy
+    shown = f"box {left:g},{top:g},{right - left:g},{bottom - top:g}"
+    if not all(math.isfinite(value) for value in bbox_xyxy):
+        raise InputError(f"{shown} is not finite: give x,y,w,h in pixels")
+    visible_width = min(right, width) - max(left, 0.0)
+    visible_height = min(bottom, height) - max(top, 0.0)
+    if visible_width <= 0 or visible_height <= 0:
+        raise InputError(f"{shown} lies outside the {width} x {height} image: give x,y,w,h in it")
+    if max(visible_width, visible_height) < MIN_BOX_SIDE:
+        raise InputError(
+            f"{shown} shows under {MIN_BOX_SIDE:.0f} pixels of a person, too small to use: "
+            "give a larger box or photo"
+        )
+    if max(right - left, bottom - top) > MAX_BOX_RATIO * max(width, height):
+        raise InputError(f"{shown} is far larger than the {width} x {height} image: make it fit")
+
+
+def crop(
+    image: UInt8[np.ndarray, "height width 3"], square: Square, image_size: int
+) -> Float[Tensor, "3 image_size image_size"]:
+    """The square resampled to `image_size` pixels, RGB in [0, 1]; black outside the image.
+
+    Shrinking averages over the pixels that a new one covers, so nothing flickers.
+    """
+    left, top, right, bottom = square.bbox_xyxy
+    outer = (math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))
+    inner = (left - outer[0], top - outer[1], right - outer[0], bottom - outer[1])
+    padded = Image.fromarray(image).crop(outer)
+    pixels = padded.resize((image_size, image_size), Image.Resampling.BILINEAR, box=inner)
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
+
+
+def crop_intrinsics(
+    intrinsics: Float[Tensor, "*batch 3 3"], square: Square, image_size: int
+) -> Float[Tensor, "*batch 3 3"]:
+    """Intrinsics in pixels of the crop from those of the whole image."""
+    left, top, _, _ = square.bbox_xyxy
+    scale = image_size / square.side
+    to_crop = intrinsics.new_tensor(
+        [[scale, 0.0, -scale * left], [0.0, scale, -scale * top], [0.0, 0.0, 1.0]]
+    )
+    return to_crop @ intrinsics

@@ -1,0 +1,145 @@
+"""Files that only their owners may hand out: how they are called, where we look, what they enable.
+
+Nothing here opens them, and nothing of theirs ships with the package.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+DATA_VARIABLE = "PCHMR_DATA"
+MAX_DEPTH = 3
+MAX_ENTRIES = 50_000
+# Folders with one entry a picture: long to list, and never what is looked for.
+SKIPPED_FOLDERS = ("imagefiles", "images", "jpegimages")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LicensedItem:
+    """A file or folder that a user may have.
+
+    Attributes:
+        patterns: Names it goes by, as lower-case shell patterns.
+        children: For a folder, name patterns of which it must hold each; empty for a file.
+        enables: What can be done with it.
+        source: Where its licence is accepted and the file is handed out.
+    """
+
+    patterns: tuple[str, ...]
+    children: tuple[str, ...] = ()
+    enables: str
+    source: str
+
+
+SMPL_PAGE = "smpl.is.tue.mpg.de (SMPL model licence)"
+SMPLIFY_PAGE = "smplify.is.tue.mpg.de (SMPLify licence)"
+METRO_PAGE = "github.com/microsoft/MeshTransformer, docs/DOWNLOAD.md"
+
+LICENSED: dict[str, LicensedItem] = {
+    "SMPL neutral": LicensedItem(
+        patterns=("smpl_neutral.*", "basicmodel_neutral_lbs_*"),
+        enables="--body FILE: train and score on SMPL meshes",
+        source=SMPLIFY_PAGE,
+    ),
+    "SMPL male": LicensedItem(
+        patterns=("smpl_male.*", "basicmodel_m_lbs_*"),
+        enables="gendered truth of 3DPW",
+        source=SMPL_PAGE,
+    ),
+    "SMPL female": LicensedItem(
+        patterns=("smpl_female.*", "basicmodel_f_lbs_*"),
+        enables="gendered truth of 3DPW",
+        source=SMPL_PAGE,
+    ),
+    "J_regressor_h36m": LicensedItem(
+        patterns=("j_regressor_h36m*.npy",),
+        enables="joints of the papers' protocol on SMPL meshes",
+        source=METRO_PAGE,
+    ),
+    "Mesh levels of SMPL": LicensedItem(
+        patterns=("mesh_downsampling.npz",),
+        enables="the levels that official checkpoints were trained on",
+        source=METRO_PAGE,
+    ),
+    "Official checkpoints": LicensedItem(
+        patterns=("*fastmetro*.bin", "*tore*.bin"),
+        enables="--checkpoint FILE: the papers' own weights",
+        source="github.com/postech-ami/FastMETRO, github.com/Frank-ZY-Dou/TORE",
+    ),
+    "ImageNet backbones": LicensedItem(
+        patterns=("resnet50*.pth", "hrnet*w64*.pth", "efficientnet*b0*.pth")
+        + ("resnet50*.safetensors", "hrnet*w64*.safetensors", "efficientnet*b0*.safetensors"),
+        enables="--backbone-weights FILE: start as the papers do",
+        source="pytorch.org/vision/stable/models.html, huggingface.co/timm",
+    ),
+    "3DPW": LicensedItem(
+        patterns=("3dpw*",),
+        children=("sequencefiles", "imagefiles"),
+        enables="the papers' 3DPW tables",
+        source="virtualhumans.mpi-inf.mpg.de/3DPW (registration)",
+    ),
+    "Human3.6M as TSV": LicensedItem(
+        patterns=("human3.6m*", "h36m*"),
+        children=("*.tsv",),
+        enables="the papers' Human3.6M tables",
+        source="vision.imar.ro/human3.6m (registration)",
+    ),
+}
+
+
+def search_roots(data_root: Path | None = None) -> tuple[Path, ...]:
+    """Folders to look in, in order: the one given, or $PCHMR_DATA and ~/.pchmr; torch's cache."""
+    home = Path.home()
+    torch_home = Path(os.environ.get("TORCH_HOME") or home / ".cache" / "torch")
+    if data_root is not None:
+        own = (data_root,)
+    else:
+        named = os.environ.get(DATA_VARIABLE)
+        own = ((Path(named),) if named else ()) + (home / ".pchmr",)
+    return (*own, torch_home / "hub" / "checkpoints")
+
+
+def find_licensed(roots: Iterable[Path]) -> dict[str, list[Path]]:
+    """What was found of every item of `LICENSED`, in the order of the roots.
+
+    Looks three folders deep; a folder that cannot be listed counts as empty.
+    """
+    found: dict[str, list[Path]] = {name: [] for name in LICENSED}
+    for root in roots:
+        for path in _walk(root):
+            for name, item in LICENSED.items():
+                if _matches(path, item):
+                    found[name].append(path)
+    return found
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    folders, num_entries = [(root, 1)], 0
+    while folders:
+        folder, depth = folders.pop(0)
+        for path in _entries(folder):
+            num_entries += 1
+            if num_entries > MAX_ENTRIES:
+                return
+            yield path
+            if depth < MAX_DEPTH and path.is_dir() and path.name.lower() not in SKIPPED_FOLDERS:
+                folders.append((path, depth + 1))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _matches(path: Path, item: LicensedItem) -> bool:
+    name = path.name.lower()
+    if not any(fnmatch(name, pattern) for pattern in item.patterns):
+        return False
+    if not item.children:
+        return path.is_file()
+    inside = [child.name.lower() for child in _entries(path)]
+    return all(any(fnmatch(name, wanted) for name in inside) for wanted in item.children)

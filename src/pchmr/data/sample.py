@@ -1,0 +1,108 @@
+"""What a picture of a person is to every other room, and the one place where units are stated.
+
+Units: metres, radians, pixels. Camera frame: x right, y down, z forward. Images: float RGB in
+[0, 1], batch first. Crop coordinates: [-1, 1] over the crop, x right, y down. Millimetres appear
+only in scores and tables.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A batch of people, one a crop; a single person is a batch of one.
+
+    Attributes:
+        images: RGB in [0, 1].
+        keypoints_2d: Evaluation joints in crop coordinates [-1, 1], then confidence.
+        joints: Evaluation joints in metres, camera frame, about their own root, then confidence.
+        global_orient: Root rotation in the camera frame, rotation vector.
+        body_pose: 23 local rotations, rotation vectors.
+        betas: Shape coefficients.
+        transl: Body translation in the camera frame, metres.
+        intrinsics: Pinhole camera of the crop, pixels of the crop.
+        has_smpl: Whether pose, shape and so vertices are known.
+        has_joints: Whether `joints` is known.
+        has_keypoints_2d: Whether `keypoints_2d` is known.
+        index: Row in the data set the sample came from.
+    """
+
+    images: Float[Tensor, "batch 3 height width"]
+    keypoints_2d: Float[Tensor, "batch 14 3"]
+    joints: Float[Tensor, "batch 14 4"]
+    global_orient: Float[Tensor, "batch 3"]
+    body_pose: Float[Tensor, "batch 23 3"]
+    betas: Float[Tensor, "batch 10"]
+    transl: Float[Tensor, "batch 3"]
+    intrinsics: Float[Tensor, "batch 3 3"]
+    has_smpl: Bool[Tensor, " batch"]
+    has_joints: Bool[Tensor, " batch"]
+    has_keypoints_2d: Bool[Tensor, " batch"]
+    index: Int[Tensor, " batch"]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device | str) -> "Sample":
+        """The same sample on a device."""
+        return Sample(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+class PeopleDataset(Protocol):
+    """Random access to people by row; every data set of the package is one of these.
+
+    `columns` holds one value a row for each of the names in `COLUMNS`; partitions and splits are
+    made from them. `content_hash` changes when any picture or label would.
+    """
+
+    image_size: int
+    content_hash: str
+    columns: dict[str, np.ndarray]
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
+        """The rows asked for, in that order, without augmentation."""
+        ...
+
+
+COLUMNS = ("subject", "scene", "action", "clip", "frame")
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some rows of a data set, as a data set."""
+
+    dataset: PeopleDataset
+    rows: np.ndarray
+
+    @property
+    def image_size(self) -> int:
+        """Side of the crops in pixels."""
+        return self.dataset.image_size
+
+    @property
+    def content_hash(self) -> str:
+        """The hash of the whole data set and of the rows taken."""
+        rows = np.ascontiguousarray(self.rows, dtype="<i8").tobytes()
+        return hashlib.sha256(self.dataset.content_hash.encode() + rows).hexdigest()
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of the rows taken."""
+        return {name: column[self.rows] for name, column in self.dataset.columns.items()}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
+        """The rows asked for, counted within the subset."""
+        return self.dataset.batch(self.rows[np.asarray(indices)])

@@ -1,0 +1,182 @@
+"""Says what is installed, what was found, and what each missing file would enable.
+
+Every probe may fail: a failure becomes a row of the table, never an end of the program.
+"""
+
+import hashlib
+import platform
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pchmr.config import DoctorConfig
+from pchmr.data.licensed import LICENSED, find_licensed, search_roots
+from pchmr.recipes import RECIPES
+
+PACKAGE = "pchmr"
+MARKS = {"ok": ("✓", "green"), "missing": ("–", "yellow"), "broken": ("✗", "red")}
+GIB = 2**30
+DEMO_GIB = 6
+ASSET_SUFFIXES = (".npz", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the answer: `state` is ok, missing or broken."""
+
+    name: str
+    state: str
+    detail: str
+
+
+Probe = Callable[[], Iterator[Finding]]
+
+
+def run(config: DoctorConfig) -> None:
+    """Prints what was found; always ends normally."""
+    console = Console(highlight=False)
+    for title, probe in PROBES.items():
+        console.print(_table(title, _safely(title, probe)))
+    console.print(_licensed_table(config.data_root))
+    _print_places(console, config.data_root)
+
+
+def _safely(title: str, probe: Probe) -> list[Finding]:
+    findings: list[Finding] = []
+    try:
+        findings.extend(probe())
+    except Exception as error:  # whatever is broken here is what the user wants to read about
+        reason = str(error).splitlines()[0] if str(error) else ""
+        findings.append(Finding(title, "broken", f"{type(error).__name__}: {reason}"))
+    return findings
+
+
+def _table(title: str, findings: list[Finding]) -> Table:
+    table = _empty_table(title)
+    for finding in findings:
+        table.add_row(_mark(finding.state), Text(finding.name), Text(finding.detail))
+    return table
+
+
+def _empty_table(title: str) -> Table:
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None)
+    table.show_header = False
+    table.add_column(width=1)
+    table.add_column(min_width=22)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _mark(state: str) -> Text:
+    sign, color = MARKS[state]
+    return Text(sign, style=color)
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("Python", "ok", f"{platform.python_version()} on {platform.machine()}")
+    packages = [_package(name) for name in _requirements(extra=None)]
+    whole = ", ".join(f"{p.name} {p.detail}" for p in packages if p.state == "ok")
+    yield Finding("packages", "ok", whole)
+    yield from (package for package in packages if package.state != "ok")
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, "ok", metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Finding(name, "broken", f"not installed: pip install {name}")
+
+
+def _requirements(extra: str | None) -> list[str]:
+    """Names of the packages that ours, or one extra of it, asks for."""
+    names = []
+    for line in metadata.requires(PACKAGE) or []:
+        name, marker = re.match(r"[\w.-]+", line), re.search(r"extra\s*==\s*['\"](.+?)['\"]", line)
+        if name and (marker.group(1) if marker else None) == extra:
+            names.append(name.group())
+    return names
+
+
+def _extras() -> Iterator[Finding]:
+    for extra in metadata.metadata(PACKAGE).get_all("Provides-Extra") or []:
+        absent = [n for n in _requirements(extra) if _package(n).state != "ok"]
+        if absent:
+            detail = f"lacks {', '.join(absent)}: pip install {PACKAGE}[{extra}]"
+            yield Finding(extra, "missing", detail)
+        else:
+            yield Finding(extra, "ok", ", ".join(_requirements(extra)))
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    yield Finding("cpu", "ok", f"{torch.get_num_threads()} threads")
+    if not torch.cuda.is_available():
+        yield Finding("cuda", "missing", "no CUDA device is visible; everything runs on the CPU")
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        memory = f"{properties.total_memory / GIB:.0f} GiB"
+        yield Finding(f"cuda:{index}", "ok", f"{properties.name}, {memory}")
+
+
+def _disk() -> Iterator[Finding]:
+    for name, folder in (("here", Path.cwd()), ("home", Path.home())):
+        free = shutil.disk_usage(folder).free / GIB
+        state = "ok" if free >= DEMO_GIB else "missing"
+        wanted = "" if state == "ok" else f"; the demo asks for {DEMO_GIB}"
+        yield Finding(name, state, f"{free:.1f} GiB free in {folder}{wanted}")
+
+
+def _embedded() -> Iterator[Finding]:
+    root = Path(__file__).parent
+    for path in sorted(p for p in root.rglob("*") if p.suffix in ASSET_SUFFIXES):
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        size = f"{len(content) / 2**20:.1f} MiB"
+        yield Finding(str(path.relative_to(root)), "ok", f"{size}, sha256 {digest[:16]}")
+    from pchmr.body import load_body
+
+    body = load_body()
+    yield Finding("embedded body", "ok", f"{len(body.v_template)} vertices, {body.num_betas} betas")
+
+
+def _choices() -> Iterator[Finding]:
+    yield Finding("--recipe", "ok", ", ".join(sorted(RECIPES)))
+    from pchmr.models import MODELS
+
+    yield Finding("--model", "ok", ", ".join(MODELS))
+
+
+PROBES: dict[str, Probe] = {
+    "Python and packages": _python,
+    "Extras": _extras,
+    "Devices": _devices,
+    "Disk": _disk,
+    "Shipped with the package": _embedded,
+    "Models and recipes": _choices,
+}
+
+
+def _licensed_table(data_root: Path | None) -> Table:
+    table = _empty_table("Licensed files (none is needed for the embedded people)")
+    for name, paths in find_licensed(search_roots(data_root)).items():
+        item = LICENSED[name]
+        found = [str(path) for path in paths] or ["not found: " + ", ".join(item.patterns)]
+        lines = (*found, f"enables {item.enables}", f"get it at {item.source}")
+        table.add_row(_mark("ok" if paths else "missing"), Text(name), Text("\n".join(lines)))
+    return table
+
+
+def _print_places(console: Console, data_root: Path | None) -> None:
+    console.print("\n[bold]Looked in[/bold] (three folders deep, names in any case)")
+    for root in search_roots(data_root):
+        state = "" if root.is_dir() else "  (does not exist)"
+        console.print(f"  {root}{state}", markup=False)
+    console.print("Put licensed files into one of these, or name a folder with --data-root.")

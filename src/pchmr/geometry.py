@@ -1,0 +1,59 @@
+"""Cameras, projection, rotations and similarity alignment, for any number of leading batch axes.
+
+Rotations go through `roma`; nothing here knows a body or a joint.
+"""
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def rotvec_to_rotmat(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Rotation matrices of rotation vectors in radians; the zero vector gives the identity."""
+    return roma.rotvec_to_rotmat(rotvec)
+
+
+def rotmat_to_rotvec(rotmat: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
+    """Rotation vectors in radians, angle in [0, pi], of rotation matrices."""
+    return roma.rotmat_to_rotvec(rotmat)
+
+
+def project_weak_perspective(
+    points: Float[Tensor, "*batch points 3"], camera: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch points 2"]:
+    """Scaled orthographic projection s * (xy + t) into crop coordinates in [-1, 1].
+
+    `camera` holds (s, tx, ty), as in FastMETRO (Cho et al., ECCV 2022, section 3.2).
+    """
+    scale, shift = camera[..., None, :1], camera[..., None, 1:]
+    return scale * (points[..., :2] + shift)
+
+
+def project_pinhole(
+    points: Float[Tensor, "*batch points 3"], intrinsics: Float[Tensor, "*batch 3 3"]
+) -> Float[Tensor, "*batch points 2"]:
+    """Perspective projection to pixels of camera-frame points in metres (x right, y down, z on)."""
+    homogeneous = points @ intrinsics.mT
+    return homogeneous[..., :2] / homogeneous[..., 2:]
+
+
+def similarity_align(
+    source: Float[Tensor, "*batch points 3"], target: Float[Tensor, "*batch points 3"]
+) -> Float[Tensor, "*batch points 3"]:
+    """`source` moved onto `target` by the best scale, rotation and translation (no reflection).
+
+    Closed-form least squares of Umeyama (PAMI 1991), batched; coincident source points keep
+    scale zero instead of dividing by it.
+    """
+    source_mean = source.mean(dim=-2, keepdim=True)
+    target_mean = target.mean(dim=-2, keepdim=True)
+    centred, wanted = source - source_mean, target - target_mean
+    u, singular, vt = torch.linalg.svd(centred.mT @ wanted)
+    sign = torch.linalg.det(u @ vt).sign()
+    signs = torch.ones_like(singular)
+    signs[..., -1] = torch.where(sign == 0, torch.ones_like(sign), sign)
+    rotation = (u * signs[..., None, :]) @ vt
+    variance = centred.square().sum(dim=(-2, -1))
+    scale = (singular * signs).sum(dim=-1) / variance.clamp_min(torch.finfo(source.dtype).tiny)
+    return scale[..., None, None] * (centred @ rotation) + target_mean

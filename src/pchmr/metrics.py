@@ -1,0 +1,84 @@
+"""The field's three errors, as pure functions in metres, and a mergeable state above them.
+
+States merge by sums and counts, so an average of averages never happens: scores over clients,
+batches or processes equal the scores over all samples at once.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pchmr.geometry import similarity_align
+
+MM_PER_METRE = 1000.0
+
+
+def mpjpe(
+    predicted: Float[Tensor, "batch joints 3"], truth: Float[Tensor, "batch joints 3"]
+) -> Float[Tensor, " batch"]:
+    """Mean per-joint position error in metres, one value a sample; both sides already centred."""
+    return torch.linalg.vector_norm(predicted - truth, dim=-1).mean(dim=-1)
+
+
+def pa_mpjpe(
+    predicted: Float[Tensor, "batch joints 3"], truth: Float[Tensor, "batch joints 3"]
+) -> Float[Tensor, " batch"]:
+    """MPJPE in metres after the best similarity alignment of each sample (Procrustes)."""
+    return mpjpe(similarity_align(predicted, truth), truth)
+
+
+def mpvpe(
+    predicted: Float[Tensor, "batch vertices 3"], truth: Float[Tensor, "batch vertices 3"]
+) -> Float[Tensor, " batch"]:
+    """Mean per-vertex position error in metres, one value a sample; both sides already centred."""
+    return mpjpe(predicted, truth)
+
+
+@dataclass
+class Mean:
+    """A mean that merges: float64 sum and count."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, values: Tensor) -> None:
+        """Adds every entry of `values`."""
+        self.total += float(values.double().sum())
+        self.count += values.numel()
+
+    def merge(self, other: "Mean") -> "Mean":
+        """The mean over both sets of entries."""
+        return Mean(self.total + other.total, self.count + other.count)
+
+    @property
+    def value(self) -> float:
+        """Sum over count; NaN where nothing was added."""
+        return self.total / self.count if self.count else math.nan
+
+
+@dataclass
+class MetricState:
+    """Named means, in metres; a name that was never added to is absent from the scores."""
+
+    means: dict[str, Mean] = field(default_factory=dict)
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Adds per-sample errors in metres under their names; empty tensors add nothing."""
+        for name, tensor in values.items():
+            if tensor.numel():
+                self.means.setdefault(name, Mean()).add(tensor)
+
+    def merge(self, other: "MetricState") -> "MetricState":
+        """The state over the samples of both."""
+        names = list(self.means) + [name for name in other.means if name not in self.means]
+        return MetricState(
+            {n: self.means.get(n, Mean()).merge(other.means.get(n, Mean())) for n in names}
+        )
+
+    def scores_mm(self) -> dict[str, float]:
+        """Means in millimetres, keyed `<name>_mm`."""
+        return {f"{n}_mm": mean.value * MM_PER_METRE for n, mean in self.means.items()}

@@ -1,0 +1,236 @@
+"""One code path for every paradigm: centralized epochs, a client's local epoch, personalization.
+
+`train_epoch` is a function of (weights, data, seed); it reads no clock and no global random state,
+so a client that holds all data computes exactly one centralized epoch. Scores come in as a
+function; evaluation is never imported here.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pchmr.body import BodyModel
+from pchmr.config import OptimOptions, SettingError, TrainConfig
+from pchmr.data.augment import augment
+from pchmr.data.sample import PeopleDataset
+from pchmr.losses import LOSSES, targets
+from pchmr.recipes import derive_seed
+from pchmr.runs import RunFolder
+
+STATE = "training_state.safetensors"
+Schedule = Callable[[float], float]
+OnStep = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class EpochStats:
+    """What one epoch did: images seen, and the mean of every loss term."""
+
+    num_samples: int
+    losses: dict[str, float]
+
+
+def new_optimizer(model: nn.Module, options: OptimOptions) -> torch.optim.AdamW:
+    """A fresh AdamW over the trainable weights (FastMETRO and TORE: betas 0.9, 0.999)."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        parameters, lr=options.learning_rate, weight_decay=options.weight_decay, foreach=True
+    )
+
+
+def loss_name(model: nn.Module, options: OptimOptions) -> str:
+    """The loss recipe asked for, or the one that belongs to the model's family and size."""
+    if options.loss != "auto":
+        return options.loss
+    name = str(getattr(model, "name", "fastmetro"))
+    return "xs" if name.endswith("_xs") else name.split("_")[0]
+
+
+def constant(_: float) -> float:
+    """Learning-rate factor 1 throughout."""
+    return 1.0
+
+
+def schedule(kind: str, num_epochs: int, warmup_epochs: float = 0.0) -> Schedule:
+    """Factor on the learning rate as a function of the fractional epoch."""
+
+    def factor(epoch: float) -> float:
+        warm = min(1.0, (epoch + 1e-3) / warmup_epochs) if warmup_epochs else 1.0
+        done = min(epoch / num_epochs, 1.0)
+        if kind == "cosine":
+            return warm * max(0.5 * (1 + math.cos(math.pi * done)), 0.01)
+        if kind == "step":
+            return warm * (0.1 if done >= 0.5 else 1.0)
+        return warm
+
+    return factor
+
+
+def train_epoch(
+    model: nn.Module,
+    body: BodyModel,
+    dataset: PeopleDataset,
+    optimizer: torch.optim.Optimizer,
+    options: OptimOptions,
+    *,
+    seed: int,
+    epoch: float = 0.0,
+    factor: Schedule = constant,
+    on_step: OnStep | None = None,
+) -> EpochStats:
+    """One pass over the data in an order drawn from `seed`; changes `model` and `optimizer`.
+
+    Args:
+        model: Network in any mode; left in training mode.
+        body: Body whose mesh the truth is made of.
+        dataset: People to learn from, every row once.
+        optimizer: State to go on with; its learning rate is set every step.
+        options: Batch size, clipping, loss, augmentation, precision.
+        seed: Decides order, augmentation and dropout.
+        epoch: Epochs behind, for schedules and epoch-dependent losses.
+        factor: Learning-rate factor at a fractional epoch.
+        on_step: Called with the number of images of each step.
+
+    Raises:
+        SettingError: A loss turned NaN or infinite.
+    """
+    model.train()
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(dataset), generator=generator).numpy()
+    totals: dict[str, float] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "dropout"))
+        for start in range(0, len(order), options.batch_size):
+            rows = order[start : start + options.batch_size]
+            now = epoch + start / len(order)
+            for group in optimizer.param_groups:
+                group["lr"] = options.learning_rate * factor(now)
+            terms = train_step(model, body, dataset, rows, optimizer, options, generator, now)
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0.0) + value * len(rows)
+            if on_step:
+                on_step(len(rows))
+    return EpochStats(len(order), {name: total / len(order) for name, total in totals.items()})
+
+
+def train_step(
+    model: nn.Module,
+    body: BodyModel,
+    dataset: PeopleDataset,
+    rows: Any,
+    optimizer: torch.optim.Optimizer,
+    options: OptimOptions,
+    generator: torch.Generator,
+    epoch: float,
+) -> dict[str, float]:
+    """One gradient step on some rows; returns the weighted loss terms."""
+    device = body.v_template.device
+    sample = dataset.batch(rows).to(device)
+    if options.augment:
+        sample = augment(sample, generator)
+    with torch.no_grad():
+        target = targets(sample, body)
+    with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+        output = model(sample.images)
+    loss = LOSSES[loss_name(model, options)]
+    terms = loss(output, target, body, epoch=epoch, paper=options.paper_losses)
+    total = torch.stack(list(terms.values())).sum()
+    if not torch.isfinite(total):
+        raise SettingError(
+            f"the loss became {total.item()} at epoch {epoch:.2f}; lower --learning-rate"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    _clip(model, options)
+    optimizer.step()
+    return {name: float(value.detach()) for name, value in terms.items()}
+
+
+def _clip(model: nn.Module, options: OptimOptions) -> None:
+    if options.clip_by == "norm":
+        nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+    else:
+        nn.utils.clip_grad_value_(model.parameters(), options.clip)
+
+
+def fit(
+    model: nn.Module,
+    body: BodyModel,
+    dataset: PeopleDataset,
+    config: TrainConfig,
+    *,
+    run: RunFolder | None = None,
+    evaluate_fn: Callable[[nn.Module], Mapping[str, Any]] | None = None,
+    on_step: OnStep | None = None,
+) -> list[dict[str, Any]]:
+    """Trains for `config.num_epochs` and returns a row per epoch (also into the run folder).
+
+    With a run folder the state is saved after every epoch, and `config.resume` goes on from it to
+    the same weights that an uninterrupted run reaches.
+    """
+    options = config.optim_options
+    optimizer = new_optimizer(model, options)
+    rows, first = [], 0
+    if run and config.resume and (run.path / STATE).exists():
+        first = load_state(run, model, optimizer)
+        run.keep_rows(first)
+        rows = run.read_rows()
+    for epoch in range(first, config.num_epochs):
+        began = time.perf_counter()
+        stats = train_epoch(
+            model, body, dataset, optimizer, options,
+            seed=derive_seed(config.seed, "client", epoch, 0), epoch=epoch,
+            factor=schedule(config.schedule, config.num_epochs, config.warmup_epochs),
+            on_step=on_step,
+        )  # fmt: skip
+        row: dict[str, Any] = {"round": epoch + 1, "num_samples": stats.num_samples}
+        row |= {"losses": stats.losses, "seconds": time.perf_counter() - began}
+        if evaluate_fn and _due(epoch + 1, config.evaluate_every, config.num_epochs):
+            row |= evaluate_fn(model)
+        rows.append(row)
+        if run:
+            run.append_row(row)
+            save_state(run, model, optimizer, epoch + 1)
+    return rows
+
+
+def _due(epoch: int, every: int, last: int) -> bool:
+    return epoch == last or (every > 0 and epoch % every == 0)
+
+
+def save_state(
+    run: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int
+) -> None:
+    """Saves weights, buffers and optimizer state after an epoch, whole or not at all."""
+    tensors = {f"model.{name}": t.detach().contiguous() for name, t in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
+    meta = {"epoch": json.dumps(epoch)}
+    run.write_with(STATE, lambda path: save_file(tensors, path, metadata=meta))
+
+
+def load_state(run: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Restores what `save_state` wrote; returns the number of finished epochs."""
+    with safe_open(run.path / STATE, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        epoch = json.loads(file.metadata()["epoch"])
+    model.load_state_dict(_below("model.", tensors))
+    whole = optimizer.state_dict()
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _below("optimizer.", tensors).items():
+        index, field = name.split(".")
+        states.setdefault(int(index), {})[field] = tensor
+    optimizer.load_state_dict({"state": states, "param_groups": whole["param_groups"]})
+    return epoch
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

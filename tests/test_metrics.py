@@ -1,0 +1,75 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import orthogonal_procrustes
+
+from pchmr.metrics import Mean, MetricState, mpjpe, mpvpe, pa_mpjpe
+
+
+def people(seed: int, batch: int = 4, joints: int = 14) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(batch, joints, 3)))
+
+
+def scipy_pa_mpjpe(source: np.ndarray, target: np.ndarray) -> float:
+    """Similarity Procrustes without reflection, one sample, through SciPy."""
+    a, b = source - source.mean(0), target - target.mean(0)
+    rotation, _ = orthogonal_procrustes(a, b)
+    if np.linalg.det(rotation) < 0:
+        u, s, vt = np.linalg.svd(a.T @ b)
+        u[:, -1] *= -1
+        rotation, scale = u @ vt, (s[:-1].sum() - s[-1]) / (a**2).sum()
+    else:
+        scale = np.trace(rotation.T @ a.T @ b) / (a**2).sum()
+    return float(np.linalg.norm(scale * a @ rotation - b, axis=1).mean())
+
+
+def test_known_distance_in_every_joint() -> None:
+    truth = people(0)
+    moved = truth + torch.tensor([3.0, 0.0, 4.0])
+    assert torch.allclose(mpjpe(moved, truth), torch.full((4,), 5.0).double())
+    assert torch.allclose(mpvpe(moved, truth), torch.full((4,), 5.0).double())
+
+
+def test_pa_mpjpe_agrees_with_scipy() -> None:
+    source, target = people(1), people(2)
+    expected = [scipy_pa_mpjpe(s, t) for s, t in zip(source.numpy(), target.numpy(), strict=True)]
+    assert np.allclose(pa_mpjpe(source, target).numpy(), expected, atol=1e-12)
+
+
+def test_pa_mpjpe_ignores_similarity_and_refuses_reflection() -> None:
+    target = people(3)
+    turn, _ = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))
+    turn = torch.from_numpy(turn * np.sign(np.linalg.det(turn)))
+    moved = 1.7 * target @ turn + 5.0
+    assert pa_mpjpe(moved, target).max() < 1e-12
+    assert pa_mpjpe(target * torch.tensor([-1.0, 1.0, 1.0]), target).min() > 0.1
+
+
+def test_pa_mpjpe_of_a_point_is_finite() -> None:
+    target = people(5)
+    assert torch.isfinite(pa_mpjpe(torch.zeros_like(target), target)).all()
+
+
+def test_merged_states_equal_one_state() -> None:
+    values = torch.arange(7.0)
+    whole, left, right = MetricState(), MetricState(), MetricState()
+    whole.add({"mpjpe": values})
+    left.add({"mpjpe": values[:2]})
+    right.add({"mpjpe": values[2:], "mpvpe": values[:1]})
+    merged = left.merge(right)
+    assert merged.scores_mm()["mpjpe_mm"] == whole.scores_mm()["mpjpe_mm"] == 3000.0
+    assert merged.scores_mm()["mpvpe_mm"] == 0.0
+
+
+def test_nothing_added_is_not_zero() -> None:
+    state = MetricState()
+    state.add({"mpvpe": torch.zeros(0)})
+    assert state.scores_mm() == {}
+    assert math.isnan(Mean().value)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_errors_are_per_sample(batch: int) -> None:
+    assert mpjpe(people(6, batch), people(7, batch)).shape == (batch,)
