@@ -34,7 +34,9 @@ def test_weak_perspective_scales_after_shifting() -> None:
 
 def test_pinhole_known_pixel() -> None:
     intrinsics = torch.tensor([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
-    assert project_pinhole(torch.tensor([[1.0, -1.0, 2.0]]), intrinsics).tolist() == [[100.0, -10.0]]
+    assert project_pinhole(torch.tensor([[1.0, -1.0, 2.0]]), intrinsics).tolist() == [
+        [100.0, -10.0]
+    ]
 
 
 def test_alignment_recovers_a_similarity() -> None:

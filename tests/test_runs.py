@@ -40,7 +40,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     with (
-        pytest.raises(SettingError, match="No space left on device.*free some space") as error,
+        pytest.raises(SettingError, match=r"No space left on device.*free some space") as error,
         replacing(tmp_path / "model") as temporary,
     ):
         temporary.write_bytes(b"half")

@@ -1,0 +1,1 @@
+"""Human mesh recovery for people whose images must not leave their device."""

@@ -15,7 +15,9 @@ import tyro
 Config = TypeVar("Config")
 Domain = Literal["A", "B", "V"]
 Partition = Literal["iid", "dirichlet", "natural", "shards"]
-Algorithm = Literal["fedavg"]
+Algorithm = Literal[
+    "fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad", "scaffold", "fednova"
+]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -97,8 +99,8 @@ class OptimOptions:
     """Largest gradient: its norm, or each entry (see `--clip-by`)."""
     clip_by: Literal["norm", "value"] = "norm"
     """What `--clip` bounds: FastMETRO clips the norm, TORE each value."""
-    loss: Literal["auto", "fastmetro", "tore", "xs"] = "auto"
-    """Loss recipe; `auto` takes the model's own."""
+    loss: Literal["auto", "fastmetro", "tore", "xs", "keypoints"] = "auto"
+    """Loss recipe; `auto` takes the model's own, `keypoints` trains XS's keypoint head alone."""
     paper_losses: bool = False
     """Reproduce the traps of the published code instead of correcting them."""
     augment: bool = True
@@ -124,6 +126,8 @@ class TrainConfig:
     """Passes over the data."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """Learning rate over the epochs; `step` divides it by 10 at half of them."""
+    keypoint_epochs: int = 0
+    """First epochs that train the keypoint head alone (XS models; a third of the cost)."""
     warmup_epochs: float = 0.0
     """Epochs over which the learning rate rises from zero."""
     evaluate_every: int = 1
@@ -142,6 +146,88 @@ class TrainConfig:
     def __post_init__(self) -> None:
         require(self.num_epochs >= 1, "--num-epochs must be at least 1")
         require(self.evaluate_every >= 0, "--evaluate-every must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionOptions:
+    """How people are dealt to clients, in detail."""
+
+    partition_label: str | None = None
+    """Column that decides: action (default for dirichlet, shards), scene (natural), subject..."""
+    alpha: float = 1.0
+    """Dirichlet concentration: small skews more, 100 is near iid."""
+    equal_sizes: bool = False
+    """Dirichlet with equal volumes, for many clients and a small alpha."""
+    shards_per_client: int = 2
+    """Shards of sorted people that each client gets."""
+
+    def __post_init__(self) -> None:
+        require(self.alpha > 0, "--alpha must be positive; small skews more, 100 is near iid")
+        require(self.shards_per_client >= 1, "--shards-per-client must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """What the server does with updates, and what of the model trains and travels."""
+
+    server_learning_rate: float | None = None
+    """Step along the averaged update; without it 1, or 0.01 for fedadam, fedyogi, fedadagrad."""
+    server_momentum: float = 0.9
+    """Momentum of fedavgm."""
+    beta_1: float = 0.9
+    """Decay of the first moment of fedadam and fedyogi."""
+    beta_2: float = 0.99
+    """Decay of the second moment of fedadam and fedyogi."""
+    tau: float = 1e-3
+    """Adaptivity floor of fedadam, fedyogi and fedadagrad."""
+    mu: float = 0.01
+    """Proximal weight of fedprox; 0 is fedavg."""
+    trainable: Literal["all", "head"] = "all"
+    """What trains and travels: every weight, or all but the backbone."""
+    batch_norm: Literal["average", "local", "freeze"] = "average"
+    """Running statistics: averaged, kept by each client with its scales (FedBN), or left alone."""
+    round_schedule: Literal["constant", "cosine", "step"] = "constant"
+    """Client learning rate over the rounds; `step` divides it by 10 at half of them."""
+    min_good_replies: int | None = None
+    """Fewest good replies that change the model (default: half of the cohort)."""
+    deadline_seconds: float | None = None
+    """Longest wait for the replies of a cohort."""
+
+    def __post_init__(self) -> None:
+        rate = self.server_learning_rate
+        require(rate is None or rate > 0, "--server-learning-rate must be positive")
+        require(0 <= self.server_momentum < 1, "--server-momentum must lie in [0, 1)")
+        require(0 <= self.beta_1 < 1 and 0 <= self.beta_2 < 1, "--beta-1, --beta-2: in [0, 1)")
+        require(self.tau > 0, "--tau must be positive")
+        require(self.mu >= 0, "--mu must not be negative")
+        good, wait = self.min_good_replies, self.deadline_seconds
+        require(good is None or good >= 1, "--min-good-replies must be at least 1")
+        require(wait is None or wait > 0, "--deadline-seconds must be positive")
+
+
+# Settings that only some partitions or algorithms read: changing one for another is refused.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "partition_label": ("dirichlet", "natural", "shards"),
+    "alpha": ("dirichlet",),
+    "equal_sizes": ("dirichlet",),
+    "shards_per_client": ("shards",),
+    "server_momentum": ("fedavgm",),
+    "beta_1": ("fedadam", "fedyogi"),
+    "beta_2": ("fedadam", "fedyogi"),
+    "tau": ("fedadam", "fedyogi", "fedadagrad"),
+    "mu": ("fedprox",),
+}
+
+
+def _require_read(options: Any, chosen: str) -> None:
+    """Refuses a setting that was changed although the chosen partition or algorithm ignores it."""
+    for f in dataclasses.fields(options):
+        readers = READ_BY.get(f.name, (chosen,))
+        flag = f.name.replace("_", "-")
+        require(
+            chosen in readers or getattr(options, f.name) == f.default,
+            f"--{flag} is read by {', '.join(readers)} only, not by {chosen}: leave it out",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +250,12 @@ class FederateConfig:
     """How people are dealt to clients."""
     algorithm: Algorithm = "fedavg"
     """Server algorithm."""
-    engine: Literal["inprocess"] = "inprocess"
-    """Runtime that carries the messages."""
+    engine: Literal["inprocess", "ray"] = "inprocess"
+    """Runtime that carries the messages; ray is an extra."""
     evaluate_every: int = 1
     """Rounds between scores on held-out people; 0 scores only at the end."""
+    resume: bool = False
+    """Go on from the last finished round of the run folder."""
     device: Device = "auto"
     """Where to compute."""
     data_options: DataOptions = field(default_factory=DataOptions)
@@ -176,6 +264,10 @@ class FederateConfig:
     """Which network."""
     optim_options: OptimOptions = field(default_factory=OptimOptions)
     """How weights are fitted on a client."""
+    partition_options: PartitionOptions = field(default_factory=PartitionOptions)
+    """How people are dealt, in detail."""
+    server_options: ServerOptions = field(default_factory=ServerOptions)
+    """What the server does with updates."""
 
     def __post_init__(self) -> None:
         require(self.num_clients >= 1, "--num-clients must be at least 1")
@@ -187,6 +279,13 @@ class FederateConfig:
             f"--clients-per-round {self.clients_per_round} must lie in 1 .. --num-clients "
             f"{self.num_clients}",
         )
+        good = self.server_options.min_good_replies
+        require(
+            good is None or good <= self.clients_per_round,
+            f"--min-good-replies {good} is more than --clients-per-round {self.clients_per_round}",
+        )
+        _require_read(self.partition_options, self.partition)
+        _require_read(self.server_options, self.algorithm)
         if self.data_options.data is None:
             require(
                 self.num_clients <= self.data_options.num_samples,

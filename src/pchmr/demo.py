@@ -50,7 +50,9 @@ def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig]:
         "model_options": ModelOptions(),
         "optim_options": OptimOptions(),
     }
-    central = TrainConfig(output=config.output / "centralized", num_epochs=size.num_rounds, **common)
+    central = TrainConfig(
+        output=config.output / "centralized", num_epochs=size.num_rounds, **common
+    )
     federated = FederateConfig(
         output=config.output / "federated",
         num_clients=NUM_CLIENTS,

@@ -117,7 +117,7 @@ def _extras() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    yield Finding("cpu", "ok", f"{torch.get_num_threads()} threads")
+    yield Finding("cpu", "ok", f"threads: {torch.get_num_threads()}")
     if not torch.cuda.is_available():
         yield Finding("cuda", "missing", "no CUDA device is visible; everything runs on the CPU")
     for index in range(torch.cuda.device_count()):
@@ -144,7 +144,8 @@ def _embedded() -> Iterator[Finding]:
     from pchmr.body import load_body
 
     body = load_body()
-    yield Finding("embedded body", "ok", f"{len(body.v_template)} vertices, {body.num_betas} betas")
+    size = f"{len(body.v_template)} vertices, {body.num_betas} betas"
+    yield Finding("embedded body", "ok", f"{size}, sha256 {body.sha256[:16]}")
 
 
 def _choices() -> Iterator[Finding]:

@@ -187,7 +187,9 @@ def t_pose(sample: Sample, body: BodyModel) -> Float[Tensor, "batch vertices 3"]
     upright = torch.zeros_like(sample.global_orient)
     upright[:, 0] = torch.pi  # y up to y down: half a turn about x
     zeros = torch.zeros_like
-    return body(upright, zeros(sample.body_pose), zeros(sample.betas), zeros(sample.transl)).vertices
+    return body(
+        upright, zeros(sample.body_pose), zeros(sample.betas), zeros(sample.transl)
+    ).vertices
 
 
 @torch.no_grad()

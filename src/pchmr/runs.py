@@ -1,4 +1,4 @@
-"""A run folder: config, environment, one row a round, weights; written so that a kill loses nothing.
+"""A run folder: config, environment, a row per round, weights; a kill loses nothing finished.
 
 Every file but `metrics.jsonl` is written beside its final name and renamed, so a reader sees the
 old file or the new one. `metrics.jsonl` is appended a line at a time; a torn last line is ignored.

@@ -8,20 +8,24 @@ function; evaluation is never imported here.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pchmr import processes
 from pchmr.body import BodyModel
 from pchmr.config import OptimOptions, SettingError, TrainConfig
 from pchmr.data.augment import augment
-from pchmr.data.sample import PeopleDataset
+from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.losses import LOSSES, targets
+from pchmr.losses import keypoints as keypoint_terms
 from pchmr.recipes import derive_seed
 from pchmr.runs import RunFolder
 
@@ -59,10 +63,13 @@ def constant(_: float) -> float:
     return 1.0
 
 
-def schedule(kind: str, num_epochs: int, warmup_epochs: float = 0.0) -> Schedule:
-    """Factor on the learning rate as a function of the fractional epoch."""
+def schedule(
+    kind: str, num_epochs: int, warmup_epochs: float = 0.0, first_epoch: int = 0
+) -> Schedule:
+    """Factor on the learning rate as a function of the fractional epoch of a stage."""
 
     def factor(epoch: float) -> float:
+        epoch -= first_epoch
         warm = min(1.0, (epoch + 1e-3) / warmup_epochs) if warmup_epochs else 1.0
         done = min(epoch / num_epochs, 1.0)
         if kind == "cosine":
@@ -105,43 +112,54 @@ def train_epoch(
     model.train()
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(dataset), generator=generator).numpy()
-    totals: dict[str, float] = {}
+    if processes.rank():
+        generator.manual_seed(derive_seed(seed, "rank", processes.rank()))
+    totals, seen = defaultdict[str, float](float), 0
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "dropout"))
-        for start in range(0, len(order), options.batch_size):
-            rows = order[start : start + options.batch_size]
+        torch.manual_seed(derive_seed(seed, "dropout", processes.rank()))
+        for rows, start in _shares(order, options.batch_size):
             now = epoch + start / len(order)
             for group in optimizer.param_groups:
                 group["lr"] = options.learning_rate * factor(now)
-            terms = train_step(model, body, dataset, rows, optimizer, options, generator, now)
+            sample = dataset.batch(order[:1] if not len(rows) else rows)
+            if options.augment:
+                sample = augment(sample, generator)
+            terms = train_step(model, body, sample, optimizer, options, epoch=now, weight=len(rows))
             for name, value in terms.items():
-                totals[name] = totals.get(name, 0.0) + value * len(rows)
+                totals[name] += value * len(rows)
+            seen += len(rows)
             if on_step:
                 on_step(len(rows))
-    return EpochStats(len(order), {name: total / len(order) for name, total in totals.items()})
+    processes.share_buffers(model)
+    return EpochStats(len(order), {name: total / seen for name, total in totals.items()})
+
+
+def _shares(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """This process's rows of every step, and how many rows all processes had before it.
+
+    Every process gets equally many steps; in the last one some may have no row left.
+    """
+    step, first = batch_size * processes.count(), batch_size * processes.rank()
+    for start in range(0, len(order), step):
+        yield order[start : start + step][first : first + batch_size], start
 
 
 def train_step(
     model: nn.Module,
     body: BodyModel,
-    dataset: PeopleDataset,
-    rows: Any,
+    sample: Sample,
     optimizer: torch.optim.Optimizer,
     options: OptimOptions,
-    generator: torch.Generator,
+    *,
     epoch: float,
+    weight: float = 1.0,
 ) -> dict[str, float]:
-    """One gradient step on some rows; returns the weighted loss terms."""
-    device = body.v_template.device
-    sample = dataset.batch(rows).to(device)
-    if options.augment:
-        sample = augment(sample, generator)
-    with torch.no_grad():
-        target = targets(sample, body)
-    with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-        output = model(sample.images)
-    loss = LOSSES[loss_name(model, options)]
-    terms = loss(output, target, body, epoch=epoch, paper=options.paper_losses)
+    """One gradient step on a batch; returns the weighted loss terms.
+
+    `weight` is this process's share where several processes step together.
+    """
+    sample = sample.to(body.v_template.device)
+    terms = step_terms(model, body, sample, options, epoch=epoch)
     total = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(total):
         raise SettingError(
@@ -149,9 +167,27 @@ def train_step(
         )
     optimizer.zero_grad(set_to_none=True)
     total.backward()
+    processes.average_gradients(model, weight)
     _clip(model, options)
     optimizer.step()
     return {name: float(value.detach()) for name, value in terms.items()}
+
+
+def step_terms(
+    model: nn.Module, body: BodyModel, sample: Sample, options: OptimOptions, *, epoch: float
+) -> dict[str, Tensor]:
+    """The weighted loss terms of a batch: of the mesh, or of the keypoint head alone."""
+    with torch.no_grad():
+        target = targets(sample, body)
+    device = body.v_template.device.type
+    if options.loss == "keypoints":
+        with torch.autocast(device, torch.bfloat16, enabled=options.bf16):
+            seen = model.keypoints(sample.images)
+        return keypoint_terms(seen.places, seen.depths, seen.maps, target)
+    with torch.autocast(device, torch.bfloat16, enabled=options.bf16):
+        output = model(sample.images)
+    loss = LOSSES[loss_name(model, options)]
+    return loss(output, target, body, epoch=epoch, paper=options.paper_losses)
 
 
 def _clip(model: nn.Module, options: OptimOptions) -> None:
@@ -185,21 +221,33 @@ def fit(
         rows = run.read_rows()
     for epoch in range(first, config.num_epochs):
         began = time.perf_counter()
+        stage, factor = _stage(config, epoch)
         stats = train_epoch(
-            model, body, dataset, optimizer, options,
-            seed=derive_seed(config.seed, "client", epoch, 0), epoch=epoch,
-            factor=schedule(config.schedule, config.num_epochs, config.warmup_epochs),
+            model, body, dataset, optimizer, stage,
+            seed=derive_seed(config.seed, "client", epoch, 0), epoch=epoch, factor=factor,
             on_step=on_step,
         )  # fmt: skip
+        seconds = time.perf_counter() - began
         row: dict[str, Any] = {"round": epoch + 1, "num_samples": stats.num_samples}
-        row |= {"losses": stats.losses, "seconds": time.perf_counter() - began}
+        row |= {"losses": stats.losses, "seconds": seconds}
+        row["images_per_second"] = stats.num_samples / seconds
         if evaluate_fn and _due(epoch + 1, config.evaluate_every, config.num_epochs):
             row |= evaluate_fn(model)
         rows.append(row)
-        if run:
+        if run and processes.rank() == 0:
             run.append_row(row)
             save_state(run, model, optimizer, epoch + 1)
     return rows
+
+
+def _stage(config: TrainConfig, epoch: int) -> tuple[OptimOptions, Schedule]:
+    """Options and learning-rate factor of an epoch: the keypoint head first, then everything."""
+    options, first = config.optim_options, config.keypoint_epochs
+    if epoch < first:
+        factor = schedule(config.schedule, first, config.warmup_epochs)
+        return replace(options, loss="keypoints"), factor
+    length = config.num_epochs - first
+    return options, schedule(config.schedule, length, config.warmup_epochs, first)
 
 
 def _due(epoch: int, every: int, last: int) -> bool:

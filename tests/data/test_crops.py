@@ -4,14 +4,16 @@ import torch
 
 from pchmr.data.crops import (
     Square,
+    centred_intrinsics,
     check_box,
     crop,
     crop_intrinsics,
+    overlay_translation,
     square_around,
     whole_image,
 )
 from pchmr.data.errors import InputError
-from pchmr.geometry import project_pinhole
+from pchmr.geometry import project_pinhole, project_weak_perspective
 
 
 def ramp(height: int = 50, width: int = 80) -> np.ndarray:
@@ -79,3 +81,13 @@ def test_useless_boxes_are_refused(box: tuple[float, float, float, float], reaso
 
 def test_a_usable_box_passes() -> None:
     check_box((-5.0, 3.0, 20.0, 60.0), 80, 50)
+
+
+def test_a_long_lens_shows_what_the_weak_camera_says() -> None:
+    points = torch.tensor([[0.2, -0.4, 0.1], [-0.3, 0.5, -0.1], [0.0, 0.0, 0.0]])
+    camera, square = torch.tensor([0.8, 0.05, -0.1]), Square(31.0, 22.0, 24.0)
+    weak = project_weak_perspective(points, camera)
+    expected = torch.tensor([square.x, square.y]) + weak * square.side / 2
+    translation = overlay_translation(camera, square, 1e5, 80, 50)
+    seen = project_pinhole(points + translation, centred_intrinsics(1e5, 80, 50))
+    torch.testing.assert_close(seen, expected, atol=2e-3, rtol=0)

@@ -1,0 +1,85 @@
+"""Measures what the project promises, and appends one JSON line per figure to `results/`.
+
+A benchmark is a function `(repeats) -> rows` with `figure`, `value`, `unit` and `target`; commit,
+versions and hardware are added here. Times are process CPU seconds on one thread.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pchmr.bench.progress import say
+from pchmr.config import BenchConfig, SettingError
+from pchmr.report.results import write_results
+from pchmr.runs import environment
+
+Measure = Callable[[int], list[dict[str, Any]]]
+
+BENCHES: dict[str, tuple[str, ...]] = {
+    "speed": ("rasterizer", "body", "federated", "models"),
+    "rasterizer": ("rasterizer",),
+    "body": ("body",),
+    "federated": ("federated",),
+    "models": ("models",),
+}
+
+
+def run(config: BenchConfig) -> Path:
+    """Runs a named benchmark on one thread and appends its rows.
+
+    Raises:
+        SettingError: There is no benchmark of that name.
+    """
+    if config.name not in BENCHES:
+        raise SettingError(f"unknown benchmark {config.name}; known: {', '.join(sorted(BENCHES))}")
+    import torch
+
+    torch.set_num_threads(1)
+    path = config.output / "speed.jsonl"
+    for part in BENCHES[config.name]:
+        measure: Measure = import_module(f"pchmr.bench.{part}").measure
+        say(f"measuring {part}")
+        rows = list(stamped(part, measure(config.repeats)))
+        append(path, rows)
+        for row in rows:
+            say(f"  {row['figure']}: {row['value']} {row['unit']} (target {row['target']})")
+    write_results(config.output)
+    return path
+
+
+def stamped(table: str, rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """Rows with commit, versions, hardware and time."""
+    about = environment()
+    hardware = {"cpu": cpu_name(), "cpu_count": os.cpu_count(), "threads": 1}
+    for row in rows:
+        yield {
+            "table": table,
+            **row,
+            "commit": about["commit"],
+            "packages": about["packages"],
+            "hardware": hardware,
+            "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+
+
+def cpu_name() -> str:
+    """Model of the processor where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Appends rows, one JSON line each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")

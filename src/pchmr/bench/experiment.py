@@ -70,13 +70,14 @@ def open_scene(config: Config) -> Scene:
         config.model_options, body.hierarchy, seed=config.seed, image_size=data.image_size
     )
     model.to(device)
-    sets = {}
+    sets: dict[str, PeopleDataset] = {}
     for split, count in (("train", data.num_samples), ("test", data.num_test_samples)):
         with bar(f"people of {data.domain}, {split}", count) as advance:
             sets[split] = load_people(
                 data, split, body=body, seed=config.seed, image_size=model.image_size,
-                progress=advance,
+                progress=advance.to,
             )  # fmt: skip
+            advance.to(count, count)
     scores = evaluate_model(model, body, sets["test"])
     return Scene(body, model, started_from, sets["train"], sets["test"], scores)
 
@@ -134,8 +135,8 @@ def _tell(run: RunFolder, summary: dict[str, Any]) -> None:
 def train(config: TrainConfig) -> dict[str, Any]:
     """Centralized training; returns the summary written to the run folder."""
     began = time.perf_counter()
-    run = RunFolder.create(config.output, config, resume=config.resume)
     scene = open_scene(config)
+    run = RunFolder.create(config.output, config, resume=config.resume)
     before = scene.scores
     _begin(run, scene)
     with bar("training", config.num_epochs * len(scene.train_set)) as advance:
@@ -154,13 +155,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
 def federate(config: FederateConfig) -> dict[str, Any]:
     """Federated training; returns the summary written to the run folder."""
     began = time.perf_counter()
-    run = RunFolder.create(config.output, config)
     scene = open_scene(config)
+    run = RunFolder.create(config.output, config, resume=config.resume)
     before = scene.scores
     parts = make_partition(config, scene.train_set.columns, len(scene.train_set))
-    world = World(
-        model=scene.model, body=scene.body, train_set=scene.train_set, partitions=parts
-    )
+    world = World(model=scene.model, body=scene.body, train_set=scene.train_set, partitions=parts)
     _begin(run, scene)
     with bar("rounds", config.num_rounds) as advance:
         result = run_federated(
@@ -178,13 +177,11 @@ def federate(config: FederateConfig) -> dict[str, Any]:
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Scores of the weights as they are; returns the summary written to the run folder."""
     began = time.perf_counter()
-    run = RunFolder.create(config.output, config)
     scene = open_scene(config)
+    run = RunFolder.create(config.output, config)
     run.append_row({"round": 0, **scene.scores.row()})
     summary = _summary(
         scene, scene.scores, began, egress=LOCAL_EGRESS, kind="evaluation", bytes_up=0, bytes_down=0
     )
     _tell(run, _finish(run, scene, summary))
     return summary
-
-

@@ -1,13 +1,29 @@
 """Progress bars on standard error; silent where nobody watches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-Advance = Callable[[int], None]
+
+@dataclass
+class Advance:
+    """Moves a bar: on by a count when called, or `to` a place."""
+
+    bars: Bars
+    task: TaskID
+
+    def __call__(self, count: int) -> None:
+        """Moves it on."""
+        self.bars.advance(self.task, count)
+
+    def to(self, done: int, total: int) -> None:
+        """Puts the bar at `done` of `total`."""
+        self.bars.update(self.task, completed=done, total=total)
+
 
 console = Console(stderr=True, highlight=False)
 
@@ -27,5 +43,4 @@ def bar(title: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=console) as bars:
-        task = bars.add_task(title, total=total)
-        yield lambda count: bars.advance(task, count)
+        yield Advance(bars, bars.add_task(title, total=total))

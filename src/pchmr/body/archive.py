@@ -99,5 +99,5 @@ def _read_array(file, file_size: int) -> ndarray:
     raw = file.read(size)
     if len(raw) != size:
         raise ValueError("array is cut off")
-    array = np.frombuffer(raw, dtype=dtype)
+    array = np.frombuffer(bytearray(raw), dtype=dtype)
     return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)

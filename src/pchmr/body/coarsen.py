@@ -5,17 +5,19 @@ Going up is a sparse matrix whose rows sum to 1: barycentric weights on the coar
 ridge correction fitted to posed bodies of random shape. Needs nothing but NumPy, SciPy and trimesh.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 import trimesh
 from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.sparse import csr_matrix
 
 from pchmr.body.hierarchy import MeshHierarchy, face_adjacency
+from pchmr.body.joints import SMPL_24
 from pchmr.body.simplify import Simplified, simplify
+from pchmr.body.skinning import Skinning
 
 NUM_LEVELS = 3
 LEVEL_FACTOR = 4
@@ -23,7 +25,11 @@ SUPPORT = 9
 RIDGE = 1e-4
 WEIGHT_STEP = 2.0**-12
 
-Poser = Callable[[int], Float[ndarray, "bodies vertices 3"]]
+# Standard deviation in radians of each axis of a random joint rotation.
+POSE_SPREAD = {
+    "pelvis": 0.0, "spine": 0.15, "neck": 0.2, "head": 0.2, "collar": 0.12, "shoulder": 0.5,
+    "elbow": 0.5, "wrist": 0.25, "hand": 0.2, "hip": 0.4, "knee": 0.5, "ankle": 0.2, "foot": 0.1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +78,24 @@ def build_hierarchy(
     )
 
 
+def random_poses(count: int, generator: np.random.Generator) -> Float[ndarray, "count 24 3"]:
+    """Rotation vectors of the 24 joints, normal per axis with the joint's `POSE_SPREAD`."""
+    kinds = [name.split("_")[-1].rstrip("123") for name in SMPL_24.names]
+    spread = np.array([POSE_SPREAD[kind] for kind in kinds])
+    return generator.standard_normal((count, len(SMPL_24), 3)) * spread[:, None]
+
+
+def posed_bodies(
+    body: Skinning, count: int, generator: np.random.Generator
+) -> Float[ndarray, "count vertices 3"]:
+    """Random shapes in random poses, in metres."""
+    poses = torch.from_numpy(random_poses(count, generator).astype(np.float32))
+    shape = (count, body.num_betas)
+    betas = torch.from_numpy(generator.standard_normal(shape).astype(np.float32))
+    with torch.no_grad():
+        return body(poses[:, 0], poses[:, 1:], betas).vertices.numpy()
+
+
 def build_level(
     points: Float[ndarray, "vertices 3"],
     faces: Int[ndarray, "faces 3"],
@@ -98,7 +122,7 @@ def barycentric_support(
     along the surface, so that a finger never borrows from its neighbor.
     """
     coarse, faces = points[simplified.kept], simplified.faces
-    near = face_adjacency(faces, len(coarse)).astype(np.int32)
+    near = face_adjacency(faces, len(coarse)).astype(np.float32)
     near = near @ near > 0
     touches = np.zeros((len(coarse), len(faces)), dtype=bool)
     for corner in range(3):

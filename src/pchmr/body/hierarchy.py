@@ -7,6 +7,7 @@ for a body that comes without.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -47,15 +48,16 @@ class MeshHierarchy:
     downsample: Sequence[ndarray] | None = None
 
     def __post_init__(self) -> None:
-        counts = tuple(int(n) for n in self.num_vertices)
+        counts: tuple[int, ...] = tuple(int(n) for n in self.num_vertices)
+        shrinks = all(a > b > 0 for a, b in pairwise(counts))
         _check(
-            len(counts) >= 2 and all(a > b > 0 for a, b in zip(counts, counts[1:], strict=False)),
+            shrinks and len(counts) > 1,
             f"num_vertices {counts} must hold at least two levels, strictly decreasing",
         )
         put = object.__setattr__
         put(self, "num_vertices", counts)
         put(self, "upsample", _checked_upsample(self.upsample, counts))
-        put(self, "adjacency", _checked_adjacency(self.adjacency, counts[-1]))
+        put(self, "adjacency", _checked_adjacency(self.adjacency, self.num_vertices[-1]))
         if self.faces is not None:
             put(self, "faces", _checked_faces(self.faces, counts))
         kept = self.downsample
@@ -64,10 +66,15 @@ class MeshHierarchy:
         put(self, "downsample", _checked_downsample(kept, counts))
 
     @property
+    def kept(self) -> tuple[ndarray, ...]:
+        """`downsample`, which is always filled once validated."""
+        return tuple(self.downsample or ())
+
+    @property
     def content_hash(self) -> str:
         """SHA-256 over counts, matrices, adjacency, faces and kept rows."""
         digest = hashlib.sha256(repr(self.num_vertices).encode())
-        arrays = [self.adjacency, *(self.faces or []), *(self.downsample or [])]
+        arrays = [self.adjacency, *(self.faces or []), *self.kept]
         for matrix in self.upsample:
             arrays += [matrix.indptr, matrix.indices, matrix.data]
         for array in arrays:
@@ -83,7 +90,7 @@ def heaviest_rows(upsample: csr_matrix) -> Int[ndarray, " coarse"]:
     by_column.sort_indices()
     empty = np.flatnonzero(np.diff(by_column.indptr) == 0)
     _check(empty.size == 0, f"coarse vertex {empty[:1]} carries no fine vertex: give `downsample`")
-    bounds = zip(by_column.indptr, by_column.indptr[1:], strict=False)
+    bounds = pairwise(by_column.indptr)
     rows = [by_column.indices[a + np.argmax(by_column.data[a:b])] for a, b in bounds]
     return np.asarray(rows, dtype=np.int64)
 
@@ -120,14 +127,14 @@ def face_adjacency(
 def _checked_upsample(
     matrices: Sequence[csr_matrix], counts: tuple[int, ...]
 ) -> tuple[csr_matrix, ...]:
-    wanted = list(zip(counts, counts[1:], strict=False))
+    wanted = list(pairwise(counts))
     _check(
         len(matrices) == len(wanted),
         f"upsample holds {len(matrices)} matrices, {len(counts)} levels need {len(wanted)}",
     )
     checked = []
     for level, (matrix, shape) in enumerate(zip(matrices, wanted, strict=True)):
-        found = tuple(matrix.shape)
+        found = matrix.get_shape()
         _check(found == shape, f"upsample[{level}] has shape {found}, expected {shape}")
         matrix = csr_matrix(matrix, dtype=np.float32)
         _check(bool(np.isfinite(matrix.data).all()), f"upsample[{level}] holds non-finite weights")

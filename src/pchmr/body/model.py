@@ -17,7 +17,15 @@ from pchmr.body.hierarchy import MeshHierarchy, gather_table
 from pchmr.body.joints import COCO_17, COCO_23, EVALUATION_14, H36M_17, SMPL_24, JointSet
 from pchmr.body.skinning import Skinning, float_tensor
 
-CORE_ARRAYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
+CORE_ARRAYS = (
+    "v_template",
+    "shapedirs",
+    "posedirs",
+    "J_regressor",
+    "weights",
+    "kintree_table",
+    "f",
+)
 REGRESSORS = {
     SMPL_24.name: ("J_regressor", SMPL_24),
     H36M_17.name: ("J_regressor_h36m", H36M_17),
@@ -85,7 +93,7 @@ class BodyModel(Skinning):
         return tuple(found)
 
     def _register_regressors(self, arrays: Mapping[str, ndarray]) -> None:
-        for level, rows in enumerate(self.hierarchy.downsample or ()):
+        for level, rows in enumerate(self.hierarchy.kept):
             self.register_buffer(f"_kept_{level}", torch.from_numpy(rows), persistent=False)
         for name in ("J_regressor_h36m", "J_regressor_coco"):
             if name in arrays:

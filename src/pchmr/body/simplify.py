@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-LENGTH_WEIGHT = 0.02
+LENGTH_WEIGHT = 0.1
 SMALLEST_NORMAL_AGREEMENT = 0.2
 LARGEST_VALENCE = 11
 
@@ -183,7 +183,9 @@ def _finish(mesh: _Mesh) -> Simplified:
     return Simplified(kept=kept, faces=position[triangles], owner=position[owner])
 
 
-def border_vertices(faces: Int[ndarray, "faces 3"], num_vertices: int) -> Bool[ndarray, " vertices"]:
+def border_vertices(
+    faces: Int[ndarray, "faces 3"], num_vertices: int
+) -> Bool[ndarray, " vertices"]:
     """True at vertices of edges that have only one face."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
     unique, counts = np.unique(edges, axis=0, return_counts=True)

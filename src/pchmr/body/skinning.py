@@ -37,6 +37,12 @@ class Skinning(nn.Module):
     posedirs: Tensor | None
     J_regressor: Tensor
     weights: Tensor
+    _joint_template: Tensor
+    _joint_dirs: Tensor
+    _flat_template: Tensor
+    _flat_shapes: Tensor
+    _flat_correctives: Tensor | None
+    _joint_weights: Tensor
 
     def __init__(self, arrays: Mapping[str, ndarray]) -> None:
         """Takes arrays under their SMPL names; `posedirs` may be missing."""

@@ -31,9 +31,7 @@ class Augmentation:
 DEFAULT = Augmentation()
 
 
-def augment(
-    sample: Sample, generator: torch.Generator, settings: Augmentation = DEFAULT
-) -> Sample:
+def augment(sample: Sample, generator: torch.Generator, settings: Augmentation = DEFAULT) -> Sample:
     """A changed copy of the batch; the generator alone decides how."""
     batch = len(sample)
 
@@ -49,14 +47,12 @@ def augment(
     return replace(sample, images=(sample.images * gain).clamp(0, 1))
 
 
-def turn(
-    sample: Sample, angle: Float[Tensor, " batch"], scale: Float[Tensor, " batch"]
-) -> Sample:
+def turn(sample: Sample, angle: Float[Tensor, " batch"], scale: Float[Tensor, " batch"]) -> Sample:
     """The picture turned clockwise by `angle` radians and enlarged by `scale` about its centre."""
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     rotation_2d = torch.stack([cos, -sin, sin, cos], dim=-1).view(-1, 2, 2)
-    inverse = torch.cat([rotation_2d.mT / scale[:, None, None], zero.view(-1, 1, 1).expand(-1, 2, 1)],
-                        dim=-1)  # fmt: skip
+    inverse = rotation_2d.mT / scale[:, None, None]
+    inverse = torch.cat([inverse, zero.view(-1, 1, 1).expand(-1, 2, 1)], dim=-1)
     grid = F.affine_grid(inverse, list(sample.images.shape), align_corners=False)
     images = F.grid_sample(sample.images, grid, padding_mode="zeros", align_corners=False)
     rotation = torch.eye(3, device=angle.device).repeat(len(sample), 1, 1)

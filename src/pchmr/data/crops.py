@@ -96,3 +96,31 @@ def crop_intrinsics(
         [[scale, 0.0, -scale * left], [0.0, scale, -scale * top], [0.0, 0.0, 1.0]]
     )
     return to_crop @ intrinsics
+
+
+def overlay_translation(
+    camera: Float[Tensor, "*batch 3"], square: Square, focal_length: float, width: int, height: int
+) -> Float[Tensor, "*batch 3"]:
+    """Where a mesh stands before a pinhole camera so that it covers what a weak camera says.
+
+    Args:
+        camera: Weak perspective (s, tx, ty) of the crop, see `geometry.project_weak_perspective`.
+        square: The crop in the image.
+        focal_length: In pixels of the image; the longer, the closer to weak perspective.
+        width: Of the image; the principal point is its middle.
+        height: Of the image.
+
+    Returns:
+        Translation in metres, camera frame.
+    """
+    scale, shift = camera[..., :1], camera[..., 1:]
+    metres_per_pixel = 2 / (scale * square.side)
+    offset = camera.new_tensor([square.x - width / 2, square.y - height / 2])
+    return torch.cat([shift + offset * metres_per_pixel, focal_length * metres_per_pixel], dim=-1)
+
+
+def centred_intrinsics(focal_length: float, width: int, height: int) -> Float[Tensor, "3 3"]:
+    """Pinhole intrinsics with the principal point in the middle of the image."""
+    return torch.tensor(
+        [[focal_length, 0.0, width / 2], [0.0, focal_length, height / 2], [0.0, 0.0, 1.0]]
+    )

@@ -69,8 +69,7 @@ LICENSED: dict[str, LicensedItem] = {
         source="github.com/postech-ami/FastMETRO, github.com/Frank-ZY-Dou/TORE",
     ),
     "ImageNet backbones": LicensedItem(
-        patterns=("resnet50*.pth", "hrnet*w64*.pth", "efficientnet*b0*.pth")
-        + ("resnet50*.safetensors", "hrnet*w64*.safetensors", "efficientnet*b0*.safetensors"),
+        patterns=("resnet50*", "hrnet*w64*", "efficientnet*b0*"),
         enables="--backbone-weights FILE: start as the papers do",
         source="pytorch.org/vision/stable/models.html, huggingface.co/timm",
     ),

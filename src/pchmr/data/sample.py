@@ -8,7 +8,7 @@ only in scores and tables.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -56,6 +56,7 @@ class Sample:
         return Sample(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
+@runtime_checkable
 class PeopleDataset(Protocol):
     """Random access to people by row; every data set of the package is one of these.
 
@@ -63,9 +64,20 @@ class PeopleDataset(Protocol):
     made from them. `content_hash` changes when any picture or label would.
     """
 
-    image_size: int
-    content_hash: str
-    columns: dict[str, np.ndarray]
+    @property
+    def image_size(self) -> int:
+        """Side of the crops in pixels."""
+        ...
+
+    @property
+    def content_hash(self) -> str:
+        """Changes when any picture or label would."""
+        ...
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """One value a row for each of the names in `COLUMNS`."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -29,6 +29,7 @@ class Activity:
         rate: Cycles per second, low and high; slow for held postures.
         prop: A box that the contact asks for.
         pelvis_share: Share of forward flexion that the pelvis takes.
+        slump: Degrees by which the pelvis rolls back and the trunk curls to make up for it.
     """
 
     template: Template
@@ -37,6 +38,7 @@ class Activity:
     rate: tuple[float, float] = (0.2, 0.5)
     prop: Literal["none", "seat", "step"] = "none"
     pelvis_share: float = 0.35
+    slump: float = 0.0
 
 
 def _arm(
@@ -151,7 +153,7 @@ def box(a: Angles, draw: Draw, phase: np.ndarray) -> None:
     a["knee_flexion"][:, 0], a["knee_flexion"][:, 1] = 24, 25
     punch = 0.5 + 0.5 * np.sin(3 * phase)
     for side, out in ((0, punch), (1, 1 - punch)):
-        _arm(a, side, 62 - 10 * out, 40 + 45 * out, 30, 120 - 100 * out)
+        _arm(a, side, 68 - 18 * out, 30 + 50 * out, 25, 115 - 100 * out)
     a["trunk_turn"] += 20 * (1 - 2 * punch)
     a["trunk_flexion"] += 8
     a["finger_curl"][:] += 40
@@ -216,7 +218,7 @@ def half_kneel(a: Angles, draw: Draw, phase: np.ndarray) -> None:
 def floor_sit(a: Angles, draw: Draw, phase: np.ndarray) -> None:
     """On the floor, legs long or drawn up, leaning back on the hands or forward."""
     a["hip_flexion"][:] = np.stack([draw.uniform(75, 115) for _ in range(2)], axis=-1)
-    a["knee_flexion"][:] = np.stack([draw.uniform(5, 100) for _ in range(2)], axis=-1)
+    a["knee_flexion"][:] = np.stack([draw.uniform(5, 88) for _ in range(2)], axis=-1)
     a["hip_outward"] += draw.uniform(0, 18)[:, None]
     lean = draw.uniform(-30, 30)
     a["trunk_flexion"] += lean
@@ -304,7 +306,7 @@ ACTIVITIES: dict[str, Activity] = {
     "stand": Activity(template=stand),
     "walk": Activity(template=walk, support="lower", balance=0.0, rate=(0.7, 1.0)),
     "run": Activity(template=run, support="lower", balance=0.0, rate=(1.1, 1.5)),
-    "sit": Activity(template=sit, balance=0.0, prop="seat"),
+    "sit": Activity(template=sit, balance=0.0, prop="seat", slump=6),
     "squat": Activity(template=squat),
     "reach": Activity(template=reach),
     "wave": Activity(template=wave),
@@ -315,7 +317,7 @@ ACTIVITIES: dict[str, Activity] = {
     "vr": Activity(template=vr),
     "kneel": Activity(template=kneel, support="kneeling", balance=0.0),
     "half_kneel": Activity(template=half_kneel, support="half_kneeling", balance=0.0),
-    "floor_sit": Activity(template=floor_sit, support="floor", balance=0.0),
+    "floor_sit": Activity(template=floor_sit, support="floor", balance=0.0, slump=24),
     "stretch": Activity(template=stretch),
     "dance": Activity(template=dance, support="lower", balance=0.7, rate=(0.4, 0.9)),
     "throw": Activity(template=throw, balance=0.4, rate=(0.3, 0.7)),
@@ -331,10 +333,15 @@ def finish(name: str, draw: Draw, phase: np.ndarray, noise_scale: float) -> Angl
     activity, angles = ACTIVITIES[name], neutral(len(draw))
     activity.template(angles, draw, phase)
     add_noise(angles, draw, noise_scale)
-    angles["pelvis_flexion"] = activity.pelvis_share * angles["trunk_flexion"]
-    angles["trunk_flexion"] = (1 - activity.pelvis_share) * angles["trunk_flexion"]
+    flexion, share = angles["trunk_flexion"], activity.pelvis_share
+    angles["pelvis_flexion"] = share * flexion - activity.slump
+    angles["trunk_flexion"] = (1 - share) * flexion + activity.slump
     angles["hip_flexion"] += angles["pelvis_flexion"][:, None]
     raised = np.minimum(angles["arm_down"], 72 - angles["arm_forward"] * 0.6)
     angles["collar_up"] = 0.14 * np.clip(72 - raised, 0, 150)
     angles["knee_flexion"] = np.abs(angles["knee_flexion"])
+    if activity.support == "kneeling":
+        for part in ("hip_flexion", "hip_outward", "hip_axial"):
+            angles[part] = angles[part].mean(axis=1, keepdims=True).repeat(2, axis=1)
+        angles["pelvis_side"] = 0 * angles["pelvis_side"]
     return angles

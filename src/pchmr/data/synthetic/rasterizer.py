@@ -22,7 +22,7 @@ EMPTY = torch.iinfo(torch.int64).max
 """Value of a z-buffer where no triangle is."""
 
 _FACE_BITS = 32
-_SMALL = 16  # candidate pixels up to which a triangle's bounding box is listed whole
+_INFINITY = 0x7F800000 << _FACE_BITS  # the bits of a float32 infinity
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Hits:
         item: Row of the batch.
         face: Row of `faces`.
         depth: Depth written there.
-        corners: Flat indices into (vertices, batch) arrays of the face's three corners.
+        corners: Vertices of the face's three corners.
         weights: Barycentric weights of the three corners, correct in perspective.
     """
 
@@ -107,22 +107,20 @@ def z_buffer(
         width: Columns.
         facing: 1 keeps faces seen from the front, -1 those seen from the back, 0 both.
     """
-    batch = mesh.x.shape[1]
-    keys = torch.full((batch * height * width,), EMPTY, device=mesh.x.device)
-    triangles, box = _on_screen(mesh, faces, height, width, facing)
-    triangle, px, py = _candidates(mesh, faces, triangles, box)
-    corners = _corner_index(faces, triangles, batch)
-    weights = _edge_weights(mesh, corners[:, triangle], px, py)
-    low, high = weights[0].minimum(weights[1]), weights[0].maximum(weights[1])
-    inside = (low.minimum(weights[2]) >= 0) | (high.maximum(weights[2]) <= 0)
-    hit = inside.nonzero()[:, 0]
-    triangle, px, py = (value.index_select(0, hit) for value in (triangle, px, py))
-    depth, _ = _blend(mesh, corners[:, triangle], [w.index_select(0, hit) for w in weights])
-    which = triangles.index_select(0, triangle)
-    face = which.div(batch, rounding_mode="floor")
-    pixel = ((which - face * batch) * height + py.long()) * width + px.long()
+    spans = _spans(_on_screen(mesh, faces, height, width, facing), height, width)
+    span, step = _expand(spans.length)
+    q = spans.q.index_select(0, span) + step * spans.slope.index_select(0, span)
+    depth = q.reciprocal() if mesh.perspective else q
+    pixel = spans.pixel.index_select(0, span) + step
+    face = spans.face.index_select(0, span)
     packed = (depth.view(torch.int32).long() << _FACE_BITS) + face
+    keys = torch.full((mesh.x.shape[1] * height * width,), EMPTY, device=mesh.x.device)
     return keys.scatter_reduce_(0, pixel, packed, "amin")
+
+
+def depth_of(keys: Int[Tensor, " pixels"]) -> Float[Tensor, " pixels"]:
+    """The depths that a z-buffer holds; infinity where no triangle is."""
+    return (keys.clamp(max=_INFINITY) >> _FACE_BITS).int().view(torch.float32)
 
 
 def resolve(
@@ -136,14 +134,22 @@ def resolve(
     batch = mesh.x.shape[1]
     pixel = (keys != EMPTY).nonzero()[:, 0]
     key = keys.index_select(0, pixel)
-    depth = (key >> _FACE_BITS).int().view(torch.float32)
+    depth = depth_of(key)
     face = key & ((1 << _FACE_BITS) - 1)
-    row = pixel.div(width, rounding_mode="floor")
-    item = row.div(height, rounding_mode="floor")
-    corners = _corner_index(faces, face * batch + item, batch)
-    px, py = (pixel - row * width).float(), (row - item * height).float()
-    _, weights = _blend(mesh, corners, _edge_weights(mesh, corners, px, py))
-    return Hits(pixel, item, face, depth, corners, torch.stack(weights))
+    row, column = _split(pixel, width)
+    item, row = _split(row, height)
+    vertices = torch.stack([faces[:, corner].index_select(0, face) for corner in range(3)])
+    corners = vertices * batch + item
+    xs, ys, qs = (
+        [values.flatten().index_select(0, corner) for corner in corners]
+        for values in (mesh.x, mesh.y, mesh.q)
+    )
+    weights = _edge_weights(xs, ys, column + 0.5, row + 0.5)
+    if mesh.perspective:
+        weights = [weight * q for weight, q in zip(weights, qs, strict=True)]
+        total = weights[0] + weights[1] + weights[2]
+        weights = [weight / total for weight in weights]
+    return Hits(pixel, item, face, depth, vertices, torch.stack(weights))
 
 
 def rasterize(
@@ -280,110 +286,121 @@ def _cross(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _on_screen(
-    mesh: ScreenMesh, faces: Tensor, height: int, width: int, facing: int
-) -> tuple[Int[Tensor, " kept"], tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Faces (flat index, batch fastest) that may cover a pixel centre, and their pixel boxes."""
-    ax, bx, cx = (mesh.x.index_select(0, faces[:, corner]) for corner in range(3))
-    ay, by, cy = (mesh.y.index_select(0, faces[:, corner]) for corner in range(3))
-    turn = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    keep = turn * facing < 0 if facing else turn.abs() > 0
-    left, right = _pixel_range(ax, bx, cx, width)
-    top, bottom = _pixel_range(ay, by, cy, height)
-    keep &= (right >= left) & (bottom >= top)
-    kept = keep.flatten().nonzero()[:, 0]
-    box = [side.flatten().index_select(0, kept) for side in (left, right, top, bottom)]
-    return kept, (box[0], box[1], box[2], box[3])
+@dataclass(frozen=True)
+class _Triangles:
+    """Triangles that may cover a pixel centre; corners go down the screen.
 
-
-def _pixel_range(a: Tensor, b: Tensor, c: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """First and last pixel whose centre lies between the smallest and the largest of three."""
-    low = a.minimum(b).minimum(c).sub_(0.5).ceil_().clamp_(min=0)
-    high = a.maximum(b).maximum(c).sub_(0.5).floor_().clamp_(max=size - 1)
-    return low, high
-
-
-def _candidates(
-    mesh: ScreenMesh, faces: Tensor, triangles: Tensor, box: tuple[Tensor, Tensor, Tensor, Tensor]
-) -> tuple[Int[Tensor, " tests"], Float[Tensor, " tests"], Float[Tensor, " tests"]]:
-    """Pixels to test: (position in `triangles`, column, row); large triangles go row by row."""
-    left, right, top, bottom = box
-    columns, rows = right - left + 1, bottom - top + 1
-    large = columns * rows > _SMALL
-    small = (~large).nonzero()[:, 0]
-    which, local = _expand((columns * rows).index_select(0, small))
-    which = small.index_select(0, which)
-    across = columns.index_select(0, which)
-    row = ((local + 0.5) / across).floor_()
-    px = left.index_select(0, which) + (local - row * across)
-    py = top.index_select(0, which) + row
-    big = large.nonzero()[:, 0]
-    if len(big) == 0:
-        return which, px, py
-    spans = _spans(mesh, faces, triangles, box, big)
-    return tuple(torch.cat(pair) for pair in zip((which, px, py), spans, strict=True))  # type: ignore
-
-
-def _spans(mesh, faces, triangles, box, big) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels of large triangles, each row only between the two edges that it crosses."""
-    left, right, top, bottom = (side.index_select(0, big) for side in box)
-    owner, local = _expand(bottom - top + 1)
-    row = top.index_select(0, owner) + local
-    center = row + 0.5
-    corners = _corner_index(faces, triangles.index_select(0, big), mesh.x.shape[1])[:, owner]
-    xs, ys = mesh.x.flatten()[corners], mesh.y.flatten()[corners]
-    low, high = torch.full_like(center, torch.inf), torch.full_like(center, -torch.inf)
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        crosses = (ys[i] <= center) != (ys[j] <= center)
-        at = xs[i] + (center - ys[i]) * (xs[j] - xs[i]) / (ys[j] - ys[i])
-        low = torch.where(crosses, low.minimum(at), low)
-        high = torch.where(crosses, high.maximum(at), high)
-    left, right = left.index_select(0, owner), right.index_select(0, owner)
-    # One pixel of slack on each side: the exact test decides. A row that touches only a corner or
-    # a level edge crosses nothing and is tested whole.
-    first = torch.where(low <= high, ((low - 0.5).ceil() - 1).maximum(left), left)
-    last = torch.where(low <= high, ((high - 0.5).floor() + 1).minimum(right), right)
-    span, step = _expand((last - first + 1).clamp_min(0))
-    which = big.index_select(0, owner.index_select(0, span))
-    return which, first.index_select(0, span) + step, row.index_select(0, span)
-
-
-def _expand(counts: Float[Tensor, " rows"]) -> tuple[Int[Tensor, " all"], Float[Tensor, " all"]]:
-    """Each row as often as its count says, and the running number within the row."""
-    number = counts.long()
-    owner = torch.repeat_interleave(number)
-    begin = number.cumsum(0) - number
-    return owner, (torch.arange(len(owner), device=owner.device) - begin[owner]).float()
-
-
-def _corner_index(faces: Tensor, triangles: Tensor, batch: int) -> Int[Tensor, "3 triangles"]:
-    """Where the corners of (face, item) pairs lie in flat (vertices, batch) arrays."""
-    face = triangles.div(batch, rounding_mode="floor")
-    item = triangles - face * batch
-    return torch.stack([faces[:, corner].index_select(0, face) for corner in range(3)]) * batch + item
-
-
-def _edge_weights(mesh: ScreenMesh, corners: Tensor, px: Tensor, py: Tensor) -> list[Tensor]:
-    """Twice the signed areas that a pixel centre spans with each edge.
-
-    Corners are taken relative to the centre first, so that two triangles that share an edge get
-    exactly opposite numbers and no pixel falls between them.
+    `face` and `item` say which; `xs`, `ys`, `qs` hold the highest, middle and lowest corner.
     """
-    xs, ys = mesh.x.flatten(), mesh.y.flatten()
-    ax, bx, cx = (xs.index_select(0, corner) - (px + 0.5) for corner in corners)
-    ay, by, cy = (ys.index_select(0, corner) - (py + 0.5) for corner in corners)
-    return [bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx]
+
+    face: Tensor
+    item: Tensor
+    xs: list[Tensor]
+    ys: list[Tensor]
+    qs: list[Tensor]
 
 
-def _blend(
-    mesh: ScreenMesh, corners: Tensor, weights: list[Tensor]
-) -> tuple[Float[Tensor, " tests"], list[Tensor]]:
-    """Depth and barycentric weights from edge weights, correct in perspective."""
-    total = weights[0] + weights[1] + weights[2]
-    q = [mesh.q.flatten().index_select(0, corner) for corner in corners]
-    shares = [weight / total for weight in weights]
-    depth = shares[0] * q[0] + shares[1] * q[1] + shares[2] * q[2]
-    if not mesh.perspective:
-        return depth, shares
-    depth = depth.reciprocal()
-    return depth, [share * each * depth for share, each in zip(shares, q, strict=True)]
+@dataclass(frozen=True)
+class _Spans:
+    """Runs of pixels: first flat pixel, length, face, q there and its change per pixel."""
+
+    pixel: Tensor
+    length: Tensor
+    face: Tensor
+    q: Tensor
+    slope: Tensor
+
+
+def _on_screen(mesh: ScreenMesh, faces: Tensor, height: int, width: int, facing: int) -> _Triangles:
+    """The triangles that face the right way and whose box holds a pixel centre."""
+    xs, ys, qs = (
+        [values.index_select(0, faces[:, corner]) for corner in range(3)]
+        for values in (mesh.x, mesh.y, mesh.q)
+    )
+    turn = (xs[1] - xs[0]) * (ys[2] - ys[0]) - (ys[1] - ys[0]) * (xs[2] - xs[0])
+    keep = turn * facing < 0 if facing else turn.abs() > 0
+    for values, size in ((xs, width), (ys, height)):
+        low = values[0].minimum(values[1]).minimum(values[2])
+        high = values[0].maximum(values[1]).maximum(values[2])
+        first, end = _centers(low, high, size)
+        keep &= first < end
+    kept = keep.flatten().nonzero()[:, 0]
+    face, item = _split(kept, mesh.x.shape[1])
+    corners = [
+        [values.flatten().index_select(0, kept) for values in triple]
+        for triple in zip(ys, xs, qs, strict=True)
+    ]
+    for upper, lower in ((0, 1), (1, 2), (0, 1)):
+        swap = (corners[upper][0] > corners[lower][0]).to(mesh.x.dtype)
+        pairs = list(zip(corners[upper], corners[lower], strict=True))
+        corners[upper] = [torch.lerp(first, second, swap) for first, second in pairs]
+        corners[lower] = [torch.lerp(second, first, swap) for first, second in pairs]
+    ys, xs, qs = (list(values) for values in zip(*corners, strict=True))
+    return _Triangles(face, item, xs, ys, qs)
+
+
+def _centers(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """First pixel whose centre is at or beyond `low`, and the first at or beyond `high`."""
+    return (low - 0.5).ceil_().clamp_(min=0), (high - 0.5).ceil_().clamp_(max=size)
+
+
+def _spans(triangles: _Triangles, height: int, width: int) -> _Spans:
+    """What each triangle covers of each row.
+
+    An edge meets a row at a number that depends on the edge alone (its corners are sorted), and a
+    run takes the centres from its left end up to but not including its right end: of triangles
+    that share an edge exactly one covers each pixel.
+    """
+    (x0, x1, x2), (y0, y1, y2), (q0, q1, q2) = triangles.xs, triangles.ys, triangles.qs
+    top, end = _centers(y0, y2, height)
+    which, local = _expand(end - top)
+    turn = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    across = ((q1 - q0) * (y2 - y0) - (y1 - y0) * (q2 - q0)) / turn
+    down = ((x1 - x0) * (q2 - q0) - (q1 - q0) * (x2 - x0)) / turn
+    slopes = (x2 - x0) / (y2 - y0), (x1 - x0) / (y1 - y0), (x2 - x1) / (y2 - y1)
+    low, high = q0.minimum(q1).minimum(q2), q0.maximum(q1).maximum(q2)
+
+    def take(values: Tensor) -> Tensor:
+        return values.index_select(0, which)
+
+    row = take(top) + local
+    center = row + 0.5
+    x0, x1, y1, below = take(x0), take(x1), take(y1), center - take(y0)
+    long = x0 + below * take(slopes[0])
+    upper, lower = x0 + below * take(slopes[1]), x1 + (center - y1) * take(slopes[2])
+    short = torch.where(center < y1, upper, lower)
+    first, stop = _centers(long.minimum(short), long.maximum(short), width)
+    # A triangle seen on edge has huge slopes: rounding must not carry q beyond its corners.
+    low, high, across, q = take(low), take(high), take(across), take(q0) + take(down) * below
+    begin = (q + across * (first + 0.5 - x0)).maximum(low).minimum(high)
+    last = (q + across * (stop - 0.5 - x0)).maximum(low).minimum(high)
+    length = (stop - first).clamp_min(0)
+    slope = (last - begin) / (length - 1).clamp_min(1)
+    pixel = (take(triangles.item) * height + row.long()) * width + first.long()
+    return _Spans(pixel, length, take(triangles.face), begin, slope)
+
+
+def _expand(counts: Float[Tensor, " rows"]) -> tuple[Int[Tensor, " all"], Int[Tensor, " all"]]:
+    """Each row as often as its count says, and the running number within the row."""
+    number = counts.int()
+    owner = torch.repeat_interleave(number)
+    begin = number.cumsum(0, dtype=torch.int32) - number
+    place = torch.arange(len(owner), device=owner.device, dtype=torch.int32)
+    return owner, place - begin.index_select(0, owner)
+
+
+def _split(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Quotient and remainder of a flat index."""
+    quotient = index.div(size, rounding_mode="floor")
+    return quotient, index - quotient * size
+
+
+def _edge_weights(xs: list[Tensor], ys: list[Tensor], x: Tensor, y: Tensor) -> list[Tensor]:
+    """Barycentric weights of (x, y) on the screen, not negative; thirds where there is no area."""
+    ax, bx, cx = (corner - x for corner in xs)
+    ay, by, cy = (corner - y for corner in ys)
+    areas = [bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx]
+    sign = (areas[0] + areas[1] + areas[2]).sign()
+    areas = [(area * sign).clamp_min(0) + 1e-20 for area in areas]
+    total = areas[0] + areas[1] + areas[2]
+    return [area / total for area in areas]

@@ -1,111 +1,223 @@
-"""Pictures of posed people: a person, boxes and a room, lit by one light that casts shadows.
+"""Draws pictures of posed people: a person, boxes and a room under one light that casts shadows.
 
 The person and the boxes are triangles through the rasterizer; ground and walls are planes met by
 each pixel's ray. Light is Lambert plus hemisphere ambient plus a hard shadow that falls on the
 person, the boxes, the ground and the walls alike. What the sensor adds (noise, blur, gamma, JPEG)
 is not done here: colours are reflectances and the result is reflected light, clipped to [0, 1].
-
-Frames: geometry is in the camera frame (x right, y down, z forward, metres), exactly as the labels
-say it; planes and light are in the world frame (y up). x_camera = rotation (x_world - position).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from jaxtyping import Bool, Float, Int
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from pchmr.data.synthetic.patterns import pattern_weight
+from pchmr.data.synthetic.picture import RenderedBatch, SceneBatch, box_corners, to_camera
+from pchmr.data.synthetic.rasterizer import (
+    EMPTY,
+    Hits,
+    incidence,
+    normalize,
+    planar_normals,
+    project,
+    resolve,
+    z_buffer,
+)
+from pchmr.data.synthetic.rays import Rays, pixel_rays
+from pchmr.data.synthetic.room import Surface, room_surface, sky, turn
+from pchmr.data.synthetic.shadow import cast_shadow, light_reach
 
-@dataclass(frozen=True, kw_only=True)
-class SceneBatch:
-    """What a batch of pictures shows; one image size, one person topology, N boxes, P planes.
+__all__ = ["RenderedBatch", "SceneBatch", "box_corners", "render_scene", "to_camera"]
 
-    Patterns mix a second colour into the first; a kind is a value of `PATTERNS`. They are
-    evaluated per pixel at coordinates in metres divided by the scale, so they stay sharp on a
-    coarse mesh: template coordinates on the person, the box's own axes on a box, world coordinates
-    on a plane (x and z on the ground, along the wall and height on a wall).
+NEAR = 0.05
+"""Metres; a triangle with a corner nearer than this is not drawn."""
 
-    Attributes:
-        vertices: The person in the camera frame, metres.
-        faces: Its triangles, outward by the right-hand rule, closed surface.
-        colors: RGB reflectance per vertex.
-        pattern_coords: Where each vertex lies on the template, metres; shared by the batch.
-        pattern_kind: Value of `PATTERNS` per vertex; 0 is plain.
-        pattern_scale: Period of the pattern in metres.
-        pattern_color: RGB that the pattern mixes in.
-        boxes: Corners in the camera frame; corner 4 i + 2 j + k lies at the low (0) or high (1)
-            end of the box's axes x, y, z (see `box_corners`).
-        box_active: Boxes that exist.
-        box_color: RGB reflectance.
-        box_kind: Value of `PATTERNS`.
-        box_scale: Period in metres.
-        box_pattern_color: RGB that the pattern mixes in.
-        planes: World planes (n, d) of a convex room: inside is n.x + d >= 0, n of unit length. The
-            ground at height 0 is (0, 1, 0, 0).
-        plane_active: Planes that exist; a ray that meets none sees the sky.
-        plane_color: RGB reflectance.
-        plane_kind: Value of `PATTERNS`.
-        plane_scale: Period in metres.
-        plane_pattern_color: RGB that the pattern mixes in.
-        sky_color: RGB at the horizon and at the zenith; not lit.
-        far: Distance in metres by which a plane has faded into the horizon's colour.
-        intrinsics: Pinhole camera of the crop, pixels; pixel centres lie at +0.5.
-        rotation: World to camera.
-        position: The camera in the world, metres.
-        light_direction: World unit vector from the scene towards the light.
-        light_color: RGB of the light with its strength.
-        ambient_above: RGB that reaches a surface that faces up.
-        ambient_below: RGB that reaches a surface that faces down.
-        height: Image height in pixels.
-        width: Image width in pixels.
-        supersample: Rays per pixel and axis, 1 or 2; above 1 edges are smooth.
-    """
+_SHADOW_TEXELS = 256
+_SHADOW_BIAS = 0.006
+_CHUNK = 6
 
-    vertices: Float[Tensor, "batch vertices 3"]
+
+def render_scene(scene: SceneBatch) -> RenderedBatch:
+    """Pictures, depth and the person's mask; the same scene gives the same pixels in any batch."""
+    model = _model(scene)
+    parts = [
+        _render(scene.items(slice(start, start + _CHUNK)), model)
+        for start in range(0, len(scene), _CHUNK)
+    ]
+    return RenderedBatch(
+        images=torch.cat([part.images for part in parts]),
+        depth=torch.cat([part.depth for part in parts]),
+        person_mask=torch.cat([part.person_mask for part in parts]),
+        visible_fraction=torch.cat([part.visible_fraction for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Triangles that all pictures of a batch share: the person's, then two a side of each box."""
+
+    person: Int[Tensor, "person 3"]
+    boxes: Int[Tensor, "boxes 3"]
     faces: Int[Tensor, "faces 3"]
-    colors: Float[Tensor, "batch vertices 3"]
-    pattern_coords: Float[Tensor, "vertices 3"]
-    pattern_kind: Int[Tensor, "batch vertices"]
-    pattern_scale: Float[Tensor, "batch vertices"]
-    pattern_color: Float[Tensor, "batch vertices 3"]
-    boxes: Float[Tensor, "batch boxes 8 3"]
-    box_active: Bool[Tensor, "batch boxes"]
-    box_color: Float[Tensor, "batch boxes 3"]
-    box_kind: Int[Tensor, "batch boxes"]
-    box_scale: Float[Tensor, "batch boxes"]
-    box_pattern_color: Float[Tensor, "batch boxes 3"]
-    planes: Float[Tensor, "batch planes 4"]
-    plane_active: Bool[Tensor, "batch planes"]
-    plane_color: Float[Tensor, "batch planes 3"]
-    plane_kind: Int[Tensor, "batch planes"]
-    plane_scale: Float[Tensor, "batch planes"]
-    plane_pattern_color: Float[Tensor, "batch planes 3"]
-    sky_color: Float[Tensor, "batch 2 3"]
-    far: Float[Tensor, " batch"]
-    intrinsics: Float[Tensor, "batch 3 3"]
-    rotation: Float[Tensor, "batch 3 3"]
-    position: Float[Tensor, "batch 3"]
-    light_direction: Float[Tensor, "batch 3"]
-    light_color: Float[Tensor, "batch 3"]
-    ambient_above: Float[Tensor, "batch 3"]
-    ambient_below: Float[Tensor, "batch 3"]
-    height: int
-    width: int
-    supersample: int = 1
+    around: tuple[Int[Tensor, " corners"], Int[Tensor, " vertices"]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RenderedBatch:
-    """Pictures and what is known about each pixel.
+def _model(scene: SceneBatch) -> _Model:
+    num_vertices, num_boxes = scene.vertices.shape[1], scene.boxes.shape[1]
+    side = torch.tensor([[0, 1, 2], [0, 2, 3]], device=scene.faces.device)
+    first = num_vertices + 4 * torch.arange(6 * num_boxes, device=scene.faces.device)
+    boxes = (first[:, None, None] + side).reshape(-1, 3)
+    faces = torch.cat([scene.faces, boxes])
+    return _Model(scene.faces, boxes, faces, incidence(faces, num_vertices + 24 * num_boxes))
 
-    Attributes:
-        images: RGB in [0, 1].
-        depth: z in metres of what the pixel shows; 0 where it shows the sky.
-        person_mask: Pixels that show the person.
-        visible_fraction: Share of the person's pixels inside the image that no box hides; 0 where
-            the person has none.
-    """
 
-    images: Float[Tensor, "batch 3 height width"]
-    depth: Float[Tensor, "batch height width"]
-    person_mask: Bool[Tensor, "batch height width"]
-    visible_fraction: Float[Tensor, " batch"]
+def _box_sides() -> list[list[int]]:
+    """Corners of the six sides of a box, each counter-clockwise from outside."""
+    step = (4, 2, 1)
+    sides = []
+    for axis in range(3):
+        b, c = step[(axis + 1) % 3], step[(axis + 2) % 3]
+        low = [0, c, b + c, b]
+        sides += [low, [step[axis] + corner for corner in reversed(low)]]
+    return sides
+
+
+def _box_points(scene: SceneBatch) -> tuple[Tensor, Tensor]:
+    """Corners of the box sides in the camera frame (NaN if inactive) and on the side, metres."""
+    batch = len(scene)
+    corner = torch.tensor(_box_sides(), device=scene.boxes.device)
+    missing = ~scene.box_active[..., None, None]
+    points = scene.boxes.masked_fill(missing, torch.nan)[:, :, corner.flatten()]
+    edges = scene.boxes[:, :, [4, 2, 1]] - scene.boxes[:, :, :1]
+    local = torch.stack([corner >> 2 & 1, corner >> 1 & 1, corner & 1], dim=-1)
+    local = local * edges.norm(dim=-1)[:, :, None, None]
+    flat = torch.zeros_like(local[:, :, :2, ..., :1])
+    local = torch.cat(
+        [
+            torch.cat([local[:, :, 0:2, ..., [2, 1]], flat], dim=-1),
+            torch.cat([local[:, :, 2:4, ..., [0, 2]], flat], dim=-1),
+            torch.cat([local[:, :, 4:6, ..., [0, 1]], flat], dim=-1),
+        ],
+        dim=2,
+    )
+    return points.reshape(batch, -1, 3), local.reshape(batch, -1, 3)
+
+
+def _render(scene: SceneBatch, model: _Model) -> RenderedBatch:
+    factor = scene.supersample
+    height, width = scene.height * factor, scene.width * factor
+    zoom = scene.intrinsics.new_tensor([[factor], [factor], [1.0]])
+    scene = replace(scene, intrinsics=scene.intrinsics * zoom)
+    box_points, box_local = _box_points(scene)
+    vertices = torch.cat([scene.vertices, box_points], dim=1).permute(2, 1, 0).contiguous()
+    mesh = project(vertices, scene.intrinsics, NEAR)
+    alone = z_buffer(mesh, model.person, height, width, facing=1)
+    keys = alone
+    if len(model.boxes):
+        boxes = z_buffer(mesh, model.boxes, height, width, facing=1)
+        keys = alone.minimum(torch.where(boxes == EMPTY, EMPTY, boxes + len(model.person)))
+    hits = resolve(keys, mesh, model.faces, height, width)
+    rays = pixel_rays(scene.intrinsics, height, width)
+    surface = room_surface(scene, rays, hits.pixel)
+    toward = turn(scene.rotation, scene.light_direction)
+    _cover(surface, scene, hits, planar_normals(vertices, model.faces, model.around), box_local)
+    shadow = cast_shadow(vertices, model.faces, toward, _SHADOW_TEXELS)
+    reach = light_reach(shadow, rays, surface.depth, _SHADOW_BIAS)
+    images = _light(scene, surface, reach, sky(scene, rays))
+    mask = torch.zeros_like(keys, dtype=torch.bool)
+    mask[hits.pixel] = hits.face < len(model.person)
+    mask = mask.view_as(surface.depth)
+    count = (alone.view_as(surface.depth) != EMPTY).sum(dim=(1, 2))
+    visible = mask.sum(dim=(1, 2)) / count.clamp_min(1)
+    return _pooled(RenderedBatch(images=images, depth=surface.depth, person_mask=mask, visible_fraction=visible), factor)
+
+
+def _cover(
+    surface: Surface, scene: SceneBatch, hits: Hits, normals: Tensor, box_local: Tensor
+) -> None:
+    """Writes what the triangles show over the room, in place."""
+    batch = len(scene)
+    sides = 24
+    colors = torch.cat([scene.colors, scene.box_color.repeat_interleave(sides, dim=1)], dim=1)
+    second = torch.cat(
+        [scene.pattern_color, scene.box_pattern_color.repeat_interleave(sides, dim=1)], dim=1
+    )
+    coords = torch.cat([scene.pattern_coords.expand(batch, -1, -1), box_local], dim=1)
+    kind = torch.cat([scene.pattern_kind, scene.box_kind.repeat_interleave(sides, dim=1)], dim=1)
+    scale = torch.cat([scene.pattern_scale, scene.box_scale.repeat_interleave(sides, dim=1)], dim=1)
+    rows = hits.item * colors.shape[1] + hits.corners
+    nearest = _dominant(rows, hits.weights)
+    period = scale.flatten().index_select(0, nearest)
+    points = _spread(coords, rows, hits.weights) / period
+    focal = scene.intrinsics[:, 0, 0].index_select(0, hits.item)
+    weight = pattern_weight(
+        kind.flatten().index_select(0, nearest), points, hits.depth / (focal * period)
+    )
+    first, other = (value.flatten(0, 1).index_select(0, nearest).T for value in (colors, second))
+    albedo = first + (other - first) * weight
+    normal = normals.flatten(1)
+    corner = hits.corners * batch + hits.item
+    normal = normalize(sum(normal.index_select(1, c) * w for c, w in zip(corner, hits.weights)))
+    toward = turn(scene.rotation, scene.light_direction).index_select(0, hits.item)
+    above = scene.rotation[:, :, 1].contiguous().index_select(0, hits.item)
+    lambert = _dot(normal, toward).clamp_min(0)
+    up = 0.5 + 0.5 * _dot(normal, above)
+    for target, values in zip(
+        (surface.depth, surface.lambert, surface.up, *surface.albedo),
+        (hits.depth, lambert, up, *albedo),
+        strict=True,
+    ):
+        target.view(-1).scatter_(0, hits.pixel, values)
+    surface.haze.view(-1).scatter_(0, hits.pixel, 0.0)
+
+
+def _dot(vectors: Tensor, other: Tensor) -> Tensor:
+    x, y, z = vectors
+    return x * other[:, 0] + y * other[:, 1] + z * other[:, 2]
+
+
+def _dominant(rows: Tensor, weights: Tensor) -> Int[Tensor, " hits"]:
+    """The corner with the largest weight; the first of equals."""
+    a, b, c = weights
+    later = torch.where(c > b, rows[2], rows[1])
+    return torch.where((a >= b) & (a >= c), rows[0], later)
+
+
+def _spread(values: Tensor, rows: Tensor, weights: Tensor) -> Float[Tensor, "channels hits"]:
+    """Values (batch, vertices, channels) interpolated at the hits."""
+    table = values.flatten(0, 1)
+    parts = [table.index_select(0, row).T * weight for row, weight in zip(rows, weights)]
+    return parts[0] + parts[1] + parts[2]
+
+
+def _light(
+    scene: SceneBatch, surface: Surface, reach: Tensor, background: Tensor
+) -> Float[Tensor, "batch 3 height width"]:
+    direct = surface.lambert * reach
+    images = torch.empty_like(surface.albedo.transpose(0, 1).contiguous())
+    for channel in range(3):
+        below, above, strength = (
+            value[:, channel, None, None]
+            for value in (scene.ambient_below, scene.ambient_above, scene.light_color)
+        )
+        received = below + (above - below) * surface.up + strength * direct
+        lit = surface.albedo[channel] * received
+        images[:, channel] = torch.lerp(lit, background[channel], surface.haze)
+    return images.clamp_(0, 1)
+
+
+def _pooled(fine: RenderedBatch, factor: int) -> RenderedBatch:
+    """Averages colour over `factor` by `factor` rays; depth is the nearest, the mask a majority."""
+    if factor == 1:
+        return fine
+    depth = torch.where(fine.depth > 0, fine.depth, torch.inf)
+    depth = -F.max_pool2d(-depth[:, None], factor)[:, 0]
+    share = F.avg_pool2d(fine.person_mask[:, None].float(), factor)[:, 0]
+    return RenderedBatch(
+        images=F.avg_pool2d(fine.images, factor),
+        depth=torch.where(depth.isinf(), 0.0, depth),
+        person_mask=share >= 0.5,
+        visible_fraction=fine.visible_fraction,
+    )

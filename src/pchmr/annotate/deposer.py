@@ -1,0 +1,244 @@
+"""Fits the body to observations of single frames: modes, stages, starts.
+
+`deposer-dense` and `deposer-keypoint` are DePoser as this package builds it (its paper leaves loss,
+stages and solver open); `strong-2d` is the same without depth; `smplifyx` is in `smplify.py`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pchmr.annotate.evidence import gather_evidence, keypoint_spread
+from pchmr.annotate.keypoints import LABEL_POINTS, BodyPoints, read_names
+from pchmr.annotate.kinematics import Skeleton, State, points, pose
+from pchmr.annotate.observations import Observations
+from pchmr.annotate.prior import PosePrior, load_prior
+from pchmr.annotate.residuals import AFFINE_SCALE, Evidence, Objective, Weights
+from pchmr.annotate.solver import Solution, minimize
+from pchmr.annotate.surface import Surface
+from pchmr.body import BodyModel
+from pchmr.geometry import rotvec_to_rotmat
+
+YAWS = (0.0, math.pi / 2, math.pi, -math.pi / 2)
+START_SHARE = 0.7  # of the prior's mean pose that a start takes
+NEAREST_START = 0.5  # metres
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Some iterations under one set of weights."""
+
+    iterations: int
+    weights: Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """What a fit uses.
+
+    Attributes:
+        scout: Stages that every start runs; the cheapest start goes on.
+        refine: Stages of the chosen start.
+        uses_depth: Keypoint depth.
+        uses_dense: Dense points, where depth is metric.
+    """
+
+    scout: tuple[Stage, ...]
+    refine: tuple[Stage, ...]
+    uses_depth: bool = False
+    uses_dense: bool = False
+
+
+def _mode(depth: bool, dense: bool) -> Mode:
+    sd = 0.05 * depth
+    first = Weights(prior=4, shape=5, rho_px=200, depth_sd=sd, rho_depth=0.5)
+    second = Weights(
+        prior=2, shape=2, rho_px=100, depth_sd=sd, rho_depth=0.25, dense=6.25 * dense, rho_dense=0.3
+    )
+    third = Weights(
+        prior=1, shape=1, rho_px=40, depth_sd=0.1 if dense else sd, rho_depth=0.12,
+        dense=17.5 * dense, rho_dense=0.12,
+    )  # fmt: skip
+    scout = (
+        Stage(iterations=5, weights=replace(first, free="root")),
+        Stage(iterations=6, weights=first),
+    )
+    refine = (Stage(iterations=5, weights=second), Stage(iterations=8, weights=third))
+    return Mode(scout=scout, refine=refine, uses_depth=depth, uses_dense=dense)
+
+
+MODES: dict[str, Mode] = {
+    "strong-2d": _mode(depth=False, dense=False),
+    "deposer-keypoint": _mode(depth=True, dense=False),
+    "deposer-dense": _mode(depth=True, dense=True),
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a fit begins: local rotations (B, 24, 3, 3), root in the camera frame, and betas."""
+
+    rotmat: Float[Tensor, "batch joints 3 3"]
+    betas: Float[Tensor, "batch betas"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Fitted frames.
+
+    Attributes:
+        state: Unknowns.
+        energy: Robust energy of the last stage.
+        margin: Energy of the second best start over that of the best, per observed keypoint.
+        objective: What was minimized.
+        weights: Of the last stage.
+    """
+
+    state: State
+    energy: Float[Tensor, " batch"]
+    margin: Float[Tensor, " batch"]
+    objective: Objective
+    weights: Weights
+
+
+class Annotator:
+    """A body, a prior and what the solver needs of them, computed once."""
+
+    def __init__(self, body: BodyModel, prior: PosePrior | None = None) -> None:
+        self.body = body
+        self.points = BodyPoints.of(body)
+        self.skeleton = Skeleton.of(body)
+        self.surface = Surface.of(body)
+        self.prior = (prior or load_prior()).to(body.v_template)
+
+    def objective(self, observations: Observations, *, depth: bool, dense: bool) -> Objective:
+        """The terms that observations give, with keypoint depth and dense points or without."""
+        reading = read_names(observations.keypoint_names)
+        rows = self.points.indices(reading.points)
+        evidence = gather_evidence(
+            observations, reading.columns, self.points.surface_offset[rows],
+            like=self.body.v_template, use_depth=depth, use_dense=dense,
+        )  # fmt: skip
+        return Objective(
+            skeleton=self.skeleton,
+            rig=self.points.rig.take(rows),
+            prior=self.prior,
+            surface=self.surface if evidence.rays is not None else None,
+            evidence=evidence,
+        )
+
+    def fit(
+        self, observations: Observations, mode: Mode, starts: Sequence[Start] = ()
+    ) -> Fit:
+        """Fits every frame on its own.
+
+        Args:
+            observations: Of any number of frames; they are solved as one batch.
+            mode: One of `MODES`.
+            starts: Predictions of a network, tried beside the yaw starts.
+        """
+        objective = self.objective(observations, depth=mode.uses_depth, dense=mode.uses_dense)
+        return fit_objective(objective, mode, [*self.yaw_starts(len(observations)), *starts])
+
+    def rows_of(self, observations: Observations, names: Sequence[str]) -> tuple[int, ...]:
+        """Rows of the objective's keypoints with these names; absent ones are left out."""
+        own = [point.split(":")[1] for point in read_names(observations.keypoint_names).points]
+        return tuple(own.index(name) for name in names if name in own)
+
+    def yaw_starts(self, count: int) -> list[Start]:
+        """A bent mean pose, seen from four sides."""
+        return [self.start(count, yaw, START_SHARE) for yaw in YAWS]
+
+    def start(self, count: int, yaw: float, share: float) -> Start:
+        """A share of the prior's mean pose, upright, turned by `yaw` radians from the camera."""
+        local = rotvec_to_rotmat(share * self.prior.center)
+        turn = rotvec_to_rotmat(torch.tensor([0.0, yaw, 0.0]))
+        root = (torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ turn).to(local)
+        rotmat = torch.cat([root[None], local]).expand(count, -1, -1, -1)
+        return Start(rotmat, local.new_zeros(count, self.skeleton.joint_dirs.shape[-1]))
+
+    def label_joints(self, fit: Fit) -> Float[Tensor, "batch joints 3"]:
+        """Labeled joints in the camera frame, metres, in the order of `LABEL_JOINTS`."""
+        rig = self.points.rig.take(self.points.indices(LABEL_POINTS))
+        return points(rig, pose(self.skeleton, fit.state), fit.state.betas)
+
+    def vertices(self, fit: Fit) -> Float[Tensor, "batch vertices 3"]:
+        """Fitted meshes in the camera frame, metres."""
+        rotmat, betas = fit.state.rotmat, fit.state.betas
+        return self.body(rotmat[:, 0], rotmat[:, 1:], betas, fit.state.transl).vertices
+
+
+@torch.no_grad()
+def fit_objective(objective: Objective, mode: Mode, starts: Sequence[Start]) -> Fit:
+    """Runs the scout stages from every start, then the refining stages from the cheapest."""
+    count = len(objective.evidence)
+    begun = [place(objective, start) for start in starts]
+    together = State(*(torch.cat(parts) for parts in zip(*begun, strict=True)))
+    rows = torch.arange(count, device=together.log_focal.device)
+    scouted = run_stages(objective.take(rows.repeat(len(starts))), mode.scout, together)
+    energy = scouted.energy.unflatten(0, (len(starts), count))
+    order = energy.sort(dim=0)
+    chosen = order.indices[0] * count + rows
+    margin = torch.zeros_like(order.values[0])
+    if len(starts) > 1:
+        weight = objective.evidence.confidence.sum(dim=-1).clamp_min(1.0)
+        margin = (order.values[1] - order.values[0]) / weight
+    done = run_stages(objective, mode.refine, scouted.state.take(chosen), scouted.damping[chosen])
+    return Fit(
+        state=done.state,
+        energy=done.energy,
+        margin=margin,
+        objective=objective,
+        weights=mode.refine[-1].weights,
+    )
+
+
+@torch.no_grad()
+def refine(annotator: Annotator, observations: Observations, mode: Mode, state: State) -> Fit:
+    """Goes on from a fit at hand, for instance after a keypoint was dragged: no starts, no scout."""
+    objective = annotator.objective(observations, depth=mode.uses_depth, dense=mode.uses_dense)
+    done = run_stages(objective, mode.refine, state)
+    margin = torch.zeros_like(done.energy)
+    return Fit(
+        state=done.state, energy=done.energy, margin=margin, objective=objective,
+        weights=mode.refine[-1].weights,
+    )  # fmt: skip
+
+
+def run_stages(
+    objective: Objective, stages: Sequence[Stage], state: State, damping: Tensor | None = None
+) -> Solution:
+    """Stages in order; damping goes on from one to the next."""
+    done = Solution(state, torch.full_like(state.log_focal, torch.inf), state.log_focal)
+    for stage in stages:
+        done = minimize(objective, done.state, stage.weights, stage.iterations, damping)
+        damping = done.damping
+    return done
+
+
+def place(objective: Objective, start: Start) -> State:
+    """Puts a start before the camera: distance from the keypoints' spread, depth from that."""
+    seen, betas = objective.evidence, start.betas
+    zero = betas.new_zeros(len(betas))
+    state = State(start.rotmat, betas, betas.new_zeros(len(betas), 3), zero[:, None], zero)
+    xyz = points(objective.rig, pose(objective.skeleton, state), betas)
+    middle, spread = keypoint_spread(xyz[..., :2], seen.confidence)
+    center, extent = keypoint_spread(seen.keypoints, seen.confidence)
+    z = (seen.focal * spread / extent.clamp_min(1.0)).clamp_min(NEAREST_START)
+    xy = (center - seen.center) * (z / seen.focal)[:, None] - middle
+    depth = torch.stack([torch.full_like(z, _first_scale(seen)), _first_shift(seen, z)], dim=-1)
+    return State(start.rotmat, betas, torch.cat([xy, z[:, None]], dim=-1), depth, zero)
+
+
+def _first_scale(seen: Evidence) -> float:
+    return 1.0 if seen.depth_kind == "metric" else AFFINE_SCALE[0]
+
+
+def _first_shift(seen: Evidence, z: Tensor) -> Tensor:
+    if seen.depth_kind == "affine_disparity" and seen.depth_reference is not None:
+        return seen.depth_reference.square() / z
+    return z

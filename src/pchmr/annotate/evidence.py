@@ -1,0 +1,158 @@
+"""From observations to what the solver sees: units, centred depth, missing values as weight zero."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pchmr.annotate.observations import SEEN, Observations
+from pchmr.annotate.residuals import REFERENCE_SIDE, Evidence
+
+GUESSED_FOCAL = 1.2  # of the longer side of the picture, about 45 degrees
+GUESSED_FOCAL_SD = 0.25
+SMALLEST_EXTENT = 0.1  # of the picture's height that a person is taken to fill at least
+MAX_RAYS = 150
+PERSON_SPREAD = 0.45  # metres; turns disparities into metres, nothing else
+LEAST_DEPTHS = 3
+
+
+def gather_evidence(
+    observations: Observations,
+    columns: Sequence[int],
+    surface_offset: Float[Tensor, " keypoints"],
+    *,
+    like: Tensor,
+    use_depth: bool,
+    use_dense: bool,
+) -> Evidence:
+    """Evidence of all frames on the device and in the precision of a tensor.
+
+    Args:
+        observations: As read.
+        columns: Keypoints that the body has.
+        surface_offset: Metres between each of them and the skin.
+        like: Its device and type are taken.
+        use_depth: Whether keypoint depth plays a part.
+        use_dense: Whether dense points do.
+    """
+    keypoints, confidence = _keypoints(observations, list(columns))
+    focal, focal_sd, center, keypoints = _camera(observations, keypoints)
+    extent = _extent(keypoints, confidence, observations.image_size[:, 1])
+    depth = _depth(observations, list(columns), confidence, use_depth, use_dense)
+    spread = keypoint_spread(torch.from_numpy(keypoints), torch.from_numpy(confidence))[1]
+    reference = focal * PERSON_SPREAD / np.maximum(spread.numpy(), 1.0)
+
+    def tensor(array: np.ndarray | None) -> Tensor | None:
+        return None if array is None else torch.from_numpy(array).to(like)
+
+    return Evidence(
+        keypoints=torch.from_numpy(keypoints).to(like),
+        confidence=torch.from_numpy(confidence).to(like),
+        pixel_unit=torch.from_numpy(extent / REFERENCE_SIDE).to(like),
+        center=torch.from_numpy(center).to(like),
+        focal=torch.from_numpy(focal).to(like),
+        focal_sd=torch.from_numpy(focal_sd).to(like),
+        depth_kind=observations.depth_kind,
+        depth_reference=torch.from_numpy(reference).to(like),
+        surface_offset=surface_offset,
+        rays_follow_focal=observations.intrinsics is not None,
+        **{name: tensor(value) for name, value in depth.items()},
+    )
+
+
+def _keypoints(observations: Observations, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    table = observations.keypoints_2d[:, columns]
+    confidence = np.clip(np.nan_to_num(table[..., 2], nan=0.0), 0, 1)
+    finite = np.isfinite(table[..., :2]).all(axis=-1)
+    confidence = np.where(finite & (confidence > SEEN), confidence, 0.0)
+    return np.nan_to_num(table[..., :2], nan=0.0, posinf=0.0, neginf=0.0), confidence
+
+
+def _camera(
+    observations: Observations, keypoints: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Focal length, its uncertainty, center; keypoints as seen with square pixels."""
+    size = observations.image_size.astype(np.float64)
+    if observations.intrinsics is None:
+        focal = GUESSED_FOCAL * size.max(axis=1)
+        return focal, np.full(len(focal), GUESSED_FOCAL_SD), size / 2, keypoints
+    camera = observations.intrinsics
+    center, focal, skewed = camera[:, :2, 2], camera[:, 0, 0], camera[:, 1, 1]
+    keypoints = keypoints.copy()
+    stretch = (focal / skewed)[:, None]
+    keypoints[..., 1] = center[:, None, 1] + (keypoints[..., 1] - center[:, None, 1]) * stretch
+    return focal, np.full(len(focal), observations.focal_sd), center, keypoints
+
+
+def _extent(keypoints: np.ndarray, confidence: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Longer side of the box around the observed keypoints, pixels."""
+    seen = (confidence > 0)[..., None]
+    low = np.where(seen, keypoints, np.inf).min(axis=1)
+    high = np.where(seen, keypoints, -np.inf).max(axis=1)
+    side = np.nan_to_num((high - low).max(axis=-1), neginf=0.0)
+    return np.maximum(side, SMALLEST_EXTENT * height)
+
+
+def _depth(
+    observations: Observations,
+    columns: list[int],
+    confidence: np.ndarray,
+    use_depth: bool,
+    use_dense: bool,
+) -> dict[str, np.ndarray | None]:
+    """Depths about the person's mean; not metric ones in standard deviations."""
+    found: dict[str, np.ndarray | None] = {}
+    metric = observations.depth_kind == "metric"
+    mean: np.ndarray | None = None
+    points = observations.points if use_dense and metric else None
+    if points is not None:
+        points = _thinned(points)
+        valid = np.isfinite(points).all(axis=-1) & (np.nan_to_num(points[..., 2]) > 0)
+        z = np.where(valid, points[..., 2], 1.0)
+        mean = np.where(valid.any(axis=1), _masked_mean(z, valid), np.nan)
+        found["rays"] = np.where(valid[..., None], points / z[..., None], 0.0)
+        found["ray_depth"] = np.where(valid, z - np.nan_to_num(mean)[:, None], 0.0)
+        found["ray_confidence"] = valid.astype(np.float64)
+    if use_depth and observations.keypoint_depth is not None:
+        z = observations.keypoint_depth[:, columns]
+        valid = np.isfinite(z) & (confidence > 0)
+        valid &= valid.sum(axis=1, keepdims=True) >= LEAST_DEPTHS
+        z = np.where(valid, z, 0.0)
+        own = _masked_mean(z, valid)
+        mean = own if mean is None else np.where(np.isfinite(mean), mean, own)
+        centred = z - mean[:, None]
+        if not metric:
+            spread = np.sqrt(_masked_mean(centred**2, valid))
+            centred = centred / np.maximum(spread, 1e-9)[:, None]
+        found["depth"] = np.where(valid, centred, 0.0)
+        found["depth_confidence"] = np.where(valid, confidence, 0.0)
+    if metric and mean is not None:
+        found["depth_mean"] = np.nan_to_num(mean)
+    return found
+
+
+def _masked_mean(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    return (values * valid).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
+
+
+def _thinned(points: np.ndarray) -> np.ndarray:
+    """At most `MAX_RAYS` finite points a frame, evenly spaced in their order."""
+    out = np.full((len(points), min(MAX_RAYS, points.shape[1]), 3), np.nan)
+    for row, frame in enumerate(points):
+        finite = np.flatnonzero(np.isfinite(frame).all(axis=-1))
+        if len(finite) > out.shape[1]:
+            finite = finite[np.linspace(0, len(finite) - 1, out.shape[1]).round().astype(int)]
+        out[row, : len(finite)] = frame[finite]
+    return out
+
+
+def keypoint_spread(
+    xy: Float[Tensor, "batch points 2"], weight: Float[Tensor, "batch points"]
+) -> tuple[Float[Tensor, "batch 2"], Float[Tensor, " batch"]]:
+    """Weighted center of points, and their root mean square distance from it."""
+    share = weight / weight.sum(dim=-1, keepdim=True).clamp_min(1e-6)
+    center = (share[..., None] * xy).sum(dim=-2)
+    square = (xy - center[..., None, :]).square().sum(dim=-1)
+    return center, (share * square).sum(dim=-1).sqrt()

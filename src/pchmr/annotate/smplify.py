@@ -1,0 +1,223 @@
+"""SMPLify-X as a baseline: its published objective, stages, camera and frozen translation.
+
+Reimplemented from the description in Pavlakos et al. (CVPR 2019) and the facts known of its
+settings. What differs: our licence-free prior stands for the VPoser latent, hands, face and
+self-penetration are left out with the body parts they need, and the solver is the batched one of
+this package instead of one L-BFGS run a picture.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pchmr.annotate.deposer import Annotator, Fit, Start
+from pchmr.annotate.kinematics import Chain, State, log_jacobian, points, pose
+from pchmr.annotate.observations import Observations
+from pchmr.annotate.residuals import Evidence, Objective, Term, Weights
+from pchmr.annotate.solver import Solution, minimize
+from pchmr.body.joints import SMPL_24
+from pchmr.geometry import rotmat_to_rotvec
+
+FOCAL = 5000.0
+RHO_PX = 100.0
+DATA_HEIGHT = 1000.0
+BENDING = 3.17
+STAGES = ((404.0, 100.0), (404.0, 50.0), (57.4, 10.0), (4.78, 5.0), (4.78, 5.0))
+"""Weights of pose and shape in each stage."""
+STAGE_STEPS, CAMERA_STEPS = 12, 15
+DEPTH_WEIGHT = 100.0
+NARROW_SHOULDERS_PX = 25.0
+TORSO = ("right_hip", "left_hip", "right_shoulder", "left_shoulder")
+TORSO_EDGES = (("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"))
+BENT = {("left_elbow", 1): 1.0, ("right_elbow", 1): -1.0, ("left_knee", 0): -1.0,
+        ("right_knee", 0): -1.0}  # fmt: skip
+"""Rotation vector entries that bend one way only: exp(sign * entry) is small when bent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmplifyObjective(Objective):
+    """SMPLify-X's terms; `weights.prior` and `weights.shape` are its stage weights.
+
+    Attributes:
+        torso: Rows of the four torso keypoints; only these count while the camera is found.
+        first_depth: Metres; where the camera step starts and is held softly.
+    """
+
+    torso: tuple[int, ...]
+    first_depth: Float[Tensor, " batch"]
+
+    def take(self, rows: Tensor) -> "SmplifyObjective":
+        """The same objective for some frames."""
+        return replace(
+            self, evidence=self.evidence.take(rows), first_depth=self.first_depth[rows]
+        )
+
+    def terms(
+        self, state: State, weights: Weights, *, matches: Tensor | None, derive: bool
+    ) -> tuple[list[Term], Chain]:
+        """Camera terms while only the root is free, body terms otherwise."""
+        chain = pose(self.skeleton, state)
+        pixels = self._coordinates(self._pixel_term(state, self._keypoints(state, chain, derive), weights))
+        if weights.free == "root":
+            return [self._torso_term(pixels), self._near_term(state, derive)], chain
+        rotvec = rotmat_to_rotvec(state.rotmat[:, 1:])
+        turned = None
+        if derive:
+            turned = log_jacobian(rotvec, chain.world[:, list(self.skeleton.parents[1:])])
+        columns = self.skeleton.columns
+        prior = self._pose_term(rotvec, turned, columns, weights)
+        shape = self._prior_terms(state, chain, weights, derive)[2]
+        return [pixels, prior, shape, self._bending_term(rotvec, turned, weights)], chain
+
+    def _coordinates(self, term: Term) -> Term:
+        """Each pixel coordinate on its own, in pixels of the picture, weighed as published."""
+        unit = self.evidence.pixel_unit[:, None]
+        residual = term.residual.flatten(start_dim=1) * unit
+        derivative = None
+        if term.derivative is not None:
+            derivative = (term.derivative.flatten(1, 2) * unit[..., None])[:, :, None]
+        weight = self.evidence.confidence.repeat_interleave(2, dim=1)
+        return Term("keypoints", residual[..., None], derivative, weight, RHO_PX)
+
+    def _torso_term(self, pixels: Term) -> Term:
+        rows = [2 * row + axis for row in self.torso for axis in (0, 1)]
+        assert rows
+        derivative = None if pixels.derivative is None else pixels.derivative[:, rows]
+        weight = (pixels.weight[:, rows] > 0).to(pixels.weight)
+        return Term("torso", pixels.residual[:, rows], derivative, weight, math.inf)
+
+    def _near_term(self, state: State, derive: bool) -> Term:
+        residual = (state.transl[:, 2] - self.first_depth)[:, None, None]
+        derivative = None
+        if derive:
+            derivative = self._blank(residual)
+            derivative[..., self.skeleton.columns.transl.stop - 1] = 1
+        return Term("near", residual, derivative, torch.full_like(residual[..., 0], DEPTH_WEIGHT))
+
+    def _bending_term(self, rotvec: Tensor, turned: Tensor | None, weights: Weights) -> Term:
+        """Elbows and knees must not bend backwards; the weight is not squared, as published."""
+        joints = [SMPL_24.index(name) - 1 for name, _ in BENT]
+        axes = [axis for _, axis in BENT]
+        sign = torch.tensor(list(BENT.values())).to(rotvec)
+        residual = (sign * rotvec[:, joints, axes]).exp()[:, None]
+        derivative = None
+        if turned is not None:
+            derivative = self._blank(residual)
+            slope = (sign * residual[:, 0])[..., None] * turned[:, joints, axes]
+            for row, joint in enumerate(joints):
+                at = 3 * (joint + 1)
+                derivative[:, 0, row, at : at + 3] = slope[:, row]
+        weight = torch.full_like(residual[..., 0], math.sqrt(BENDING * weights.prior))
+        return Term("bending", residual, derivative, weight)
+
+
+def fit_smplify(
+    annotator: Annotator,
+    observations: Observations,
+    starts: Sequence[Start] = (),
+    *,
+    given_focal: bool = False,
+) -> Fit:
+    """Fits every frame as SMPLify-X does.
+
+    Args:
+        annotator: Body and prior.
+        observations: Only keypoints, and the camera with `given_focal`, are used.
+        starts: Not used; the published method starts from the mean pose alone.
+        given_focal: Take the observed intrinsics instead of 5000 pixels and the picture's middle.
+    """
+    size = torch.from_numpy(observations.image_size).to(annotator.body.v_template)
+    if not given_focal or observations.intrinsics is None:
+        observations = replace(observations, intrinsics=_default_cameras(observations))
+    base = annotator.objective(replace(observations, focal_sd=0.0), depth=False, dense=False)
+    torso = annotator.rows_of(observations, TORSO)
+    state, first = _place(annotator, observations, base)
+    scale = (DATA_HEIGHT / size[:, 1])[:, None]
+    evidence = replace(base.evidence, confidence=base.evidence.confidence * scale)
+    objective = SmplifyObjective(
+        skeleton=base.skeleton, rig=base.rig, prior=base.prior, surface=None, evidence=evidence,
+        torso=torso, first_depth=first,
+    )  # fmt: skip
+    camera = minimize(objective, state, Weights(free="root"), CAMERA_STEPS)
+    best = _run(objective, camera.state)
+    side = _narrow(annotator, observations, evidence)
+    if side.any():
+        rows = side.nonzero()[:, 0]
+        turned = _run(objective.take(rows), _turned(camera.state.take(rows)))
+        better = turned.energy < best.energy[rows]
+        merged = [value.clone() for value in best.state]
+        for value, other in zip(merged, turned.state, strict=True):
+            value[rows[better]] = other[better]
+        energy = best.energy.clone()
+        energy[rows[better]] = turned.energy[better]
+        best = Solution(State(*merged), energy, best.damping)
+    return Fit(
+        state=best.state,
+        energy=best.energy,
+        margin=torch.zeros_like(best.energy),
+        objective=base,
+        weights=Weights(),
+    )
+
+
+def _default_cameras(observations: Observations) -> Float[np.ndarray, "frames 3 3"]:
+    cameras = np.zeros((len(observations), 3, 3))
+    cameras[:, [0, 1], [0, 1]] = FOCAL
+    cameras[:, :2, 2] = observations.image_size / 2
+    cameras[:, 2, 2] = 1
+    return cameras
+
+
+def _place(
+    annotator: Annotator, observations: Observations, objective: Objective
+) -> tuple[State, Tensor]:
+    """Mean pose at the mean torso edge of the body over that of the picture; x = y = 0."""
+    seen = objective.evidence
+    start = annotator.start(len(seen), 0.0, 1.0)
+    zero = start.betas.new_zeros(len(seen))
+    still = start.betas.new_zeros(len(seen), 3)
+    state = State(start.rotmat, start.betas, still, still[:, :2], zero)
+    xyz = points(objective.rig, pose(objective.skeleton, state), state.betas)
+    body_edge, seen_edge = [], []
+    for edge in TORSO_EDGES:
+        rows = annotator.rows_of(observations, edge)
+        if len(rows) == 2:
+            body_edge.append((xyz[:, rows[0]] - xyz[:, rows[1]]).norm(dim=-1))
+            seen_edge.append((seen.keypoints[:, rows[0]] - seen.keypoints[:, rows[1]]).norm(dim=-1))
+    depth = torch.full_like(seen.focal, 3.0)
+    if body_edge:
+        pixels = torch.stack(seen_edge).mean(dim=0).clamp_min(1.0)
+        depth = seen.focal * torch.stack(body_edge).mean(dim=0) / pixels
+    transl = torch.zeros_like(state.transl)
+    transl[:, 2] = depth
+    return state._replace(transl=transl), depth
+
+
+def _run(objective: SmplifyObjective, state: State) -> Solution:
+    done = Solution(state, torch.zeros_like(state.log_focal), state.log_focal)
+    for prior, shape in STAGES:
+        weights = Weights(prior=prior, shape=shape, free="pose")
+        done = minimize(objective, done.state, weights, STAGE_STEPS)
+    return done
+
+
+def _narrow(annotator: Annotator, observations: Observations, evidence: Evidence) -> Tensor:
+    """Whether the shoulders lie so close together that the person may face either way."""
+    rows = annotator.rows_of(observations, ("left_shoulder", "right_shoulder"))
+    if len(rows) < 2:
+        return torch.zeros(len(evidence), dtype=torch.bool, device=evidence.focal.device)
+    gap = (evidence.keypoints[:, rows[0]] - evidence.keypoints[:, rows[1]]).norm(dim=-1)
+    return gap < NARROW_SHOULDERS_PX
+
+
+def _turned(state: State) -> State:
+    """The state with the body turned by half a turn about its own upright axis."""
+    turn = torch.diag(torch.tensor([-1.0, 1.0, -1.0])).to(state.rotmat)
+    rotmat = state.rotmat.clone()
+    rotmat[:, 0] = rotmat[:, 0] @ turn
+    return state._replace(rotmat=rotmat)

@@ -1,0 +1,155 @@
+"""What a federated round costs beyond local training: CPU seconds and memory, in-process.
+
+Clients train nothing, so all that is measured is the exchange: the model to the client, the delta
+back, gate, sum, the new global model, and the checkpoint on disk. Each size runs in a process of
+its own, so that peak memory is its own; a plain loop over the same tensors stands beside it.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pchmr.config import FederateConfig
+from pchmr.federated import Training, World, run_federated
+from pchmr.runs import RunFolder
+
+NUM_TENSORS = 300
+CLIENTS_PER_ROUND = 10
+TARGETS = {10: 0.4, 33: 0.9}
+RSS_TARGET_GB = 1.5
+SIZES = ((10, 10), (10, 100), (10, 1000), (33, 10), (33, 100), (33, 1000))
+
+
+@dataclass(frozen=True)
+class NoPeople:
+    """As many rows as clients; nobody looks at them."""
+
+    num_rows: int
+    image_size: int = 1
+    content_hash: str = "nobody"
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """No labels."""
+        return {}
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def batch(self, indices: Any) -> Any:
+        """There is nothing to see."""
+        raise AssertionError("the benchmark trains nothing")
+
+
+@dataclass(frozen=True)
+class NoLosses:
+    """A local epoch that saw nothing."""
+
+    losses: dict[str, float]
+
+
+def _no_epoch(
+    model: nn.Module, dataset: Any, optimizer: torch.optim.Optimizer, *, seed: int, epoch: float
+) -> NoLosses:
+    optimizer.step()
+    return NoLosses({"none": 0.0})
+
+
+def _sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def weights(millions: int) -> nn.Module:
+    """A model of that many million weights in 300 tensors, which computes nothing."""
+    size = millions * 1_000_000 // NUM_TENSORS
+    return nn.ParameterList(nn.Parameter(torch.full((size,), 0.1)) for _ in range(NUM_TENSORS))
+
+
+def measure_rounds(millions: int, num_clients: int, num_rounds: int) -> dict[str, float]:
+    """Runs rounds in this process; returns CPU and wall seconds a round, start and peak memory."""
+    config = FederateConfig(
+        num_clients=num_clients, clients_per_round=CLIENTS_PER_ROUND, num_rounds=num_rounds
+    )
+    world = World(
+        model=weights(millions),
+        body=None,
+        train_set=NoPeople(num_clients),
+        partitions=list(np.arange(num_clients)[:, None]),
+        training=Training(_sgd, _no_epoch),
+    )
+    cpu, wall = [time.process_time()], [time.perf_counter()]
+
+    def note(_: Any) -> None:
+        cpu.append(time.process_time())
+        wall.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        run_federated(config, world, RunFolder(Path(folder)), on_round=note)
+    return {
+        "cpu_seconds": float(np.median(np.diff(cpu)[1:])),
+        "wall_seconds": float(np.median(np.diff(wall)[1:])),
+        "first_round_seconds": wall[1] - wall[0],
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    }
+
+
+def measure_plain_loop(millions: int, num_rounds: int) -> dict[str, float]:
+    """The least that any federation does: load, subtract, add, for ten clients."""
+    model = weights(millions)
+    base = [p.detach().clone() for p in model.parameters()]
+    cpu = []
+    for _ in range(num_rounds):
+        began = time.process_time()
+        total = [torch.zeros_like(p) for p in base]
+        for _ in range(CLIENTS_PER_ROUND):
+            with torch.no_grad():
+                for p, start, added in zip(model.parameters(), base, total, strict=True):
+                    p.copy_(start)
+                    added.add_(p - start)
+        for start, added in zip(base, total, strict=True):
+            start.add_(added, alpha=1 / CLIENTS_PER_ROUND)
+        cpu.append(time.process_time() - began)
+    return {"cpu_seconds": median(cpu)}
+
+
+def in_own_process(module: str, function: str, *arguments: int) -> dict[str, float]:
+    """What a function returns, as JSON holds it, run on one thread in a fresh Python."""
+    call = f"import json, torch; torch.set_num_threads(1); from {module} import {function} as f; "
+    call += f"print(json.dumps(f(*{arguments!r})))"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{module}.{function} failed: {done.stderr.strip()}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(repeats: int) -> list[dict[str, Any]]:
+    """Rows with `figure`, `value`, `unit` and `target`; `repeats` rounds each after a first one."""
+    rows: list[dict[str, Any]] = []
+
+    def add(figure: str, value: float, unit: str, target: float | None = None) -> None:
+        shown = None if target is None else f"<= {target}"
+        rows.append({"figure": figure, "value": round(value, 3), "unit": unit, "target": shown})
+
+    for millions, num_clients in SIZES:
+        found = in_own_process(__name__, "measure_rounds", millions, num_clients, repeats + 1)
+        name = f"round overhead, {millions} M weights, 10 of {num_clients} clients"
+        add(name, found["cpu_seconds"], "CPU-s", TARGETS[millions])
+        add(f"{name}, wall", found["wall_seconds"], "s")
+        add(f"{name}, peak memory", found["peak_gb"], "GB", RSS_TARGET_GB)
+        if num_clients == 1000:
+            add(f"{name}, start to end of first round", found["first_round_seconds"], "s", 5.0)
+    for millions in TARGETS:
+        found = in_own_process(__name__, "measure_plain_loop", millions, repeats)
+        add(f"plain torch loop, {millions} M weights, 10 clients", found["cpu_seconds"], "CPU-s")
+    return rows

@@ -1,0 +1,147 @@
+"""The server's state after every round, on disk before the next round starts.
+
+A checkpoint is a safetensors file and, written after it, a manifest that names its SHA-256 and
+carries its own. A manifest that can be read and verified is therefore a whole checkpoint; anything
+else is passed over for the one before. The last three are kept.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from pchmr.config import SettingError
+from pchmr.runs import file_sha256, replacing, write_bytes
+
+KEPT = 3
+FORMAT = "pchmr/checkpoint/v1"
+
+
+@dataclass
+class Checkpoint:
+    """Everything that the rounds so far have left behind.
+
+    Attributes:
+        round: Finished rounds.
+        vectors: Global parameters, running statistics and the algorithm's state.
+        memory: The gate's lengths and whatever else is small.
+        rows: The run's rows so far.
+        identity: Hashes of config, data, partition and layout: what a resumed run must share.
+    """
+
+    round: int
+    vectors: dict[str, np.ndarray]
+    memory: dict[str, Any]
+    rows: list[dict[str, Any]]
+    identity: dict[str, str] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """The checkpoints of a run, in a folder of its run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def clear(self) -> None:
+        """Removes every checkpoint."""
+        for path in self.folder.glob("round_*"):
+            path.unlink()
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Writes a checkpoint and removes those that are no longer kept."""
+        stem = f"round_{checkpoint.round:06d}"
+        digest = write_vectors(self.folder / f"{stem}.safetensors", checkpoint.vectors)
+        manifest = {
+            "format": FORMAT,
+            "round": checkpoint.round,
+            "vectors_sha256": digest,
+            "memory": checkpoint.memory,
+            "rows": checkpoint.rows,
+            "identity": checkpoint.identity,
+        }
+        text = json.dumps(manifest, sort_keys=True)
+        seal = hashlib.sha256(text.encode()).hexdigest()
+        write_bytes(self.folder / f"{stem}.json", f"{seal}\n{text}\n".encode())
+        for path in self._manifests()[KEPT:]:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".safetensors").unlink(missing_ok=True)
+
+    def latest(self, identity: Mapping[str, str]) -> Checkpoint | None:
+        """The newest checkpoint that is whole, or None.
+
+        Raises:
+            SettingError: It belongs to another config, other data, or all are damaged.
+        """
+        manifests = self._manifests()
+        for path in manifests:
+            found = self._read(path)
+            if found is not None:
+                _require_same(found.identity, identity, self.folder)
+                return found
+        if manifests:
+            raise SettingError(
+                f"--resume: no checkpoint in {self.folder} is whole; start anew without --resume"
+            )
+        return None
+
+    def _manifests(self) -> list[Path]:
+        return sorted(self.folder.glob("round_*.json"), reverse=True)
+
+    def _read(self, path: Path) -> Checkpoint | None:
+        try:
+            seal, text = path.read_text(encoding="utf-8").split("\n", 1)
+            if hashlib.sha256(text.strip().encode()).hexdigest() != seal:
+                return None
+            manifest = json.loads(text)
+            vectors = path.with_suffix(".safetensors")
+            if file_sha256(vectors) != manifest["vectors_sha256"]:
+                return None
+            loaded = load_file(vectors)
+        except (OSError, ValueError, KeyError, SafetensorError):
+            return None
+        return Checkpoint(
+            round=manifest["round"],
+            vectors=loaded,
+            memory=manifest["memory"],
+            rows=manifest["rows"],
+            identity=manifest["identity"],
+        )
+
+
+def write_vectors(path: Path, vectors: Mapping[str, np.ndarray]) -> str:
+    """Writes float32 vectors as safetensors without copying them; returns the SHA-256.
+
+    The format is a length, a JSON header and the values end to end (huggingface/safetensors).
+    """
+    header: dict[str, Any] = {}
+    start = 0
+    for name, vector in vectors.items():
+        assert vector.dtype == np.float32 and vector.flags.c_contiguous
+        span = [start, start + vector.nbytes]
+        header[name] = {"dtype": "F32", "shape": list(vector.shape), "data_offsets": span}
+        start += vector.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        head = struct.pack("<Q", len(text)) + text
+        for piece in (head, *(v.data.cast("B") for v in vectors.values() if len(v))):
+            digest.update(piece)
+            file.write(piece)
+    return digest.hexdigest()
+
+
+def _require_same(old: Mapping[str, str], new: Mapping[str, str], folder: Path) -> None:
+    changed = [name for name in new if old.get(name) != new[name]]
+    if changed:
+        raise SettingError(
+            f"--resume: {folder} belongs to another {', '.join(changed)}; give the same settings "
+            "and data, or start anew without --resume"
+        )

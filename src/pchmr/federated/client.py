@@ -1,0 +1,224 @@
+"""One worker: a resident model that plays any logical client, one after the other.
+
+Knows no framework: a task comes in as arrays and numbers, an update goes out. The local epoch is
+`training.train_epoch`, with a fresh optimizer each round. What a worker reads of the data is the
+client's own rows and nothing else.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import nn
+
+from pchmr.config import FederateConfig
+from pchmr.data.sample import PeopleDataset, Subset
+from pchmr.federated.algorithms import ALGORITHMS
+from pchmr.federated.client_state import ClientStates
+from pchmr.federated.corrections import StepCount, Variate, before_step, proximal
+from pchmr.federated.egress import Update, UpdateSchema
+from pchmr.federated.rounds import client_seed
+from pchmr.federated.vector import Counters, FlatSpec, FlatView, frozen_norms
+
+
+@runtime_checkable
+class EpochLosses(Protocol):
+    """What a local epoch tells: the mean of every loss term."""
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Mean of each weighted term."""
+        ...
+
+
+@runtime_checkable
+class LocalEpoch(Protocol):
+    """One pass over a client's rows; changes the model and the optimizer."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        dataset: PeopleDataset,
+        optimizer: torch.optim.Optimizer,
+        *,
+        seed: int,
+        epoch: float,
+    ) -> EpochLosses:
+        """Trains in an order drawn from `seed`; `epoch` counts epochs behind."""
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a client fits weights; a test may put a toy in its place.
+
+    Attributes:
+        new_optimizer: A fresh optimizer over the trainable weights of a model.
+        train_epoch: One pass in an order drawn from its seed.
+    """
+
+    new_optimizer: Callable[[nn.Module], torch.optim.Optimizer]
+    train_epoch: LocalEpoch
+
+
+@dataclass
+class World:
+    """What a simulation holds: one model, all people, and who owns which of them.
+
+    Attributes:
+        model: Start weights; after a run, the federated weights.
+        body: Body whose mesh the truth is made of.
+        train_set: People of all clients.
+        partitions: Rows of each client, by logical id.
+        training: How a client fits weights; without it, the package's own.
+    """
+
+    model: nn.Module
+    body: Any
+    train_set: PeopleDataset
+    partitions: list[np.ndarray]
+    training: Training | None = None
+
+
+def people_training(world: World, config: FederateConfig) -> Training:
+    """The package's own local epoch, with the learning rate of the round."""
+    from pchmr.training import new_optimizer, schedule, train_epoch
+
+    options = config.optim_options
+    passes = config.num_rounds * config.local_epochs
+    factor = schedule(config.server_options.round_schedule, passes)
+
+    def run(
+        model: nn.Module,
+        dataset: PeopleDataset,
+        optimizer: torch.optim.Optimizer,
+        *,
+        seed: int,
+        epoch: float,
+    ) -> EpochLosses:
+        return train_epoch(
+            model, world.body, dataset, optimizer, options, seed=seed, epoch=epoch, factor=factor
+        )
+
+    return Training(lambda model: new_optimizer(model, options), run)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the server asks of a client in a round.
+
+    Attributes:
+        round: From 1.
+        client_id: Logical id; whose rows to train on.
+        parameters: Global weights, read-only.
+        buffers: Global running statistics, read-only; empty unless they are averaged.
+        control: The server's control variate (SCAFFOLD), read-only.
+    """
+
+    round: int
+    client_id: int
+    parameters: np.ndarray
+    buffers: np.ndarray
+    control: np.ndarray | None = None
+
+
+def schema_of(spec: FlatSpec, config: FederateConfig, run: int) -> UpdateSchema:
+    """The schema of replies for a layout and an algorithm."""
+    sizes = {"delta": spec.num_parameters}
+    if spec.num_buffers:
+        sizes["buffers"] = spec.num_buffers
+    if ALGORITHMS[config.algorithm].has_control:
+        sizes["control"] = spec.num_parameters
+    return UpdateSchema(sizes=sizes, fingerprint=spec.fingerprint, run=run)
+
+
+@dataclass
+class Worker:
+    """A resident model and its buffers.
+
+    The arrays of an update are the worker's own memory: they hold until its next task.
+    """
+
+    world: World
+    config: FederateConfig
+    state_folder: Path
+    spec: FlatSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        policy = self.config.server_options.batch_norm
+        self.spec = FlatSpec.of(self.world.model, policy)
+        self._training = self.world.training or people_training(self.world, self.config)
+        self._weights = FlatView(self.world.model, self.spec.parameters)
+        self._statistics = FlatView(self.world.model, self.spec.buffers)
+        self._kept = FlatView(self.world.model, self.spec.kept)
+        self._kept_at_start = self._kept.read()
+        self._counters = Counters(self.world.model)
+        self._states = ClientStates(self.state_folder)
+        self._delta = np.empty(self.spec.num_parameters, dtype=np.float32)
+
+    def schema(self, run: int) -> UpdateSchema:
+        """What may leave this worker in a run."""
+        return schema_of(self.spec, self.config, run)
+
+    def run(self, task: Task) -> Update:
+        """Trains on the client's rows from the global weights; returns what it learned."""
+        rows = self.world.partitions[task.client_id]
+        kept = self._states.load(task.client_id, task.round)
+        self._weights.write(task.parameters)
+        self._statistics.write(task.buffers)
+        self._kept.write(kept.get("kept", self._kept_at_start))
+        arrays, keep = {}, {}
+        with self._correction(task, kept) as (change, variate):
+            steps, loss = self._train(task, Subset(self.world.train_set, rows), change)
+        arrays["delta"] = self._weights.subtract(task.parameters, self._delta)
+        if self.spec.num_buffers:
+            arrays["buffers"] = self._statistics.read()
+        if variate is not None:
+            keep["control"], arrays["control"] = variate.finish()
+        if self.spec.num_kept:
+            keep["kept"] = self._kept.read()
+        if keep:
+            self._states.save(task.client_id, task.round, keep)
+        self._counters.restore()
+        return Update(arrays, num_samples=len(rows), num_steps=steps, loss_sum=loss * len(rows))
+
+    @contextmanager
+    def _correction(
+        self, task: Task, kept: dict[str, np.ndarray]
+    ) -> Iterator[tuple[Callable[[], None] | None, Variate | None]]:
+        """What the algorithm adds to gradients, and the control variate if it has one."""
+        if ALGORITHMS[self.config.algorithm].has_control:
+            assert task.control is not None
+            own = kept.get("control", np.zeros_like(task.control))
+            variate = Variate(self.world.model, self.spec.parameters, task.control, own)
+            yield variate, variate
+        elif self.config.algorithm == "fedprox":
+            yield proximal(self.world.model, self.config.server_options.mu), None
+        else:
+            yield None, None
+
+    def _train(
+        self, task: Task, dataset: PeopleDataset, change: Callable[[], None] | None
+    ) -> tuple[int, float]:
+        """Runs the local epochs; returns the steps taken and the mean loss of the last."""
+        model, epochs = self.world.model, self.config.local_epochs
+        optimizer = self._training.new_optimizer(model)
+        count, loss = StepCount(optimizer), float("nan")
+        with ExitStack() as stack:
+            every = self.config.server_options.batch_norm == "freeze"
+            stack.enter_context(frozen_norms(model, every))
+            stack.enter_context(before_step(optimizer, change))
+            for index in range(epochs):
+                epoch = (task.round - 1) * epochs + index
+                seed = client_seed(self.config.seed, epoch, task.client_id)
+                stats = self._training.train_epoch(
+                    model, dataset, optimizer, seed=seed, epoch=float(epoch)
+                )
+                loss = sum(stats.losses.values())
+        for parameter in model.parameters():
+            parameter.grad = None
+        return count.steps, loss

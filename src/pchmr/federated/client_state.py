@@ -1,0 +1,45 @@
+"""What a client keeps to itself between rounds: control variates (SCAFFOLD), statistics (FedBN).
+
+Kept on the client's side, by logical id, and never sent. Each round writes a version of its own
+and reads the newest older one, so a round that is run again after a crash starts from the same
+state.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from pchmr.federated.checkpoint import KEPT, write_vectors
+
+
+class ClientStates:
+    """Vectors of clients, in a folder of the run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def clear(self) -> None:
+        """Forgets every client."""
+        for path in self.folder.glob("client_*.safetensors"):
+            path.unlink()
+
+    def load(self, client_id: int, round_number: int) -> dict[str, np.ndarray]:
+        """What the client kept before that round; empty if it never took part."""
+        older = [path for path in self._versions(client_id) if _round_of(path) < round_number]
+        return load_file(older[0]) if older else {}
+
+    def save(self, client_id: int, round_number: int, vectors: dict[str, np.ndarray]) -> None:
+        """Keeps the client's vectors as of that round."""
+        write_vectors(
+            self.folder / f"client_{client_id:06d}_{round_number:06d}.safetensors", vectors
+        )
+        for path in self._versions(client_id)[KEPT + 1 :]:
+            path.unlink(missing_ok=True)
+
+    def _versions(self, client_id: int) -> list[Path]:
+        return sorted(self.folder.glob(f"client_{client_id:06d}_*.safetensors"), reverse=True)
+
+
+def _round_of(path: Path) -> int:
+    return int(path.stem.rsplit("_", 1)[1])

@@ -1,0 +1,223 @@
+"""A whole federated run: set-up, resume, rounds, records, and the weights at the end."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from pchmr.config import FederateConfig, require, to_json
+from pchmr.data.partition import partition_hash
+from pchmr.federated.checkpoint import Checkpoint, Checkpoints
+from pchmr.federated.client import World, schema_of
+from pchmr.federated.client_state import ClientStates
+from pchmr.federated.engines import ENGINES
+from pchmr.federated.server import Row, Server
+from pchmr.federated.validation import Gate
+from pchmr.federated.vector import Counters, FlatSpec, FlatView, only_head_trains
+from pchmr.recipes import derive_seed
+from pchmr.runs import RunFolder
+
+CHECKPOINTS, CLIENTS, PARTITION = "checkpoints", "clients", "partition.json"
+EvaluateFn = Callable[[nn.Module], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class FederatedResult:
+    """What a run leaves behind.
+
+    Attributes:
+        state_dict: Weights of `world.model` after the last round.
+        bytes_up: From all clients to the server, over the run.
+        bytes_down: From the server to all clients.
+        rows: A row per round, as in `metrics.jsonl`.
+        egress: What left clients and what the server saw, from the rows.
+    """
+
+    state_dict: dict[str, Tensor]
+    bytes_up: int
+    bytes_down: int
+    rows: list[Row]
+    egress: dict[str, str]
+
+
+def run_federated(
+    config: FederateConfig,
+    world: World,
+    run: RunFolder,
+    *,
+    evaluate_fn: EvaluateFn | None = None,
+    on_round: Callable[[Row], None] | None = None,
+) -> FederatedResult:
+    """Federates `world.model` over the clients of `world` and leaves it with the last weights.
+
+    Args:
+        config: The run; with `resume` it goes on after the last whole checkpoint.
+        world: Model, people and who owns them.
+        run: Folder for a row per round, checkpoints, and the partition.
+        evaluate_fn: Scores of a model, merged into the rows where they are due.
+        on_round: Called with each finished row, those of a resumed run included.
+
+    Raises:
+        SettingError: The settings do not fit the world, or no round had enough good replies.
+    """
+    require(
+        len(world.partitions) == config.num_clients,
+        f"--num-clients {config.num_clients}, but the people are dealt to {len(world.partitions)}",
+    )
+    with ExitStack() as stack:
+        head_only = config.server_options.trainable == "head"
+        stack.enter_context(only_head_trains(world.model, head_only))
+        return _run(config, world, run, evaluate_fn, on_round)
+
+
+def _run(
+    config: FederateConfig,
+    world: World,
+    run: RunFolder,
+    evaluate_fn: EvaluateFn | None,
+    on_round: Callable[[Row], None] | None,
+) -> FederatedResult:
+    spec = FlatSpec.of(world.model, config.server_options.batch_norm)
+    resident = _Resident(world.model, spec)
+    identity = identity_of(config, world, spec)
+    checkpoints = Checkpoints(run.path / CHECKPOINTS)
+
+    def tell(row: Row) -> None:
+        run.append_row(row)
+        if on_round:
+            on_round(row)
+
+    def scores(number: int) -> Row:
+        every = config.evaluate_every
+        due = number == config.num_rounds or (every > 0 and number % every == 0)
+        if evaluate_fn is None or not due:
+            return {}
+        resident.load(server)
+        return dict(evaluate_fn(world.model))
+
+    def save(checkpoint: Checkpoint) -> None:
+        checkpoint.identity = identity
+        checkpoints.save(checkpoint)
+
+    server = _new_server(config, world, spec, resident, save=save, scores=scores, tell=tell)
+    _begin(config, world, run, server, checkpoints, identity, on_round)
+    ENGINES[config.engine].run(server, world, run.path / CLIENTS)
+    resident.load(server)
+    return _result(world, server)
+
+
+class _Resident:
+    """The one model in memory, which holds the global weights whenever it is scored."""
+
+    def __init__(self, model: nn.Module, spec: FlatSpec) -> None:
+        self.weights = FlatView(model, spec.parameters)
+        self.statistics = FlatView(model, spec.buffers)
+        self._kept = FlatView(model, spec.kept)
+        self._kept_at_start = self._kept.read()
+        self._counters = Counters(model)
+
+    def load(self, server: Server) -> None:
+        """Puts the server's weights into the model; what clients keep goes back to the start."""
+        self.weights.write(server.parameters)
+        self.statistics.write(server.buffers)
+        self._kept.write(self._kept_at_start)
+        self._counters.restore()
+
+
+def _new_server(
+    config: FederateConfig,
+    world: World,
+    spec: FlatSpec,
+    resident: _Resident,
+    *,
+    save: Callable[[Checkpoint], None],
+    scores: Callable[[int], Row],
+    tell: Callable[[Row], None],
+) -> Server:
+    run_number = derive_seed(config.seed, "run")
+    return Server(
+        config=config,
+        spec=spec,
+        schema=schema_of(spec, config, run_number),
+        gate=Gate.of(
+            config.optim_options,
+            num_parameters=spec.num_parameters,
+            max_samples=len(world.train_set),
+            local_epochs=config.local_epochs,
+        ),
+        parameters=resident.weights.read(),
+        buffers=resident.statistics.read(),
+        carry=ENGINES[config.engine].carry,
+        save=save,
+        scores=scores,
+        tell=tell,
+    )
+
+
+def _begin(
+    config: FederateConfig,
+    world: World,
+    run: RunFolder,
+    server: Server,
+    checkpoints: Checkpoints,
+    identity: dict[str, str],
+    on_round: Callable[[Row], None] | None,
+) -> None:
+    """Goes back to the last whole checkpoint, or clears what an earlier run left."""
+    found = checkpoints.latest(identity) if config.resume else None
+    if found is None:
+        checkpoints.clear()
+        ClientStates(run.path / CLIENTS).clear()
+        run.keep_rows(0)
+        indices = [rows.tolist() for rows in world.partitions]
+        run.write_json(PARTITION, {"sha256": identity["partition"], "clients": indices})
+        return
+    server.restore(found)
+    run.keep_rows(found.round)
+    for row in server.rows[len(run.read_rows()) :]:
+        run.append_row(row)
+    if on_round:
+        for row in server.rows:
+            on_round(row)
+
+
+def identity_of(config: FederateConfig, world: World, spec: FlatSpec) -> dict[str, str]:
+    """What a resumed run must share with the one it continues."""
+    settings = json.loads(to_json(config))
+    for free in ("output", "resume", "engine"):
+        del settings[free]
+    text = json.dumps(settings, sort_keys=True)
+    return {
+        "settings": hashlib.sha256(text.encode()).hexdigest(),
+        "data": world.train_set.content_hash,
+        "partition": partition_hash(world.partitions),
+        "model": spec.fingerprint,
+    }
+
+
+def _result(world: World, server: Server) -> FederatedResult:
+    rows = server.rows
+    return FederatedResult(
+        state_dict=world.model.state_dict(),
+        bytes_up=sum(row["bytes_up"] for row in rows),
+        bytes_down=sum(row["bytes_down"] for row in rows),
+        rows=rows,
+        egress=describe_egress(rows),
+    )
+
+
+def describe_egress(rows: list[Row]) -> dict[str, str]:
+    """What left clients and what the server saw, in the words of a table, from a run's rows."""
+    left = rows[-1]["left_client"]
+    most = max(row["server_saw"]["individual_updates"] for row in rows)
+    arrays = ", ".join(f"{name} {kind}" for name, kind in left["arrays"].items())
+    return {
+        "leaves_client": f"model updates only ({left['schema']}): {arrays}; sums: "
+        f"{', '.join(left['numbers'])}",
+        "server_sees": f"up to {most} individual updates a round, their sample counts, and the "
+        "aggregate; no image, no label",
+    }

@@ -1,0 +1,234 @@
+"""What of a model trains and travels, as flat vectors in a fixed order.
+
+`FlatSpec` names the parts once: trainable weights, running statistics of normalization layers,
+and, under the FedBN policy, what each client keeps. Counters (`num_batches_tracked`) travel
+nowhere. Values are copied once in each direction; nothing is concatenated.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from types import MethodType
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from pchmr.config import SettingError
+
+Flat = Float[np.ndarray, " size"]
+BACKBONE = "backbone."
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of one tensor in a flat vector."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class FlatSpec:
+    """Which tensors of a model stand where in the flat vectors.
+
+    Attributes:
+        parameters: Trainable weights that travel.
+        buffers: Running statistics that travel; empty unless they are averaged.
+        kept: Running statistics and scales that each client keeps; empty unless FedBN.
+    """
+
+    parameters: tuple[Slot, ...]
+    buffers: tuple[Slot, ...]
+    kept: tuple[Slot, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module, batch_norm: str = "average") -> "FlatSpec":
+        """The layout for a model and a policy for its normalization layers.
+
+        Args:
+            model: Its weights with `requires_grad` travel.
+            batch_norm: `average`, `local` (FedBN, Li et al. 2021, arXiv 2102.07623) or `freeze`.
+
+        Raises:
+            SettingError: Nothing is trainable, or a weight that travels is not float32.
+        """
+        statistics, scales = _norm_names(model)
+        local = scales if batch_norm == "local" else set()
+        trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        if not trainable:
+            raise SettingError("the model has no trainable weight to federate")
+        tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+        travels = {n: p for n, p in trainable.items() if n not in local}
+        averaged = {n: tensors[n] for n in statistics} if batch_norm == "average" else {}
+        stays = [*statistics, *sorted(local & set(trainable))] if batch_norm == "local" else []
+        return cls(_slots(travels), _slots(averaged), _slots({n: tensors[n] for n in stays}))
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """Length of the parameter vector."""
+        return self.parameters[-1].stop
+
+    @cached_property
+    def num_buffers(self) -> int:
+        """Length of the buffer vector."""
+        return self.buffers[-1].stop if self.buffers else 0
+
+    @cached_property
+    def num_kept(self) -> int:
+        """Length of the vector that each client keeps."""
+        return self.kept[-1].stop if self.kept else 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over names, shapes and dtype of all that travels."""
+        layout = [
+            [(slot.name, slot.shape, "float32") for slot in slots]
+            for slots in (self.parameters, self.buffers)
+        ]
+        return hashlib.sha256(json.dumps(layout).encode()).hexdigest()
+
+    @cached_property
+    def variances(self) -> np.ndarray:
+        """Which entries of the buffer vector are variances and so never negative."""
+        mask = np.zeros(self.num_buffers, dtype=bool)
+        for slot in self.buffers:
+            mask[slot.start : slot.stop] = slot.name.endswith("running_var")
+        return mask
+
+
+def _norm_names(model: nn.Module) -> tuple[list[str], set[str]]:
+    """Names of running statistics and of scales (weight, bias) of normalization layers."""
+    statistics, scales = [], set()
+    for path, layer in norm_layers(model):
+        if not _trains(layer):
+            continue
+        prefix = f"{path}." if path else ""
+        for name in ("running_mean", "running_var"):
+            if layer._buffers.get(name) is not None:
+                statistics.append(f"{prefix}{name}")
+        scales |= {f"{prefix}{name}" for name, p in layer._parameters.items() if p is not None}
+    return statistics, scales
+
+
+def norm_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Layers that keep running statistics, by name."""
+    return ((n, layer) for n, layer in model.named_modules() if isinstance(layer, _NormBase))
+
+
+def _trains(layer: nn.Module) -> bool:
+    """Whether a normalization layer takes part; one whose scales are frozen stays as it is."""
+    scales = [p for p in layer._parameters.values() if p is not None]
+    return not scales or any(p.requires_grad for p in scales)
+
+
+def _slots(tensors: Mapping[str, Tensor]) -> tuple[Slot, ...]:
+    slots, start = [], 0
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise SettingError(f"{name} is {tensor.dtype}; only float32 weights can be federated")
+        slots.append(Slot(name, tuple(tensor.shape), start, start + tensor.numel()))
+        start += tensor.numel()
+    return tuple(slots)
+
+
+class FlatView:
+    """The tensors of one model in the order of some slots, for repeated copies."""
+
+    def __init__(self, model: nn.Module, slots: tuple[Slot, ...]) -> None:
+        tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+        self._pairs = [(slot, tensors[slot.name].detach()) for slot in slots]
+        self.size = slots[-1].stop if slots else 0
+
+    def read(self, out: Flat | None = None) -> Flat:
+        """The model's values as one vector, into `out` if given."""
+        out = np.empty(self.size, dtype=np.float32) if out is None else out
+        for slot, tensor in self._pairs:
+            np.copyto(out[slot.start : slot.stop].reshape(slot.shape), tensor.cpu().numpy())
+        return out
+
+    def write(self, values: Flat) -> None:
+        """Sets the model's values from one vector."""
+        for slot, tensor in self._pairs:
+            piece = values[slot.start : slot.stop].reshape(slot.shape)
+            if tensor.is_cpu:
+                np.copyto(tensor.numpy(), piece)
+            else:
+                tensor.copy_(torch.tensor(piece))
+
+    def subtract(self, base: Flat, out: Flat) -> Flat:
+        """The model's values minus `base`, rounded to float32 once an entry."""
+        for slot, tensor in self._pairs:
+            span = slice(slot.start, slot.stop)
+            np.subtract(
+                tensor.cpu().numpy(),
+                base[span].reshape(slot.shape),
+                out=out[span].reshape(slot.shape),
+            )
+        return out
+
+
+class Counters:
+    """Integer buffers of normalization layers, put back so that no trace of a client stays."""
+
+    def __init__(self, model: nn.Module) -> None:
+        layers = (layer._buffers.get("num_batches_tracked") for _, layer in norm_layers(model))
+        self._pairs = [(counter, counter.clone()) for counter in layers if counter is not None]
+
+    def restore(self) -> None:
+        """Sets every counter to its value at the start."""
+        for counter, start in self._pairs:
+            counter.copy_(start)
+
+
+@contextmanager
+def frozen_norms(model: nn.Module, every: bool) -> Iterator[None]:
+    """Holds normalization layers in evaluation mode, whatever `model.train()` asks.
+
+    Args:
+        model: The network.
+        every: All of them, or only those whose scales are frozen.
+    """
+    layers = [layer for _, layer in norm_layers(model) if every or not _trains(layer)]
+
+    def stay(layer: nn.Module, mode: bool = True) -> nn.Module:
+        return nn.Module.train(layer, False)
+
+    for layer in layers:
+        layer.__dict__["train"] = MethodType(stay, layer)
+        layer.train()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.__dict__["train"]
+
+
+@contextmanager
+def only_head_trains(model: nn.Module, active: bool) -> Iterator[None]:
+    """Takes the backbone's weights out of training, and puts them back.
+
+    Raises:
+        SettingError: The model has no part called backbone.
+    """
+    frozen = [
+        p
+        for name, p in model.named_parameters()
+        if active and p.requires_grad and name.startswith(BACKBONE)
+    ]
+    if active and not frozen:
+        raise SettingError("--trainable head: this model has no backbone; use --trainable all")
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)

@@ -1,0 +1,193 @@
+"""Own checkpoints (`.safetensors` with a note of what they hold), and the start of every run.
+
+`load_model` turns options into a network and says what it started from, so that every result row
+can repeat it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pchmr.body import MeshHierarchy
+from pchmr.config import ModelOptions, SettingError
+from pchmr.models.build import build_choice, build_model, model_spec
+from pchmr.models.hmr import HMRModel, ModelChoice
+from pchmr.models.imagenet import load_backbone
+from pchmr.models.official import CheckpointError, check_keys, load_official
+from pchmr.recipes import derive_seed
+from pchmr.runs import file_sha256, replacing
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+def save_checkpoint(
+    path: Path,
+    model: HMRModel,
+    extra_meta: Mapping[str, Any] | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Writes weights and what they belong to, whole or not at all.
+
+    Args:
+        path: File to write.
+        model: Network to save.
+        extra_meta: More plain values for the note.
+        dtype: Storage of floating-point tensors; half precision halves the file.
+    """
+    tensors = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu()
+        for name, tensor in model.state_dict().items()
+    }
+    note = {
+        **model.choice.as_dict(),
+        "num_vertices": list(model.hierarchy.num_vertices),
+        **(extra_meta or {}),
+    }
+    with replacing(Path(path)) as temporary:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"pchmr": json.dumps(note)},
+        )
+
+
+def load_checkpoint(
+    path: Path, hierarchy: MeshHierarchy, *, image_size: int | None = None
+) -> tuple[HMRModel, dict[str, Any]]:
+    """The network of an own checkpoint in float32, in evaluation mode, and the file's note.
+
+    `image_size` replaces the side of the crops; the weights fit any.
+
+    Raises:
+        CheckpointError: The file is missing, truncated, no checkpoint of this package, or made for
+            another body.
+    """
+    state, note = read_checkpoint(path)
+    found, wanted = tuple(note["num_vertices"]), tuple(hierarchy.num_vertices)
+    if found != wanted:
+        raise CheckpointError(
+            f"checkpoint {path} was trained for a body with levels {found}, this one has {wanted}; "
+            "give the body it was made for with --body"
+        )
+    choice = ModelChoice(**{f.name: note[f.name] for f in fields(ModelChoice)})
+    model = build_choice(replace(choice, image_size=image_size or choice.image_size), hierarchy)
+    check_keys(state, model.state_dict(), f"checkpoint {path}")
+    model.load_state_dict(state)
+    return model.eval(), note
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and note of an own checkpoint; see `load_checkpoint`."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"checkpoint {path} not found; check --checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            note = json.loads((file.metadata() or {}).get("pchmr", "{}"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"checkpoint {path} is truncated or no safetensors file ({error}); get the file again"
+        ) from None
+    known = {f.name for f in fields(ModelChoice)} | {"num_vertices"}
+    missing = sorted(known - set(note)) if isinstance(note, dict) else sorted(known)
+    if missing:
+        raise CheckpointError(
+            f"checkpoint {path} was not written by pchmr: its note lacks {', '.join(missing)}"
+        )
+    return state, note
+
+
+def load_model(
+    options: ModelOptions,
+    hierarchy: MeshHierarchy,
+    *,
+    seed: int,
+    image_size: int | None = None,
+) -> tuple[HMRModel, dict[str, Any]]:
+    """The network that options ask for, and what it started from.
+
+    Args:
+        options: Name, checkpoint, backbone; see `ModelOptions`.
+        hierarchy: Mesh levels of the body.
+        seed: Decides random weights.
+        image_size: Side of a crop in pixels in place of the network's own.
+
+    Returns:
+        The model, and `started_from`: `kind` (random, shipped, checkpoint, official), `name`,
+        `sha256` of the file; with `--backbone-weights` also `backbone_name`, `backbone_sha256`.
+
+    Raises:
+        SettingError: A contradiction, an unknown name, or a file that cannot be used.
+    """
+    path = options.checkpoint or _shipped(options)
+    if path is None:
+        return _random_model(options, hierarchy, seed, image_size)
+    if path.suffix == ".safetensors":
+        model, _ = load_checkpoint(path, hierarchy, image_size=image_size)
+        kind = "checkpoint" if options.checkpoint else "shipped"
+    else:
+        model, kind = load_official(path, hierarchy), "official"
+        model.image_size = image_size or model.image_size
+    _check_asked(options, model)
+    started_from = {"kind": kind, "name": model.name, "file": path.name}
+    return model, started_from | {"sha256": file_sha256(path)}
+
+
+def _shipped(options: ModelOptions) -> Path | None:
+    """The start weights of the asked network; None where random ones are asked for."""
+    if options.from_scratch or options.backbone_weights:
+        return None
+    spec = model_spec(options.model)
+    path = SHIPPED / f"{options.model}.safetensors"
+    fits = options.backbone in (None, spec.backbone)
+    if not (path.is_file() and fits):
+        with_backbone = "" if fits else f" with --backbone {options.backbone}"
+        raise SettingError(
+            f"no start weights are shipped for --model {options.model}{with_backbone}; give "
+            "--checkpoint FILE or --from-scratch (with --backbone-weights FILE where you have one)"
+        )
+    return path
+
+
+def _random_model(
+    options: ModelOptions, hierarchy: MeshHierarchy, seed: int, image_size: int | None
+) -> tuple[HMRModel, dict[str, Any]]:
+    """Random weights from the seed alone, the backbone from a file where one is given."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "weights"))
+        model = build_model(
+            options.model, hierarchy, backbone=options.backbone, image_size=image_size
+        )
+    started_from: dict[str, Any] = {"kind": "random", "name": model.name, "sha256": None}
+    path = options.backbone_weights
+    if path is not None:
+        load_backbone(model, path)
+        started_from |= {"backbone_file": path.name, "backbone_sha256": file_sha256(path)}
+    return model.eval(), started_from
+
+
+def _check_asked(options: ModelOptions, model: HMRModel) -> None:
+    """Refuses options that the checkpoint contradicts; the default model name asks for nothing."""
+    asked = {
+        "--model": (options.model, model.name, ModelOptions().model),
+        "--backbone": (options.backbone, model.choice.backbone, None),
+    }
+    for flag, (wanted, found, default) in asked.items():
+        if wanted not in (found, default):
+            raise SettingError(
+                f"{flag} {wanted} contradicts --checkpoint {options.checkpoint}, which holds "
+                f"{found}; leave {flag} out"
+            )
+    if options.backbone_weights is not None:
+        raise SettingError(
+            "--backbone-weights would replace the checkpoint's backbone; leave it or --checkpoint "
+            "out"
+        )

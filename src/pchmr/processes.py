@@ -1,0 +1,63 @@
+"""Several training processes started by `torchrun`: who am I, and the mean gradient over all.
+
+One process needs none of this: every function is then the identity. Rank 0 alone writes files.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+def rank() -> int:
+    """Number of this process, 0 without a group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def count() -> int:
+    """Processes in the group, 1 without one."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Joins the group that `torchrun` describes in the environment, if any, and leaves it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def average_gradients(model: nn.Module, weight: float) -> None:
+    """Replaces each gradient by the weighted mean over the processes, in one exchange.
+
+    Args:
+        model: Network whose gradients are there, or None where nothing reached a parameter.
+        weight: Images this process saw in the step; 0 where it had none left.
+    """
+    if count() == 1:
+        return
+    trained = [p for p in model.parameters() if p.requires_grad]
+    parts = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]
+    flat = torch.cat([*(part * weight for part in parts), parts[0].new_tensor([weight])])
+    dist.all_reduce(flat)
+    mean = flat[:-1] / flat[-1]
+    for parameter, part in zip(trained, mean.split([p.numel() for p in trained]), strict=True):
+        parameter.grad = part.view_as(parameter).clone()
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Gives every process the running statistics of rank 0."""
+    if count() == 1:
+        return
+    for buffer in model.buffers():
+        dist.broadcast(buffer, src=0)

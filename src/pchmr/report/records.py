@@ -1,0 +1,193 @@
+"""Run folders as the report reads them: whatever a finished, killed or damaged run left behind.
+
+Nothing here raises on the content of a run; what cannot be read is absent and shows as n/a.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pchmr.data.errors import InputError
+from pchmr.runs import CONFIG, ENVIRONMENT, METRICS, START, SUMMARY, RunFolder
+
+SCORES = {"mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "mpvpe_mm": "MPVPE"}
+CENTRALIZED, FEDERATED, EVALUATION = "centralized", "federated", "evaluation"
+# Settings that change neither what is learned from nor what is scored, or that a seed decides.
+UNCOMPARED = ("output", "seed", "data_seed", "cache", "resume", "device", "evaluate_every")
+# Settings that decide what is scored: runs that share them stand in one table.
+WORLD_SETTINGS = (
+    "data", "domain", "num_test_samples", "image_size",
+    "model", "checkpoint", "from_scratch", "backbone", "backbone_weights", "body",
+)  # fmt: skip
+
+Scores = dict[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run folder. `summary` is empty for a run that did not finish.
+
+    `start` holds what was known before the first round: scores and weights to start from.
+    """
+
+    path: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run wrote its summary, which it does last."""
+        return bool(self.summary)
+
+    @property
+    def kind(self) -> str:
+        """What the run did: centralized, federated or evaluation."""
+        known = self.summary.get("kind")
+        if known:
+            return str(known)
+        if "num_rounds" in self.config:
+            return FEDERATED
+        return CENTRALIZED if "num_epochs" in self.config else EVALUATION
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The config without its levels."""
+        flat: dict[str, Any] = {}
+        for name, value in self.config.items():
+            flat |= value if isinstance(value, dict) else {name: value}
+        return flat
+
+    @property
+    def num_planned(self) -> int | None:
+        """Rounds or epochs that the config asks for."""
+        return self.settings.get("num_rounds") or self.settings.get("num_epochs")
+
+    @property
+    def recipe_version(self) -> str | None:
+        """Version of the recipe that drew the people, where the run recorded it."""
+        version = self.recorded("recipe_version")
+        return None if version is None else str(version)
+
+    def recorded(self, name: str) -> Any:
+        """A value of the summary, or of what the run wrote before it began."""
+        for held in (self.summary, self.start, self.environment):
+            if held.get(name) is not None:
+                return held[name]
+        return None
+
+    @property
+    def world(self) -> str:
+        """Equal for runs whose scores may stand in one table."""
+        settings = self.settings
+        values = {name: settings.get(name) for name in WORLD_SETTINGS}
+        return json.dumps([values, self.recipe_version], sort_keys=True, default=str)
+
+    @property
+    def variant(self) -> str:
+        """Equal for runs that differ only in their seed."""
+        compared = {n: v for n, v in self.settings.items() if n not in UNCOMPARED}
+        return json.dumps([self.kind, compared], sort_keys=True, default=str)
+
+    def points(self, score: str) -> list[tuple[float, float]]:
+        """(round or epoch, mm) wherever the run recorded the score; 0 is the start."""
+        found = {}
+        if (before := self.scores("before")[score]) is not None:
+            found[0.0] = before
+        for row in self.rows:
+            at, value = number(row.get("round", row.get("epoch"))), number(row.get(score))
+            if at is not None and value is not None:
+                found[at] = value
+        return sorted(found.items())
+
+    @property
+    def reached(self) -> float:
+        """The last round or epoch with a row."""
+        places = (number(row.get("round", row.get("epoch"))) for row in self.rows)
+        return max((at for at in places if at is not None), default=0.0)
+
+    def scores(self, name: str) -> Scores:
+        """Scores `before`, `after`, or of a baseline (`mean_pose`, `t_pose`); None is unknown.
+
+        After a run that did not finish come the last scores it recorded.
+        """
+        held = self.recorded(name) or _dict(self.recorded("baselines")).get(name)
+        if name == "after" and not held:
+            scored = [
+                row for row in self.rows if any(number(row.get(s)) is not None for s in SCORES)
+            ]
+            held = scored[-1] if scored else {}
+        return {score: number(_dict(held).get(score)) for score in SCORES}
+
+    def egress(self, side: str, record: str = "egress") -> str | None:
+        """What the run recorded as `leaves_client` or `server_sees`.
+
+        The record `before_egress` is about the weights as they were before the run.
+        """
+        value = _dict(self.recorded(record)).get(side)
+        return None if value is None else str(value)
+
+
+def number(value: Any) -> float | None:
+    """The value as a float; None where it is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if abs(value) < float("inf") else None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Whatever can be read of a run folder."""
+    run = RunFolder(folder)
+    return RunRecord(
+        path=folder,
+        config=_readable(run, CONFIG),
+        environment=_readable(run, ENVIRONMENT),
+        start=_readable(run, START),
+        rows=_rows(run),
+        summary=_readable(run, SUMMARY),
+    )
+
+
+def _readable(run: RunFolder, name: str) -> dict[str, Any]:
+    try:
+        return _dict(run.read_json(name))
+    except (OSError, ValueError):
+        return {}
+
+
+def _rows(run: RunFolder) -> list[dict[str, Any]]:
+    try:
+        return [row for row in run.read_rows() if isinstance(row, dict)]
+    except (OSError, ValueError):
+        return []
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """The run folders among the paths and two levels below them, in order, each once.
+
+    Raises:
+        InputError: A path does not exist, or none of them leads to a run.
+    """
+    paths = list(paths)
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"{path} is no folder: give a run folder, as --output of a run names")
+        below = [folder for depth in ("*", "*/*") for folder in sorted(path.glob(depth))]
+        found |= dict.fromkeys(folder for folder in (path, *below) if _is_run(folder))
+    if not found:
+        names = ", ".join(map(str, paths))
+        raise InputError(f"no run in {names}: make one with `pchmr demo` or `pchmr federate`")
+    return list(found)
+
+
+def _is_run(folder: Path) -> bool:
+    return folder.is_dir() and any((folder / name).is_file() for name in (CONFIG, METRICS))

@@ -1,0 +1,156 @@
+"""Tables of `results/`: generated from its JSONL files, one line a cell and seed, never typed.
+
+A line names its `table` (else its file does) and its `figure` or `cell`, and holds a `value` or
+several `scores`. Where a cell was measured again with the same seed, the latest line counts.
+"""
+
+import json
+import operator
+import re
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pchmr.data.errors import InputError
+from pchmr.report.records import SCORES, number
+from pchmr.runs import write_bytes
+
+README = "README.md"
+HEAD = """# Results
+
+Generated from the `.jsonl` files beside this page by `pchmr bench`; do not edit. A cell is the mean
+over seeds, ± the standard deviation where there are several. Figures of rendered people never
+stand under the name of a licensed data set.
+"""
+NONE = "–"
+COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+# Columns of text that are shown where some line of the table has them.
+TEXTS = {"unit": "unit", "target": "target", "paper": "paper", "differs": "what differs"}
+VALUE = "value"
+
+Line = dict[str, Any]
+
+
+def write_results(folder: Path) -> Path:
+    """Writes `README.md` from the folder's JSONL files; returns its path.
+
+    Raises:
+        InputError: A line is no JSON object with a figure or cell.
+    """
+    path = folder / README
+    write_bytes(path, results_markdown(folder).encode())
+    return path
+
+
+def results_markdown(folder: Path) -> str:
+    """What `README.md` should hold; depends on the JSONL files alone."""
+    tables: dict[str, list[Line]] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in _lines(path):
+            name = str(line.get("table", path.stem))
+            title = name if name == path.stem else f"{path.stem}: {name}"
+            tables.setdefault(title, []).append(line)
+    return "\n".join([HEAD, *(_table(title, tables[title]) for title in sorted(tables))])
+
+
+def _lines(path: Path) -> list[Line]:
+    lines = []
+    for place, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            line = None
+        if not isinstance(line, dict) or _cell(line) is None:
+            raise InputError(
+                f"{path} line {place} is no JSON object with a `figure` or `cell`: mend that line"
+            )
+        lines.append(line)
+    return lines
+
+
+def _cell(line: Line) -> str | None:
+    name = line.get("figure", line.get("cell"))
+    return None if name is None else str(name)
+
+
+def _measures(line: Line) -> dict[str, float]:
+    """Named numbers of a line."""
+    scores = line.get("scores")
+    named = scores if isinstance(scores, dict) else {VALUE: line.get("value")}
+    return {name: v for name, value in named.items() if (v := number(value)) is not None}
+
+
+def _table(title: str, lines: list[Line]) -> str:
+    cells = _latest(lines)
+    measures = _ordered(
+        {name for cell in cells.values() for line in cell for name in _measures(line)}
+    )
+    texts = [
+        name for name in TEXTS if any(line.get(name) for cell in cells.values() for line in cell)
+    ]
+    header = ["figure", *(SCORES.get(name, name) for name in measures), *(TEXTS[t] for t in texts)]
+    header += ["met"] if "target" in texts else []
+    rows = [_row(name, cell, measures, texts) for name, cell in cells.items()]
+    shape = ["---", *("---:" for _ in measures), *("---" for _ in header[1 + len(measures) :])]
+    body = "\n".join(f"| {' | '.join(row)} |" for row in (header, shape, *rows))
+    return f"## {title}\n\n{body}\n\n{_origin(cells)}\n"
+
+
+def _latest(lines: list[Line]) -> dict[str, list[Line]]:
+    """Lines of every cell, one a seed, the last written; cells in order of first appearance."""
+    cells: dict[str, dict[Any, Line]] = {}
+    for line in lines:
+        cells.setdefault(str(_cell(line)), {})[line.get("seed")] = line
+    return {name: list(by_seed.values()) for name, by_seed in cells.items()}
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    known = [*SCORES, VALUE]
+    return sorted(names, key=lambda n: (known.index(n) if n in known else len(known), n))
+
+
+def _row(name: str, cell: list[Line], measures: list[str], texts: list[str]) -> list[str]:
+    found = {m: [v for line in cell if (v := _measures(line).get(m)) is not None] for m in measures}
+    said = {t: next((str(line[t]) for line in cell if line.get(t)), NONE) for t in texts}
+    row = [name, *(_mean(found[m]) for m in measures), *said.values()]
+    if "target" in texts:
+        row.append(_met(said["target"], next(iter(found.values()), [])))
+    return [text.replace("|", "\\|").replace("\n", " ") for text in row]
+
+
+def _mean(values: list[float]) -> str:
+    if not values:
+        return NONE
+    mean = f"{statistics.fmean(values):.4g}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2g}"
+
+
+def _met(target: str, values: list[float]) -> str:
+    """Whether the mean meets a target like `<= 15`; a dash where that cannot be told."""
+    match = re.match(r"\s*(<=|>=|<|>)\s*([-+.\deE]+)", target)
+    if not match or not values:
+        return NONE
+    try:
+        bound = float(match[2])
+    except ValueError:
+        return NONE
+    return "yes" if COMPARISONS[match[1]](statistics.fmean(values), bound) else "**no**"
+
+
+def _origin(cells: dict[str, list[Line]]) -> str:
+    """Commits and machines that the cells come from, each once."""
+    lines = [line for cell in cells.values() for line in cell]
+    commits = dict.fromkeys(str(line["commit"]) for line in lines if line.get("commit"))
+    machines = dict.fromkeys(_machine(line["hardware"]) for line in lines if line.get("hardware"))
+    parts = [f"Commit {', '.join(commits)}"] if commits else []
+    parts += [f"on {', '.join(machines)}"] if machines else []
+    return f"{' '.join(parts)}." if parts else "No origin was recorded."
+
+
+def _machine(hardware: Any) -> str:
+    if not isinstance(hardware, dict):
+        return str(hardware)
+    threads = hardware.get("threads")
+    used = f" ({threads} thread{'' if threads == 1 else 's'})" if threads else ""
+    return f"{hardware.get('cpu') or hardware.get('gpu') or 'unknown machine'}{used}"

@@ -1,0 +1,94 @@
+"""The gate: what an honest client can send passes, the rest is set aside with a code."""
+
+import numpy as np
+import pytest
+
+from pchmr.config import OptimOptions
+from pchmr.federated.egress import Rejected, Update
+from pchmr.federated.validation import Gate, vector_norm
+
+SIZE = 10_000
+STATISTICS = np.float32([0, 0, 1, 1])
+VARIANCES = np.array([False, False, True, True])
+
+
+def gate_of(**changes) -> Gate:
+    options = OptimOptions(learning_rate=1e-3, batch_size=8)
+    gate = Gate.of(options, num_parameters=SIZE, max_samples=100, local_epochs=1)
+    for name, value in changes.items():
+        setattr(gate, name, value)
+    return gate
+
+
+def update_of(scale: float = 1e-3, num_samples: int = 16, num_steps: int = 2, **arrays) -> Update:
+    delta = (scale * np.random.default_rng(0).normal(size=SIZE)).astype(np.float32)
+    return Update({"delta": delta} | arrays, num_samples, num_steps, loss_sum=1.0)
+
+
+def reason(gate: Gate, update: Update) -> str:
+    with pytest.raises(Rejected) as caught:
+        gate.admit(update, STATISTICS, VARIANCES)
+    return caught.value.reason
+
+
+def test_vector_norm_against_float64():
+    values = np.random.default_rng(1).normal(size=100_001).astype(np.float32)
+    assert vector_norm(values) == pytest.approx(np.linalg.norm(values.astype(np.float64)), rel=1e-6)
+    assert vector_norm(np.empty(0, np.float32)) == 0.0
+
+
+def test_honest_updates_pass_and_are_remembered():
+    gate = gate_of()
+    norm = gate.admit(update_of(), STATISTICS, VARIANCES)
+    assert norm == pytest.approx(0.1, rel=0.05)
+    assert gate.norms == [norm]
+
+
+def test_a_large_client_may_move_farther_than_five_medians():
+    gate = gate_of(norms=[0.01] * 20)
+    gate.admit(update_of(scale=1e-2, num_samples=100, num_steps=13), STATISTICS, VARIANCES)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e8, 1e25])
+def test_too_long(scale):
+    assert reason(gate_of(), update_of(scale)) == "norm"
+    assert reason(gate_of(norms=[0.1] * 9), update_of(scale)) == "norm"
+
+
+def test_the_median_lets_through_what_runs_usually_do():
+    gate = gate_of(norms=[30.0] * 9)
+    gate.admit(update_of(scale=1.0), STATISTICS, VARIANCES)  # length 100, bound 150
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_not_finite(value):
+    update = update_of()
+    update.arrays["delta"][77] = value
+    assert reason(gate_of(), update) == "non_finite"
+    control = np.full(SIZE, value, np.float32)
+    assert reason(gate_of(), update_of(control=control)) == "non_finite"
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "num_steps"), [(101, 1), (0, 1), (-5, 1), (10**12, 1), (16, 3), (16, 0)]
+)
+def test_counts_out_of_range(num_samples, num_steps):
+    assert reason(gate_of(), update_of(num_samples=num_samples, num_steps=num_steps)) == (
+        "num_samples"
+    )
+
+
+def test_running_statistics():
+    gate = gate_of()
+    gate.admit(update_of(buffers=np.float32([0.2, 0.1, 0.9, 1.2])), STATISTICS, VARIANCES)
+    assert reason(gate, update_of(buffers=np.float32([0, 0, -0.1, 1]))) == "buffers"
+    assert reason(gate, update_of(buffers=np.float32([0, 0, 1e6, 1]))) == "buffers"
+    assert reason(gate, update_of(buffers=np.float32([np.nan, 0, 1, 1]))) == "non_finite"
+    assert len(gate.norms) == 1  # what was set aside leaves no trace
+
+
+def test_memory_is_bounded():
+    gate = gate_of()
+    for _ in range(300):
+        gate.admit(update_of(), STATISTICS, VARIANCES)
+    assert len(gate.norms) == len(gate.drifts) == 200

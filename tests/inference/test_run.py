@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from figure import RedModel, picture
+from PIL import Image
+
+from pchmr import inference
+from pchmr.body import BodyModel
+from pchmr.config import ModelOptions, PredictConfig, SettingError
+from pchmr.data.errors import InputError
+from pchmr.inference import Predictor, load_predictor, parse_bbox, run
+
+NOTE = "note: rendered people only"
+
+
+@pytest.fixture(autouse=True)
+def red_model(monkeypatch: pytest.MonkeyPatch, tiny_body: BodyModel) -> None:
+    """Puts the red model in the place of the one that a config asks for."""
+    predictor = Predictor(RedModel(tiny_body), tiny_body, RedModel.image_size)
+    monkeypatch.setattr(inference, "load_predictor", lambda config: (predictor, NOTE))
+
+
+def save(path: Path, left: int = 150) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(picture(left, 40, left + 30, 120)).save(path)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_photo_gives_three_files_and_says_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = PredictConfig(images=save(tmp_path / "me.png"), output=tmp_path / "out")
+    assert run(config) == tmp_path / "out"
+    assert names(tmp_path / "out") == ["me.glb", "me.npz", "me_overlay.png"]
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[0] == NOTE and said[-1].endswith(str(tmp_path / "out"))
+
+
+def test_folder_goes_on_after_a_bad_photo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    save(folder / "a.png")
+    save(folder / "a.jpg")
+    (folder / "bad.png").write_bytes(b"no photo")
+    (folder / "notes.txt").touch()
+    run(PredictConfig(images=folder, output=tmp_path / "out"))
+    assert [n for n in names(tmp_path / "out") if n.endswith(".npz")] == ["a_jpg.npz", "a_png.npz"]
+    said = capsys.readouterr().err
+    assert "left out: cannot read photo" in said and "2 photos (1 left out)" in said
+
+
+def test_folder_of_bad_photos_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no photo")
+    with pytest.raises(InputError, match="none of the 1 photos"):
+        run(PredictConfig(images=tmp_path, output=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_video_gives_the_same_files_for_every_frame(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="pip install pchmr[video]")
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 240, 160, "yuv420p"
+        for left in (20, 30, 40):
+            pixels = av.VideoFrame.from_ndarray(picture(left, 40, left + 30, 120), format="rgb24")
+            container.mux(stream.encode(pixels))
+        container.mux(stream.encode())
+    run(PredictConfig(images=path, output=tmp_path / "out"))
+    assert [n for n in names(tmp_path / "out") if n.endswith("glb")] == [
+        f"clip/{i:06d}.glb" for i in range(3)
+    ]
+    centers = []
+    for i in range(3):
+        left, _, right, _ = np.load(tmp_path / f"out/clip/{i:06d}.npz")["crop_xyxy"]
+        centers.append((left + right) / 2)
+    assert centers[2] > centers[1]
+
+
+@pytest.mark.parametrize(
+    ("photo", "bbox", "reason"),
+    [
+        ("me.png", "1,2,3,3", "too small to use"),
+        ("me.png", "500,2,30,30", "outside"),
+        ("me.png", "a,b", "four numbers"),
+        ("me.png", "10,10,0,30", "no area"),
+        ("gone.png", None, "does not exist"),
+        ("bad.png", None, "cannot read photo"),
+        ("", "10,10,50,50", "instead of a folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    tmp_path: Path, photo: str, bbox: str | None, reason: str
+) -> None:
+    save(tmp_path / "me.png")
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
+    config = PredictConfig(images=tmp_path / photo, bbox=bbox, output=tmp_path / "out")
+    with pytest.raises((InputError, SettingError), match=reason) as error:
+        run(config)
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(SettingError, match="No space left on device; free some space"):
+        run(PredictConfig(images=save(tmp_path / "me.png"), output=tmp_path / "out"))
+    assert names(tmp_path / "out") == []
+
+
+def test_bbox() -> None:
+    assert parse_bbox(None) is None
+    assert parse_bbox("10, 20.5,30,40") == (10.0, 20.5, 40.0, 60.5)
+    assert parse_bbox("-5,0,30,40") == (-5.0, 0.0, 25.0, 40.0)
+
+
+def test_loaded_model_says_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.undo()
+    options = ModelOptions(from_scratch=True)
+    predictor, note = load_predictor(PredictConfig(images=tmp_path, model_options=options))
+    assert "random" in note and not predictor.model.training
+    assert predictor.find(picture(150, 40, 180, 120)).vertices.shape == (6890, 3)

@@ -1,0 +1,76 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pchmr.data.errors import InputError
+from pchmr.report.results import results_markdown, write_results
+
+
+def write(folder: Path, name: str, *lines: dict[str, Any]) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def rows(text: str, title: str) -> list[list[str]]:
+    part = text.split(f"## {title}\n")[1].split("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_figures_with_targets(tmp_path: Path) -> None:
+    machine = {"cpu": "EPYC", "threads": 1}
+    about = {"table": "body", "commit": "abc", "hardware": machine}
+    write(
+        tmp_path,
+        "speed.jsonl",
+        {"figure": "forward", "value": 99.0, "unit": "CPU-ms", "target": "<= 35", **about},
+        {"figure": "forward", "value": 31.26, "unit": "CPU-ms", "target": "<= 35", **about},
+        {"figure": "slow", "value": 36, "unit": "CPU-ms", "target": "<= 35", **about},
+        {"figure": "free", "value": 2, "unit": "a|b", "target": None, **about},
+    )
+    text = results_markdown(tmp_path)
+    assert rows(text, "speed: body") == [
+        ["figure", "value", "unit", "target", "met"],
+        ["---", "---:", "---", "---", "---"],
+        ["forward", "31.26", "CPU-ms", "<= 35", "yes"],
+        ["slow", "36", "CPU-ms", "<= 35", "**no**"],
+        ["free", "2", "a\\|b", "–", "–"],
+    ]
+    assert "Commit abc on EPYC (1 thread)." in text
+
+
+def test_scores_over_seeds_with_the_paper_beside(tmp_path: Path) -> None:
+    base = {"cell": "10 of 10", "paper": "56.85 / 40.52", "differs": "rendered people"}
+    write(
+        tmp_path,
+        "client_scale.jsonl",
+        *(
+            {**base, "seed": s, "scores": {"pa_mpjpe_mm": 60.0, "mpjpe_mm": 100.0 + s}}
+            for s in (0, 1, 2)
+        ),
+        {"cell": "100 of 10", "seed": 0, "scores": {"mpjpe_mm": 120.0, "per_joint": [1]}},
+    )
+    assert rows(results_markdown(tmp_path), "client_scale") == [
+        ["figure", "MPJPE", "PA-MPJPE", "paper", "what differs"],
+        ["---", "---:", "---:", "---", "---"],
+        ["10 of 10", "101 ± 1", "60 ± 0", "56.85 / 40.52", "rendered people"],
+        ["100 of 10", "120", "–", "–", "–"],
+    ]
+
+
+def test_page_depends_on_the_lines_alone(tmp_path: Path) -> None:
+    write(tmp_path / "a", "t.jsonl", {"cell": "x", "value": 1})
+    write(tmp_path / "b", "t.jsonl", {"cell": "x", "value": 1})
+    path = write_results(tmp_path / "a")
+    assert path.read_text() == results_markdown(tmp_path / "b") == results_markdown(tmp_path / "a")
+    assert "do not edit" in results_markdown(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"value": 3}'])
+def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "t.jsonl").write_text('{"cell": "x", "value": 1}\n' + line + "\n")
+    with pytest.raises(InputError, match=r"t\.jsonl line 2"):
+        write_results(tmp_path)
+    assert not (tmp_path / "README.md").exists()

@@ -1,0 +1,143 @@
+"""The quick demo is the whole story on small pictures; it runs once and everything looks at it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCORES = ("mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm")
+
+
+def pchmr(*arguments: str, cwd: Path, cache: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PCHMR_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "pchmr.cli", *arguments],
+        cwd=cwd, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def demo(place: Path) -> subprocess.CompletedProcess[str]:
+    return pchmr("demo", "--quick", cwd=place, cache=place / "cache")
+
+
+def test_demo_ends_with_the_report_and_the_next_command(demo, place: Path) -> None:
+    assert demo.returncode == 0, demo.stderr
+    last = demo.stderr.strip().splitlines()[-2:]
+    assert "report.html" in last[0] and "pchmr federate" in last[1]
+    page = (place / "runs/demo/report.html").read_text()
+    assert "data:image/png;base64" in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
+    for word in ("centralized", "federated", "mean pose", "T-pose", "model updates"):
+        assert word.lower() in page.lower()
+
+
+@pytest.mark.parametrize("kind", ["centralized", "federated"])
+def test_run_folders_hold_what_later_steps_rely_on(demo, place: Path, kind: str) -> None:
+    folder = place / "runs/demo" / kind
+    summary = json.loads((folder / "summary.json").read_text())
+    for scores in (summary["before"], summary["after"], *summary["baselines"].values()):
+        assert all(scores[name] > 0 for name in SCORES)
+    assert set(summary["baselines"]) == {"mean_pose", "t_pose"}
+    assert len(summary["model_sha256"]) == 64 and summary["seconds"] > 0
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["round"] for row in rows] == [1, 2]
+    assert all(row[name] > 0 for row in rows for name in SCORES)
+    assert rows[-1]["mpjpe_mm"] == summary["after"]["mpjpe_mm"]
+    assert (folder / "config.json").exists() and (folder / "model.safetensors").exists()
+
+
+def test_only_the_federated_run_moves_updates(demo, place: Path) -> None:
+    def read(kind: str) -> dict:
+        return json.loads((place / "runs/demo" / kind / "summary.json").read_text())
+
+    federated, centralized = read("federated"), read("centralized")
+    assert federated["bytes_up"] > 0 and federated["bytes_down"] > 0
+    assert "images" in centralized["egress"]["leaves_client"]
+    assert "images" not in federated["egress"]["leaves_client"]
+    assert federated["before"] == centralized["before"]
+    assert federated["model_sha256"] != centralized["model_sha256"]
+
+
+def test_evaluating_the_trained_weights_gives_the_summary_again(demo, place: Path) -> None:
+    folder = place / "runs/demo/federated"
+    done = pchmr(
+        "evaluate", "--checkpoint", str(folder / "model.safetensors"), "--image-size", "64",
+        "--num-samples", "120", "--num-test-samples", "40", "--output", "runs/again",
+        cwd=place, cache=place / "cache",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    again = json.loads((place / "runs/again/summary.json").read_text())
+    assert again["before"] == json.loads((folder / "summary.json").read_text())["after"]
+
+
+def test_a_replayed_config_gives_the_same_metrics(demo, place: Path) -> None:
+    folder = place / "runs/demo/federated"
+    done = pchmr(
+        "federate", "--config", str(folder / "config.json"), "--output", "runs/replayed",
+        cwd=place, cache=place / "cache",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+    def scores(path: Path) -> list[dict]:
+        rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        return [{name: row[name] for name in SCORES} for row in rows]
+
+    assert scores(place / "runs/replayed") == scores(folder)
+
+
+def test_a_killed_run_can_still_be_reported(demo, place: Path) -> None:
+    killed = place / "runs/killed"
+    killed.mkdir()
+    source = place / "runs/demo/federated"
+    for name in ("config.json", "environment.json", "start.json"):
+        (killed / name).write_bytes((source / name).read_bytes())
+    (killed / "metrics.jsonl").write_bytes((source / "metrics.jsonl").read_bytes()[:-20])
+    done = pchmr("report", str(killed), "--output", "runs/killed.html", cwd=place,
+                 cache=place / "cache")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "unfinished" in (place / "runs/killed.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("predict", "missing.jpg"), "missing.jpg"),
+        (("predict", "corrupt.jpg"), "corrupt.jpg"),
+        (("predict", "photo.png", "--bbox", "1,1,4,4"), "bbox"),
+        (("predict", "photo.png", "--bbox", "1,1,4"), "bbox"),
+        (("predict", "photo.png", "--checkpoint", "other.safetensors"), "other.safetensors"),
+        (("evaluate", "--checkpoint", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("evaluate", "--model", "fastmetro_xxl"), "fastmetro_xxl"),
+        (("train", "--config", "unknown.json"), "learning_speed"),
+        (("federate", "--num-clients", "5", "--clients-per-round", "6"), "clients-per-round"),
+        (("report", "nowhere"), "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    place: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    import torch
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    folder = place / "bad"
+    folder.mkdir(exist_ok=True)
+    (folder / "corrupt.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    Image.new("RGB", (64, 64)).save(folder / "photo.png")
+    save_file({"no.such.key": torch.zeros(2)}, folder / "other.safetensors")
+    (folder / "unknown.json").write_text('{"optim_options": {"learning_speed": 1}}')
+    before = sorted(folder.rglob("*"))
+    done = pchmr(*arguments, cwd=folder, cache=place / "cache")
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert sorted(folder.rglob("*")) == before

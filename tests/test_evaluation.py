@@ -1,0 +1,72 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pchmr.body.joints import EVALUATION_14
+from pchmr.data.sample import Subset
+from pchmr.evaluation import baselines, evaluate, score, truth_of
+
+
+def truth_mesh(body):
+    return lambda s: body(s.global_orient, s.body_pose, s.betas, s.transl).vertices
+
+
+def test_the_truth_scores_zero(tiny_body, toy_people) -> None:
+    scores = score(truth_mesh(tiny_body), tiny_body, toy_people)
+    assert scores.mpjpe_mm == pytest.approx(0, abs=1e-3)
+    assert scores.pa_mpjpe_mm == pytest.approx(0, abs=1e-2)
+    assert scores.mpvpe_mm == pytest.approx(0, abs=1e-3)
+    assert scores.num_samples == len(toy_people)
+    assert set(scores.per_joint_mm) == set(EVALUATION_14.names)
+    assert set(scores.per_action_mm) == {"0", "1", "2", "3", "4"}
+
+
+def test_a_global_shift_does_not_count_and_batches_do_not_matter(tiny_body, toy_people) -> None:
+    moved = lambda s: truth_mesh(tiny_body)(s) * 1.1 + 5.0  # noqa: E731
+    whole = score(moved, tiny_body, toy_people)
+    parts = score(moved, tiny_body, toy_people, batch_size=5)
+    assert whole.mpjpe_mm == pytest.approx(parts.mpjpe_mm, rel=1e-5)
+    assert whole.pa_mpjpe_mm == pytest.approx(0, abs=1e-2)
+    assert whole.mpjpe_mm > 1
+
+
+def test_missing_mesh_truth_is_left_out_not_zero(tiny_body, toy_people) -> None:
+    nobody = torch.zeros(len(toy_people), dtype=torch.bool)
+    joints_only = replace(toy_people, sample=replace(toy_people.sample, has_smpl=nobody))
+    scores = score(truth_mesh(tiny_body), tiny_body, joints_only)
+    assert scores.mpvpe_mm is None
+    assert scores.mpjpe_mm == pytest.approx(0, abs=1e-2)
+
+
+def test_acceleration_error_over_consecutive_frames(tiny_body, toy_people) -> None:
+    def with_jump(sample):
+        vertices = truth_mesh(tiny_body)(sample)
+        wide = torch.tensor([1.0, 1.0, 2.0])
+        return torch.where((sample.index % 4 == 1)[:, None, None], vertices * wide, vertices)
+
+    still = score(truth_mesh(tiny_body), tiny_body, toy_people)
+    assert still.acceleration_error_mm == pytest.approx(0, abs=1e-2)
+    assert score(with_jump, tiny_body, toy_people).acceleration_error_mm > 1
+    gaps = Subset(toy_people, np.array([0, 2, 4, 6]))
+    assert score(truth_mesh(tiny_body), tiny_body, gaps).acceleration_error_mm is None
+
+
+def test_constant_baseline_is_exact_on_one_person(tiny_body, toy_people) -> None:
+    one = Subset(toy_people, np.array([3]))
+    scores = baselines(tiny_body, one, one)
+    assert scores["mean_pose"].mpvpe_mm == pytest.approx(0, abs=1e-2)
+    assert scores["t_pose"].mpjpe_mm > 1
+
+
+def test_evaluate_puts_the_training_flag_back(tiny_body, toy_people) -> None:
+    class Always(torch.nn.Module):
+        def forward(self, images):
+            assert not self.training
+            mesh = truth_of(toy_people.batch(range(len(images))), tiny_body).vertices
+            return type("Output", (), {"vertices": mesh})()
+
+    model = Always().train()
+    evaluate(model, tiny_body, toy_people)
+    assert model.training
