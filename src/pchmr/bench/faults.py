@@ -32,7 +32,7 @@ from pchmr.federated.server_app import make_server_app
 from pchmr.runs import RunFolder, state_sha256
 
 NUM_CLIENTS, CLIENTS_PER_ROUND, ROWS = 12, 6, 96
-ROUNDS_PER_RUN, KILLED_ROUNDS = 60, 20
+ROUNDS_PER_RUN, KILLED_ROUNDS, PATIENCE = 25, 20, 10
 FAULT_SHARE = 0.4
 TOLERANCE = 1e-6
 
@@ -181,12 +181,14 @@ def kill_and_resume(num_kills: int, seed: int = 0) -> dict[str, int]:
         began = time.perf_counter()
         expected = final_hash(Path(base) / "calm", resume=False)
         lasts = time.perf_counter() - began
-        while struck < num_kills:
-            folder = Path(base) / f"run{struck}"
+        for trial in range(num_kills * PATIENCE):
+            folder = Path(base) / f"run{trial}"
             if not _killed(folder, rng.uniform(0, lasts)):
-                continue
+                continue  # it was done before
             struck += 1
             identical += final_hash(folder, resume=True) == expected
+            if struck == num_kills:
+                break
     return {"killed": struck, "identical": identical}
 
 
@@ -195,7 +197,7 @@ def _killed(folder: Path, after_seconds: float) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            final_hash(folder, resume=folder.exists())
+            final_hash(folder, resume=False)
         finally:
             os._exit(0)
     time.sleep(after_seconds)

@@ -105,8 +105,10 @@ def _run(
 
     server = _new_server(config, world, spec, resident, save=save, scores=scores, tell=tell)
     _begin(config, world, run, server, checkpoints, identity, on_round)
-    ENGINES[config.engine].run(server, world, run.path / CLIENTS)
-    resident.load(server)
+    try:
+        ENGINES[config.engine].run(server, world, run.path / CLIENTS)
+    finally:
+        resident.load(server)
     return _result(world, server)
 
 

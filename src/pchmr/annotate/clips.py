@@ -1,0 +1,147 @@
+"""A video of one person: one shape and one focal length, smooth motion, feet that do not slide.
+
+Two passes: every frame on its own, then all frames again, pulled towards the clip's shape and focal
+length and towards a smoothed path of their own joints. While a foot is in contact (its points
+hardly move), the path holds it still; that takes a camera that stands still too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+
+from pchmr.annotate.deposer import MODES, Annotator, Fit, Start, run_stages
+from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
+from pchmr.annotate.kinematics import Chain, State, differentiate, points, pose
+from pchmr.annotate.modes import FITTERS
+from pchmr.annotate.observations import Observations
+from pchmr.annotate.residuals import Objective, Term, Weights
+from pchmr.annotate.rig import Rig
+from pchmr.config import SettingError
+
+SMOOTH_FRAMES = 1.5  # standard deviation of the smoothing kernel
+CONTACT_METRES = 0.02  # that a foot point moves a frame at most while it is in contact
+PATH_SD, CONTACT_SD = 0.03, 0.008  # metres
+SHAPE_SD = 0.05
+FOCAL_SD = 0.01
+ITERATIONS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathObjective(Objective):
+    """An objective with a wanted path of joints and a wanted shape beside its own terms.
+
+    Attributes:
+        path_rig: The joints.
+        path: Where they are wanted, metres.
+        path_weight: How hard, 1 / metres.
+        clip_betas: Shape of the whole clip.
+    """
+
+    path_rig: Rig
+    path: Float[Tensor, "frames points 3"]
+    path_weight: Float[Tensor, "frames points"]
+    clip_betas: Float[Tensor, "1 betas"]
+
+    def terms(
+        self, state: State, weights: Weights, *, matches: Tensor | None, derive: bool
+    ) -> tuple[list[Term], Chain]:
+        """The base terms, the path and the shape."""
+        found, chain = super().terms(state, weights, matches=matches, derive=derive)
+        rig, betas = self.path_rig, self.clip_betas
+        shape = (state.betas - betas)[:, None]
+        shape_slope = derivative = None
+        if derive:
+            jacobian = differentiate(rig, self.skeleton, chain, state.betas)
+            xyz = jacobian.points
+            derivative = self._blank(xyz)
+            derivative[..., : jacobian.derivative.shape[-1]] = jacobian.derivative
+            shape_slope = self._blank(shape)
+            shape_slope[:, 0, :, self.skeleton.columns.betas] = torch.eye(betas.shape[-1]).to(betas)
+        else:
+            xyz = points(rig, chain, state.betas)
+        weight = torch.full_like(shape[..., 0], 1 / SHAPE_SD)
+        found.append(Term("path", xyz - self.path, derivative, self.path_weight))
+        found.append(Term("clip_shape", shape, shape_slope, weight))
+        return found, chain
+
+
+def fit_clip(
+    annotator: Annotator, observations: Observations, mode: str, starts: Sequence[Start] = ()
+) -> Fit:
+    """Fits consecutive frames of one person together.
+
+    Raises:
+        SettingError: The mode is a SMPLify-X baseline, which knows single frames only.
+    """
+    if mode not in MODES:
+        raise SettingError(f"--consecutive needs one of {', '.join(MODES)}, not {mode}")
+    first = FITTERS[mode](annotator, observations, starts)
+    trust = first.objective.evidence.confidence.sum(dim=-1)
+    betas = _trusted_mean(first.state.betas, trust)
+    focal = _trusted_mean(first.state.log_focal[:, None], trust)[:, 0]
+    state = first.state._replace(
+        betas=betas.expand_as(first.state.betas), log_focal=focal.expand_as(first.state.log_focal)
+    )
+    rig = annotator.points.rig.take(annotator.points.indices(LABEL_POINTS))
+    path = points(rig, pose(annotator.skeleton, first.state), first.state.betas)
+    wanted, weight = smooth_path(path)
+    evidence = first.objective.evidence
+    known = torch.where(evidence.focal_sd > 0, torch.full_like(trust, FOCAL_SD), evidence.focal_sd)
+    scale = torch.exp(focal).expand_as(evidence.focal)
+    rays = evidence.rays
+    if rays is not None and evidence.rays_follow_focal:
+        rays = torch.cat([rays[..., :2] / scale[:, None, None], rays[..., 2:]], dim=-1)
+    base = replace(
+        first.objective,
+        evidence=replace(evidence, focal_sd=known, focal=evidence.focal * scale, rays=rays),
+    )
+    state = state._replace(log_focal=torch.zeros_like(state.log_focal))
+    objective = PathObjective(
+        **vars(base), path_rig=rig, path=wanted, path_weight=weight, clip_betas=betas
+    )
+    stages = [replace(MODES[mode].refine[-1], iterations=ITERATIONS)]
+    done = run_stages(objective, stages, state)
+    return replace(first, state=done.state, energy=done.energy, objective=base)
+
+
+def _trusted_mean(values: Float[Tensor, "frames width"], trust: Tensor) -> Tensor:
+    """Mean over frames, weighed by how much was seen, without the farthest quarter."""
+    distance = (values - values.median(dim=0).values).norm(dim=-1)
+    near = distance <= distance.quantile(0.75)
+    weight = (trust * near).clamp_min(1e-6)
+    return (weight[:, None] * values).sum(dim=0, keepdim=True) / weight.sum()
+
+
+def smooth_path(
+    path: Float[Tensor, "frames points 3"],
+) -> tuple[Float[Tensor, "frames points 3"], Float[Tensor, "frames points"]]:
+    """The path that frames are pulled to and how hard (1 / metres); feet in contact stand still."""
+    raw = path.double().cpu().numpy()
+    smooth = gaussian_filter1d(raw, SMOOTH_FRAMES, axis=0, mode="nearest")
+    weight = np.full(raw.shape[:2], 1 / PATH_SD)
+    for point in FOOT_POINTS:
+        column = LABEL_POINTS.index(point)
+        for begin, end in spans(in_contact(smooth[:, column])):
+            smooth[begin:end, column] = np.median(raw[begin:end, column], axis=0)
+            weight[begin:end, column] = 1 / CONTACT_SD
+    return torch.from_numpy(smooth).to(path), torch.from_numpy(weight).to(path)
+
+
+def in_contact(path: Float[np.ndarray, "frames 3"]) -> Bool[np.ndarray, " frames"]:
+    """Whether a foot point hardly moves between its neighboring frames."""
+    if len(path) < 3:
+        return np.zeros(len(path), dtype=bool)
+    speed = np.linalg.norm(np.gradient(path, axis=0), axis=-1)
+    return speed < CONTACT_METRES
+
+
+def spans(mask: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:
+    """Runs of true frames, at least two long, as (first, last + 1)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+    pairs = zip(edges[::2], edges[1::2], strict=True)
+    return [(int(a), int(b)) for a, b in pairs if b - a >= 2]

@@ -1,0 +1,135 @@
+"""Speed and size of the networks: against their plain formulation, and XS on its own.
+
+Ratios are medians over interleaved runs, so that both sides meet the same noise. Peak memory is
+that of a fresh process that takes two training steps.
+"""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+from pchmr.body import load_body
+from pchmr.models import MODELS, build_model
+from pchmr.models.hmr import HMRModel
+from pchmr.models.output import HMROutput
+from pchmr.models.plain import plain_copy
+
+BATCH_SIZE, XS_BATCH_SIZE = 8, 32
+INFERENCE_TARGETS = {"fastmetro_s": 1.2, "tore_s": 1.1}
+XS_NAMES = tuple(name for name in MODELS if name.endswith("_xs"))
+XS_TARGET_MS, XS_TARGET_PARAMETERS = 8.0, 5_000_000
+KIB_PER_MIB = 1024 if sys.platform != "darwin" else 1024 * 1024
+Row = dict[str, Any]
+
+
+def measure(repeats: int) -> list[Row]:
+    """Rows with figure, value, unit and target; CPU times on one thread."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rows = []
+    for name in INFERENCE_TARGETS:
+        rows += inference(name, repeats)
+        rows += training(name)
+    for name in XS_NAMES:
+        rows += small(name, repeats)
+    return rows
+
+
+def row(figure: str, value: float, unit: str, target: str) -> Row:
+    """One figure, rounded to four digits."""
+    return {"figure": figure, "value": float(f"{value:.4g}"), "unit": unit, "target": target}
+
+
+def made(name: str) -> HMRModel:
+    """The network on the embedded body."""
+    return build_model(name, load_body().hierarchy)
+
+
+def cpu_ms(run: Callable[[], Any]) -> float:
+    """Process CPU time of one call in milliseconds."""
+    began = time.process_time()
+    run()
+    return (time.process_time() - began) * 1e3
+
+
+def interleaved(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median CPU milliseconds of each, measured in turns after one warm-up turn."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(repeats + 1):
+        for name, run in runs.items():
+            spent = cpu_ms(run)
+            if turn:
+                times[name].append(spent)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+@torch.no_grad()
+def inference(name: str, repeats: int) -> list[Row]:
+    """Batch 1: how much faster than the plain formulation, and how far from it."""
+    fast = made(name).eval()
+    plain = plain_copy(fast)
+    image = torch.rand(1, 3, fast.image_size, fast.image_size)
+    spent = interleaved({"fast": lambda: fast(image), "plain": lambda: plain(image)}, repeats)
+    apart = (fast(image).vertices - plain(image).vertices).abs().max().item()
+    target = INFERENCE_TARGETS[name]
+    return [
+        row(f"{name} inference over plain", spent["plain"] / spent["fast"], "x", f">= {target}"),
+        row(f"{name} inference", spent["fast"], "CPU-ms", "measured"),
+        row(f"{name} distance from plain", apart, "m", "<= 1e-5"),
+    ]
+
+
+def training(name: str) -> list[Row]:
+    """A training step of batch 8: CPU time and peak memory against the plain formulation."""
+    rows = []
+    found = {}
+    for kind in ("fast", "plain"):
+        with get_context("spawn").Pool(1) as pool:
+            found[kind] = pool.apply(training_cost, (name, kind == "plain"))
+    for index, (what, unit) in enumerate((("CPU time", "CPU-s"), ("peak memory", "MiB"))):
+        fast, plain = found["fast"][index], found["plain"][index]
+        rows.append(row(f"{name} training step {what}", fast, unit, f"< plain {plain:.4g}"))
+    return rows
+
+
+def training_cost(name: str, is_plain: bool) -> tuple[float, float]:
+    """CPU seconds of the cheaper of two steps, and peak resident MiB; for a fresh process."""
+    torch.set_num_threads(1)
+    model = made(name)
+    if is_plain:
+        model = plain_copy(model)
+    model.train()
+    images = torch.rand(BATCH_SIZE, 3, model.image_size, model.image_size)
+    spent = min(cpu_ms(lambda: step(model, images)) for _ in range(2)) / 1e3
+    return spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_MIB
+
+
+def step(model: HMRModel, images: torch.Tensor) -> None:
+    """Forward and backward of a plain sum over all that the network returns."""
+    output: HMROutput = model(images)
+    parts = [part.abs().mean() for part in output if part is not None]
+    torch.stack(parts).sum().backward()
+
+
+def small(name: str, repeats: int) -> list[Row]:
+    """XS: cost of training and of inference for one image, parameters, file size."""
+    model = made(name).train()
+    images = torch.rand(XS_BATCH_SIZE, 3, model.image_size, model.image_size)
+    trained = interleaved({"step": lambda: step(model, images)}, repeats)["step"]
+    model.eval()
+    with torch.no_grad():
+        alone = interleaved({"one": lambda: model(images[:1])}, repeats)["one"]
+    count = sum(parameter.numel() for parameter in model.parameters())
+    limit = f"<= {XS_TARGET_PARAMETERS}"
+    return [
+        row(f"{name} training", trained / XS_BATCH_SIZE, "CPU-ms/image", f"<= {XS_TARGET_MS}"),
+        row(f"{name} inference", alone, "CPU-ms", "measured"),
+        row(f"{name} parameters", count, "parameters", limit),
+        row(f"{name} checkpoint, half precision", 2 * count / 1e6, "MB", "<= 10"),
+    ]
