@@ -80,7 +80,9 @@ def test_no_licensed_or_build_time_package_at_run_time(module: str) -> None:
 
 def test_joint_integers_live_in_one_file() -> None:
     """A joint axis indexed by a literal integer is a joint by number; joints have names."""
-    by_number = re.compile(r"\b(joints|keypoints_2d|body_pose)\[(:|\.\.\.|batch), ?-?\d+[\],]")
+    by_number = re.compile(
+        r"\b(joints|keypoints_2d|body_pose)\[(:, ?-?\d+[\],]|\.\.\., ?-?\d+, ?:)"
+    )
     found = [
         f"{f.relative_to(SOURCE)}: {line.strip()}"
         for f in FILES

@@ -85,6 +85,14 @@ def test_scores_come_in_as_a_function(model, tiny_body, people) -> None:
     assert ["mpjpe_mm" in row for row in rows] == [False, True, True]
 
 
+def test_the_keypoint_head_trains_first_and_alone(model, tiny_body, people) -> None:
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    rows = fit(model, tiny_body, people, config(num_epochs=1, keypoint_epochs=1))
+    assert set(rows[0]["losses"]) == {"maps", "places", "depths"}
+    changed = {n.split(".")[0] for n, t in model.state_dict().items() if not t.equal(before[n])}
+    assert changed == {"backbone", "keypoint_head"}
+
+
 def test_a_diverged_loss_is_one_line(model, tiny_body, people) -> None:
     with torch.no_grad():
         next(iter(model.parameters())).fill_(torch.nan)
@@ -93,9 +101,11 @@ def test_a_diverged_loss_is_one_line(model, tiny_body, people) -> None:
 
 
 def test_schedules() -> None:
-    assert [schedule("constant", 4)(e) for e in (0, 3.9)] == [1.0, 1.0]
+    assert [schedule("constant", 4)(e) for e in (0.0, 3.9)] == [1.0, 1.0]
     assert [schedule("step", 4)(e) for e in (1.9, 2.0)] == [1.0, 0.1]
     cosine = schedule("cosine", 4)
-    assert cosine(0) == 1.0 and cosine(2) == pytest.approx(0.5) and cosine(4) == 0.01
+    assert cosine(0.0) == 1.0 and cosine(2.0) == pytest.approx(0.5) and cosine(4.0) == 0.01
     warm = schedule("constant", 4, warmup_epochs=2.0)
-    assert warm(0) < 0.01 and warm(1) == pytest.approx(0.5, abs=0.01) and warm(2) == 1.0
+    assert warm(0.0) < 0.01 and warm(1.0) == pytest.approx(0.5, abs=0.01) and warm(2.0) == 1.0
+    second_stage = schedule("cosine", 4, first_epoch=2)
+    assert second_stage(2.0) == 1.0 and second_stage(4.0) == pytest.approx(0.5)

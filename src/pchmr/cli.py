@@ -12,7 +12,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Union, cast
 
 import tyro
 
@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "federate": Verb(configs.FederateConfig, "pchmr.bench.experiment:federate"),
     "evaluate": Verb(configs.EvaluateConfig, "pchmr.bench.experiment:evaluate"),
     "predict": Verb(configs.PredictConfig, "pchmr.inference:run"),
+    "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
     "doctor": Verb(configs.DoctorConfig, "pchmr.doctor:run"),
     "bench": Verb(configs.BenchConfig, "pchmr.bench:run"),
@@ -73,7 +74,7 @@ def parse(arguments: Sequence[str]) -> tuple[Verb, Any]:
     try:
         with redirect_stderr(words):
             chosen = tyro.cli(
-                Union[members],  # noqa: UP007
+                cast(Any, Union[members]),  # noqa: UP007
                 prog=PROGRAM,
                 description=ABOUT,
                 args=rest,

@@ -13,12 +13,21 @@ def derive_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
+# Names of `pchmr bench`, and the modules of `pchmr.bench` that each runs.
+BENCHES: dict[str, tuple[str, ...]] = {
+    "speed": ("rasterizer", "body", "federated", "models"),
+    "rasterizer": ("rasterizer",),
+    "body": ("body",),
+    "federated": ("federated",),
+    "models": ("models",),
+}
+
 START_OPTIONS = OptimOptions(learning_rate=1.5e-3, batch_size=32, clip=1.0)
 START_DATA = DataOptions(domain="A", num_samples=20_000, num_test_samples=1000)
-_START_XS = TrainConfig(
-    output=Path("runs/start-xs"),
-    num_epochs=10,
-    keypoint_epochs=6,
+_KEYPOINTS = TrainConfig(
+    output=Path("runs/start-keypoints"),
+    num_epochs=5,
+    keypoint_epochs=5,
     schedule="cosine",
     warmup_epochs=0.1,
     data_options=START_DATA,
@@ -26,19 +35,23 @@ _START_XS = TrainConfig(
     optim_options=START_OPTIONS,
 )
 
-# The start models: the keypoint head first, then the whole network. TORE-XS takes backbone and
-# keypoint head from FastMETRO-XS, which has the same.
-RECIPES: dict[str, TrainConfig | FederateConfig] = {
-    "start-xs": _START_XS,
-    "start-tore-xs": replace(
-        _START_XS,
-        output=Path("runs/start-tore-xs"),
-        num_epochs=4,
+
+def _start(model: str, name: str) -> TrainConfig:
+    """The whole network, from the backbone and keypoint head of the first recipe."""
+    return replace(
+        _KEYPOINTS,
+        output=Path(f"runs/{name}"),
+        num_epochs=3,
         keypoint_epochs=0,
         model_options=ModelOptions(
-            model="tore_xs",
-            from_scratch=True,
-            backbone_weights=Path("runs/start-xs/model.safetensors"),
+            model=model, backbone_weights=_KEYPOINTS.output / "model.safetensors"
         ),
-    ),
+    )
+
+
+# The start models, in the order in which they are made.
+RECIPES: dict[str, TrainConfig | FederateConfig] = {
+    "start-keypoints": _KEYPOINTS,
+    "start-xs": _start("fastmetro_xs", "start-xs"),
+    "start-tore-xs": _start("tore_xs", "start-tore-xs"),
 }

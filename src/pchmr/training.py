@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pchmr import processes
+from pchmr import compute
 from pchmr.body import BodyModel
 from pchmr.config import OptimOptions, SettingError, TrainConfig
 from pchmr.data.augment import augment
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.losses import LOSSES, targets
 from pchmr.losses import keypoints as keypoint_terms
+from pchmr.models import HMRModel
 from pchmr.recipes import derive_seed
 from pchmr.runs import RunFolder
 
@@ -112,11 +113,11 @@ def train_epoch(
     model.train()
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(dataset), generator=generator).numpy()
-    if processes.rank():
-        generator.manual_seed(derive_seed(seed, "rank", processes.rank()))
+    if compute.rank():
+        generator.manual_seed(derive_seed(seed, "rank", compute.rank()))
     totals, seen = defaultdict[str, float](float), 0
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "dropout", processes.rank()))
+        torch.manual_seed(derive_seed(seed, "dropout", compute.rank()))
         for rows, start in _shares(order, options.batch_size):
             now = epoch + start / len(order)
             for group in optimizer.param_groups:
@@ -124,13 +125,15 @@ def train_epoch(
             sample = dataset.batch(order[:1] if not len(rows) else rows)
             if options.augment:
                 sample = augment(sample, generator)
-            terms = train_step(model, body, sample, optimizer, options, epoch=now, weight=len(rows))
+            terms = train_step(
+                model, body, sample, optimizer, options, epoch=now, weight=float(len(rows))
+            )
             for name, value in terms.items():
                 totals[name] += value * len(rows)
             seen += len(rows)
             if on_step:
                 on_step(len(rows))
-    processes.share_buffers(model)
+    compute.share_buffers(model)
     return EpochStats(len(order), {name: total / seen for name, total in totals.items()})
 
 
@@ -139,7 +142,7 @@ def _shares(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, in
 
     Every process gets equally many steps; in the last one some may have no row left.
     """
-    step, first = batch_size * processes.count(), batch_size * processes.rank()
+    step, first = batch_size * compute.count(), batch_size * compute.rank()
     for start in range(0, len(order), step):
         yield order[start : start + step][first : first + batch_size], start
 
@@ -167,7 +170,7 @@ def train_step(
         )
     optimizer.zero_grad(set_to_none=True)
     total.backward()
-    processes.average_gradients(model, weight)
+    compute.average_gradients(model, weight)
     _clip(model, options)
     optimizer.step()
     return {name: float(value.detach()) for name, value in terms.items()}
@@ -182,7 +185,7 @@ def step_terms(
     device = body.v_template.device.type
     if options.loss == "keypoints":
         with torch.autocast(device, torch.bfloat16, enabled=options.bf16):
-            seen = model.keypoints(sample.images)
+            seen = cast(HMRModel, model).keypoints(sample.images)
         return keypoint_terms(seen.places, seen.depths, seen.maps, target)
     with torch.autocast(device, torch.bfloat16, enabled=options.bf16):
         output = model(sample.images)
@@ -224,7 +227,7 @@ def fit(
         stage, factor = _stage(config, epoch)
         stats = train_epoch(
             model, body, dataset, optimizer, stage,
-            seed=derive_seed(config.seed, "client", epoch, 0), epoch=epoch, factor=factor,
+            seed=derive_seed(config.seed, "client", epoch, 0), epoch=float(epoch), factor=factor,
             on_step=on_step,
         )  # fmt: skip
         seconds = time.perf_counter() - began
@@ -234,7 +237,7 @@ def fit(
         if evaluate_fn and _due(epoch + 1, config.evaluate_every, config.num_epochs):
             row |= evaluate_fn(model)
         rows.append(row)
-        if run and processes.rank() == 0:
+        if run and compute.rank() == 0:
             run.append_row(row)
             save_state(run, model, optimizer, epoch + 1)
     return rows

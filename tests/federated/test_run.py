@@ -199,3 +199,21 @@ def test_kill_9_and_resume():
 @pytest.mark.slow
 def test_kill_9_at_fifty_moments_and_resume():
     kill(50, seed=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
+def test_ray_ends_with_the_same_weights(algorithm, tmp_path):
+    pytest.importorskip("ray", reason="the extra: pip install 'pchmr[ray]'")
+    config = config_of(algorithm=algorithm, num_rounds=2)
+    ends = [
+        state_sha256(run(replace(config, engine=engine), tmp_path / engine)[1].state_dict)
+        for engine in ("inprocess", "ray")
+    ]
+    assert ends[0] == ends[1]
+
+
+def test_ray_that_is_not_installed_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr("pchmr.federated.ray_engine.find_spec", lambda name: None)
+    with pytest.raises(SettingError, match="pip install"):
+        run(config_of(engine="ray"), tmp_path)

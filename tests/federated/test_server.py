@@ -10,8 +10,9 @@ from pchmr.bench.tampering import FAULTS, HARMLESS, FaultyGrid
 from pchmr.config import SettingError
 from pchmr.federated import ENGINES, run_federated
 from pchmr.federated.client_app import make_client_app
-from pchmr.federated.engines import RUN_ID, Engine, Residence
+from pchmr.federated.engines import RUN_ID, Engine
 from pchmr.federated.flower import SharedArray, new_context
+from pchmr.federated.residence import Residence
 from pchmr.federated.server_app import make_server_app
 from pchmr.runs import state_sha256
 
@@ -128,7 +129,7 @@ def test_overflow_stops_with_the_cure(tmp_path):
         run_federated(config, world_of(config), folder(tmp_path))
 
 
-def test_a_hundred_random_faults():
-    counts = inject(100)
-    assert counts["injected"] >= 100
+def test_random_faults():
+    counts = inject(60)
+    assert counts["injected"] >= 60
     assert (counts["wrong"], counts["died"]) == (0, 0)

@@ -5,7 +5,8 @@ import pytest
 
 from pchmr.config import OptimOptions
 from pchmr.federated.egress import Rejected, Update
-from pchmr.federated.validation import Gate, vector_norm
+from pchmr.federated.fold import vector_norm
+from pchmr.federated.validation import Gate
 
 SIZE = 10_000
 STATISTICS = np.float32([0, 0, 1, 1])

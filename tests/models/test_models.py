@@ -104,6 +104,19 @@ def test_batch_does_not_mix_items(name, tiny_body):
     assert torch.allclose(together, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", XS)
+def test_bfloat16_trains_and_answers_in_float32(name, tiny_body):
+    model = built(name, tiny_body.hierarchy)
+    images = torch.rand(2, 3, 64, 64)
+    wanted = model.eval()(images).vertices
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model.train()(images)
+    assert all(value.dtype == torch.float32 for value in output if value is not None)
+    assert torch.allclose(output.vertices, wanted, atol=0.1)
+    output.vertices.square().mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
 def test_smpl_head_on_a_batch_of_one(tiny_body):
     model = built("fastmetro_xs", tiny_body.hierarchy, smpl_head=True).train()
     output = model(torch.rand(1, 3, 64, 64))

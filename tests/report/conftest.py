@@ -54,7 +54,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         else:
             config = TrainConfig(seed=seed, num_epochs=4, data_options=data)
         run = RunFolder.create(tmp_path / name, config)
-        run.write_json("start.json", {"before": scores(192.34), "recipe_version": 1})
+        nothing = {"leaves_client": "nothing", "server_sees": "no one"}
+        start = {"before": scores(192.34), "before_egress": nothing, "recipe_version": 1}
+        run.write_json("start.json", start)
         for place, value in enumerate(rounds, start=1):
             run.append_row({"round": place, **scores(value)})
         if finished:

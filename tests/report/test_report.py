@@ -62,11 +62,12 @@ def page_of(*folders: Path, output: Path) -> tuple[str, Reader]:
 def test_table_says_scores_change_and_what_the_runs_recorded(
     make_run: Make, tmp_path: Path
 ) -> None:
-    central = make_run("centralized", "centralized", (180.0, 150.0), before_egress=None)
+    central = make_run("centralized", "centralized", (180.0, 150.0))
     text, page = page_of(central, make_run(), output=tmp_path / "report.html")
     assert page.row("Mean pose")[1:4] == ["301.2", "150.6", "311.2"]
     assert page.row("T-pose")[1] == "402.5"
     assert page.row("Before")[1] == "192.3" and "shipped fastmetro_xs" in page.row("Before")[0]
+    assert page.row("Before")[4:6] == ["nothing", "no one"]
     federated = page.row("Federated")
     assert federated[1].split() == ["160.5", "−31.8"]
     assert federated[4:] == ["federated <things>", "sums & counts", "2.5 MB", "0 B", "1 min 15 s"]

@@ -26,6 +26,7 @@ from pchmr.geometry import rotvec_to_rotmat
 YAWS = (0.0, math.pi / 2, math.pi, -math.pi / 2)
 START_SHARE = 0.7  # of the prior's mean pose that a start takes
 NEAREST_START = 0.5  # metres
+EVEN_ENERGY = 5.0  # by which a start may cost more and still be likely
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +56,18 @@ class Mode:
 
 def _mode(depth: bool, dense: bool) -> Mode:
     sd = 0.05 * depth
-    first = Weights(prior=4, shape=5, rho_px=200, depth_sd=sd, rho_depth=0.5)
+    first = Weights(prior=4.0, shape=5.0, rho_px=200.0, depth_sd=sd, rho_depth=0.5)
     second = Weights(
-        prior=2, shape=2, rho_px=100, depth_sd=sd, rho_depth=0.25, dense=6.25 * dense, rho_dense=0.3
+        prior=2.0,
+        shape=2.0,
+        rho_px=100.0,
+        depth_sd=sd,
+        rho_depth=0.25,
+        dense=6.25 * dense,
+        rho_dense=0.3,
     )
     third = Weights(
-        prior=1, shape=1, rho_px=40, depth_sd=0.1 if dense else sd, rho_depth=0.12,
+        prior=1.0, shape=1.0, rho_px=40.0, depth_sd=0.1 if dense else sd, rho_depth=0.12,
         dense=17.5 * dense, rho_dense=0.12,
     )  # fmt: skip
     scout = (
@@ -94,6 +101,7 @@ class Fit:
         state: Unknowns.
         energy: Robust energy of the last stage.
         margin: Energy of the second best start over that of the best, per observed keypoint.
+        ambiguity: Metres between the best start's joints and those of starts that cost hardly more.
         objective: What was minimized.
         weights: Of the last stage.
     """
@@ -101,6 +109,7 @@ class Fit:
     state: State
     energy: Float[Tensor, " batch"]
     margin: Float[Tensor, " batch"]
+    ambiguity: Float[Tensor, " batch"]
     objective: Objective
     weights: Weights
 
@@ -131,9 +140,7 @@ class Annotator:
             evidence=evidence,
         )
 
-    def fit(
-        self, observations: Observations, mode: Mode, starts: Sequence[Start] = ()
-    ) -> Fit:
+    def fit(self, observations: Observations, mode: Mode, starts: Sequence[Start] = ()) -> Fit:
         """Fits every frame on its own.
 
         Args:
@@ -183,18 +190,31 @@ def fit_objective(objective: Objective, mode: Mode, starts: Sequence[Start]) -> 
     energy = scouted.energy.unflatten(0, (len(starts), count))
     order = energy.sort(dim=0)
     chosen = order.indices[0] * count + rows
-    margin = torch.zeros_like(order.values[0])
-    if len(starts) > 1:
-        weight = objective.evidence.confidence.sum(dim=-1).clamp_min(1.0)
-        margin = (order.values[1] - order.values[0]) / weight
+    second = order.values[min(1, len(starts) - 1)]
+    trust = objective.evidence.confidence.sum(dim=-1).clamp_min(1.0)
     done = run_stages(objective, mode.refine, scouted.state.take(chosen), scouted.damping[chosen])
     return Fit(
         state=done.state,
         energy=done.energy,
-        margin=margin,
+        margin=(second - order.values[0]) / trust,
+        ambiguity=_ambiguity(objective, scouted.state, energy),
         objective=objective,
         weights=mode.refine[-1].weights,
     )
+
+
+def _ambiguity(
+    objective: Objective, state: State, energy: Float[Tensor, "starts batch"]
+) -> Float[Tensor, " batch"]:
+    """Distance of the starts' joints from the best start's, weighed by how little more they cost."""
+    joints = pose(objective.skeleton, state).joints
+    joints = (joints - joints.mean(dim=1, keepdim=True)).unflatten(0, energy.shape)
+    best = energy.amin(dim=0)
+    chosen = energy.argmin(dim=0)
+    frame = torch.arange(energy.shape[1], device=energy.device)
+    distance = (joints - joints[chosen, frame]).norm(dim=-1).mean(dim=-1)
+    weight = torch.exp(-(energy - best) / (0.1 * best + EVEN_ENERGY))
+    return (weight * distance).sum(dim=0) / weight.sum(dim=0)
 
 
 @torch.no_grad()
@@ -202,9 +222,9 @@ def refine(annotator: Annotator, observations: Observations, mode: Mode, state: 
     """Goes on from a fit at hand, for instance after a keypoint was dragged: no starts, no scout."""
     objective = annotator.objective(observations, depth=mode.uses_depth, dense=mode.uses_dense)
     done = run_stages(objective, mode.refine, state)
-    margin = torch.zeros_like(done.energy)
+    zero = torch.zeros_like(done.energy)
     return Fit(
-        state=done.state, energy=done.energy, margin=margin, objective=objective,
+        state=done.state, energy=done.energy, margin=zero, ambiguity=zero, objective=objective,
         weights=mode.refine[-1].weights,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from pchmr.annotate.deposer import Annotator, Fit, Start
 from pchmr.annotate.keypoints import LABEL_JOINTS
 from pchmr.annotate.modes import FITTERS, check_mode
 from pchmr.annotate.observations import Observations
-from pchmr.annotate.quality import ErrorPredictor, inspect, predict_mm, verdicts
+from pchmr.annotate.quality import ErrorPredictor, inspect, known_errors, predict_mm, verdicts
 from pchmr.geometry import rotmat_to_rotvec
 
 
@@ -75,7 +75,7 @@ class Labeler:
 
     def _arrays(self, observations: Observations, fit: Fit) -> dict[str, ndarray]:
         found = inspect(self.annotator, fit)
-        predicted = predict_mm(self.predictors, self.mode, found)
+        predicted = known_errors(observations, predict_mm(self.predictors, self.mode, found))
         judged = verdicts(
             observations, predicted, accept_mm=self.accept_mm, reject_mm=self.reject_mm
         )

@@ -124,7 +124,9 @@ def _cluster(flat: np.ndarray, count: int, generator: np.random.Generator) -> np
     centers = flat[generator.choice(len(flat), 1)]
     while len(centers) < count:
         square = ((flat[:, None] - centers) ** 2).sum(axis=-1).min(axis=1)
-        centers = np.concatenate([centers, flat[generator.choice(len(flat), 1, p=square / square.sum())]])
+        centers = np.concatenate(
+            [centers, flat[generator.choice(len(flat), 1, p=square / square.sum())]]
+        )
     nearest = ((flat[:, None] - centers) ** 2).sum(axis=-1).argmin(axis=1)
     share = np.eye(count)[nearest]
     eye = np.eye(flat.shape[1])

@@ -19,7 +19,7 @@ from torch import Tensor
 from pchmr.annotate.deposer import Annotator, Fit
 from pchmr.annotate.keypoints import LABEL_POINTS
 from pchmr.annotate.kinematics import differentiate, points, pose
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observations import LEAST_SEEN, Observations
 from pchmr.annotate.residuals import Term
 from pchmr.annotate.solver import normal_equations
 from pchmr.body.joints import COCO_17
@@ -66,7 +66,8 @@ def inspect(annotator: Annotator, fit: Fit) -> Inspection:
         "prior": residuals["prior"],
         "shape": fit.state.betas.norm(dim=-1),
         "margin": fit.margin.clamp_min(0),
-        "ambiguity": _mirror_gap(annotator, fit),
+        "ambiguity": fit.ambiguity,
+        "relief": _relief(annotator, fit),
     }
     for name in ("depth", "dense", "limits"):
         if name in residuals:
@@ -90,7 +91,7 @@ def _worst(term: Term) -> Tensor:
     return (term.residual.norm(dim=-1) * seen).amax(dim=-1)
 
 
-def _mirror_gap(annotator: Annotator, fit: Fit) -> Tensor:
+def _relief(annotator: Annotator, fit: Fit) -> Tensor:
     """Mean distance of the joints from the plane through the root that faces the camera, metres.
 
     What lies far before or behind that plane could lie as far on its other side in two dimensions.
@@ -200,7 +201,9 @@ def coverage_curve(
 def save_predictors(path: Path, predictors: Mapping[str, ErrorPredictor]) -> None:
     """Writes predictors by mode as JSON."""
     table = {
-        mode: {k: v if isinstance(v, tuple) else np.round(v, 5).tolist() for k, v in vars(p).items()}
+        mode: {
+            k: v if isinstance(v, tuple) else np.round(v, 5).tolist() for k, v in vars(p).items()
+        }
         for mode, p in predictors.items()
     }
     write_bytes(path, (json.dumps(table) + "\n").encode())
@@ -243,11 +246,16 @@ def verdicts(
     return found
 
 
+def known_errors(observations: Observations, predicted_mm: np.ndarray) -> np.ndarray:
+    """Predictions, NaN for frames in which no person was seen."""
+    return np.where(observations.num_seen >= LEAST_SEEN, predicted_mm, np.nan)
+
+
 def _verdict(
     seen: int, sure: int, within: float, mm: float, accept_mm: float, reject_mm: float
 ) -> tuple[Status, str]:
-    if seen < 4:
-        return "rejected", "no person: fewer than 4 keypoints were observed"
+    if seen < LEAST_SEEN:
+        return "rejected", f"no person: fewer than {LEAST_SEEN} keypoints were observed"
     if mm > reject_mm:
         return "rejected", f"predicted error {mm:.0f} mm is above {reject_mm:.0f} mm"
     if sure < LEAST_BODY:

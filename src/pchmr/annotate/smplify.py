@@ -53,16 +53,16 @@ class SmplifyObjective(Objective):
 
     def take(self, rows: Tensor) -> "SmplifyObjective":
         """The same objective for some frames."""
-        return replace(
-            self, evidence=self.evidence.take(rows), first_depth=self.first_depth[rows]
-        )
+        return replace(self, evidence=self.evidence.take(rows), first_depth=self.first_depth[rows])
 
     def terms(
         self, state: State, weights: Weights, *, matches: Tensor | None, derive: bool
     ) -> tuple[list[Term], Chain]:
         """Camera terms while only the root is free, body terms otherwise."""
         chain = pose(self.skeleton, state)
-        pixels = self._coordinates(self._pixel_term(state, self._keypoints(state, chain, derive), weights))
+        pixels = self._coordinates(
+            self._pixel_term(state, self._keypoints(state, chain, derive), weights)
+        )
         if weights.free == "root":
             return [self._torso_term(pixels), self._near_term(state, derive)], chain
         rotvec = rotmat_to_rotvec(state.rotmat[:, 1:])
@@ -160,6 +160,7 @@ def fit_smplify(
         state=best.state,
         energy=best.energy,
         margin=torch.zeros_like(best.energy),
+        ambiguity=torch.zeros_like(best.energy),
         objective=base,
         weights=Weights(),
     )

@@ -63,4 +63,3 @@ def farthest_points(vertices: Float[Tensor, "vertices 3"], count: int) -> Int[Te
         chosen.append(int(distance.argmax()))
         distance = torch.minimum(distance, (vertices - vertices[chosen[-1]]).norm(dim=-1))
     return torch.tensor(chosen, device=vertices.device)
-

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from pchmr.annotate.prior import ASSET, fit_prior, save_prior
 from pchmr.body import BodyModel, load_body
 from pchmr.config import Domain
+from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.poses import LIMITS, compose, neutral
-from pchmr.data.synthetic.recipe import SyntheticRecipe, layout
+from pchmr.data.synthetic.recipe import SyntheticRecipe
 from pchmr.data.synthetic.world import World
 from pchmr.geometry import rotmat_to_rotvec
 

@@ -15,18 +15,11 @@ from typing import Any
 
 from pchmr.bench.progress import say
 from pchmr.config import BenchConfig, SettingError
+from pchmr.recipes import BENCHES
 from pchmr.report.results import write_results
 from pchmr.runs import environment
 
 Measure = Callable[[int], list[dict[str, Any]]]
-
-BENCHES: dict[str, tuple[str, ...]] = {
-    "speed": ("rasterizer", "body", "federated", "models"),
-    "rasterizer": ("rasterizer",),
-    "body": ("body",),
-    "federated": ("federated",),
-    "models": ("models",),
-}
 
 
 def run(config: BenchConfig) -> Path:

@@ -72,7 +72,12 @@ class Run:
 
 
 def run_mode(
-    annotator: Annotator, people: People, observations: Observations, mode: str, *, batch: int = BATCH
+    annotator: Annotator,
+    people: People,
+    observations: Observations,
+    mode: str,
+    *,
+    batch: int = BATCH,
 ) -> Run:
     """Annotates people batch by batch and scores them; time is process CPU time of the fit."""
     scores: list[dict[str, Tensor]] = []
@@ -224,7 +229,11 @@ def quality_table(n: int, seed: int = 0, *, domain: Domain = "B") -> list[dict[s
     annotator, predictors = Annotator(load_body()), load_predictors()
     people = draw_people(annotator.body, n, domain=domain, seed=seed)
     rows = []
-    for mode, noise in (("strong-2d", METRIC), ("deposer-keypoint", AFFINE), ("deposer-dense", METRIC)):
+    for mode, noise in (
+        ("strong-2d", METRIC),
+        ("deposer-keypoint", AFFINE),
+        ("deposer-dense", METRIC),
+    ):
         run = run_mode(annotator, people, observe(annotator.body, people, noise, seed=seed), mode)
         error = run.scores["mpjpe_mm"]
         predicted = predictors[mode].predict_mm(run.signals)
@@ -246,7 +255,11 @@ def fit_shipped_predictors(n: int = 768, seed: int = 7) -> None:
     annotator = Annotator(load_body())
     people = draw_people(annotator.body, n, domain="A", split="validation", seed=seed)
     found = {}
-    for mode, noise in (("strong-2d", METRIC), ("deposer-keypoint", AFFINE), ("deposer-dense", METRIC)):
+    for mode, noise in (
+        ("strong-2d", METRIC),
+        ("deposer-keypoint", AFFINE),
+        ("deposer-dense", METRIC),
+    ):
         run = run_mode(annotator, people, observe(annotator.body, people, noise, seed=seed), mode)
         found[mode] = fit_predictor(run.signals, run.scores["mpjpe_mm"].astype(np.float64))
     save_predictors(ASSET, found)
@@ -299,7 +312,9 @@ def against_lbfgs(annotator: Annotator, seen: Observations, count: int) -> tuple
     ours = fit_objective(objective, mode, starts)
     our_ms = (time.process_time() - began) / len(seen)
     began = time.process_time()
-    theirs = [_lbfgs_fit(objective.take(torch.tensor([row])), mode, annotator) for row in range(count)]
+    theirs = [
+        _lbfgs_fit(objective.take(torch.tensor([row])), mode, annotator) for row in range(count)
+    ]
     their_ms = (time.process_time() - began) / count
     return their_ms / our_ms, float(ours.energy[:count].mean() / np.mean(theirs))
 
@@ -347,4 +362,3 @@ def _lbfgs(objective: Objective, state: State, weights: Weights) -> tuple[State,
         done = State(*(value.detach() for value in build()))
         cost = energy(objective.terms(done, weights, matches=None, derive=False)[0])
     return done, float(cost)
-

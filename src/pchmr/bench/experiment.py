@@ -8,19 +8,20 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from pchmr.bench.progress import bar, say
 from pchmr.body import BodyModel, load_body
-from pchmr.config import EvaluateConfig, FederateConfig, SettingError, TrainConfig
+from pchmr.compute import pick_device
+from pchmr.config import EvaluateConfig, FederateConfig, TrainConfig
 from pchmr.data import load_people
 from pchmr.data.partition import make_partition, partition_hash
 from pchmr.data.sample import PeopleDataset
+from pchmr.data.synthetic.recipe import RECIPE_VERSION, Split
 from pchmr.evaluation import Scores, baselines
 from pchmr.evaluation import evaluate as evaluate_model
 from pchmr.federated import World, run_federated
-from pchmr.models import load_model, save_checkpoint
+from pchmr.models import HMRModel, load_model, save_checkpoint
 from pchmr.report.examples import write_examples
 from pchmr.runs import MODEL, START, SUMMARY, RunFolder, state_sha256
 from pchmr.training import fit
@@ -38,27 +39,17 @@ class Scene:
     """Everything an experiment stands on, and what is measured before it starts."""
 
     body: BodyModel
-    model: nn.Module
+    model: HMRModel
     started_from: dict[str, Any]
     train_set: PeopleDataset
     test_set: PeopleDataset
     scores: Scores
+    synthetic: bool
 
     def row(self, model: nn.Module) -> dict[str, Any]:
         """Scores of a model on the held-out people; keeps them for the summary."""
         self.scores = evaluate_model(model, self.body, self.test_set)
         return self.scores.row()
-
-
-def pick_device(name: str) -> torch.device:
-    """The device asked for; `auto` takes CUDA where there is one.
-
-    Raises:
-        SettingError: CUDA was asked for and is not there.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingError("--device cuda: no CUDA device is visible; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def open_scene(config: Config) -> Scene:
@@ -70,8 +61,9 @@ def open_scene(config: Config) -> Scene:
         config.model_options, body.hierarchy, seed=config.seed, image_size=data.image_size
     )
     model.to(device)
-    sets: dict[str, PeopleDataset] = {}
-    for split, count in (("train", data.num_samples), ("test", data.num_test_samples)):
+    sets: dict[Split, PeopleDataset] = {}
+    counts: dict[Split, int] = {"train": data.num_samples, "test": data.num_test_samples}
+    for split, count in counts.items():
         with bar(f"people of {data.domain}, {split}", count) as advance:
             sets[split] = load_people(
                 data, split, body=body, seed=config.seed, image_size=model.image_size,
@@ -79,12 +71,19 @@ def open_scene(config: Config) -> Scene:
             )  # fmt: skip
             advance.to(count, count)
     scores = evaluate_model(model, body, sets["test"])
-    return Scene(body, model, started_from, sets["train"], sets["test"], scores)
+    synthetic = data.data is None
+    return Scene(body, model, started_from, sets["train"], sets["test"], scores, synthetic)
 
 
 def _begin(run: RunFolder, scene: Scene) -> None:
     """Writes what is known before the first round, so that a killed run can be reported."""
-    run.write_json(START, {"before": scene.scores.row(), "started_from": scene.started_from})
+    known = {
+        "before": scene.scores.row(),
+        "before_egress": LOCAL_EGRESS,
+        "started_from": scene.started_from,
+        "recipe_version": RECIPE_VERSION if scene.synthetic else None,
+    }
+    run.write_json(START, known)
 
 
 def _summary(scene: Scene, before: Scores, began: float, **more: Any) -> dict[str, Any]:
@@ -110,11 +109,8 @@ def _summary(scene: Scene, before: Scores, began: float, **more: Any) -> dict[st
 
 def _finish(run: RunFolder, scene: Scene, summary: dict[str, Any]) -> dict[str, Any]:
     """Writes weights, examples and, last, the summary that marks the run as finished."""
-    started_from = scene.started_from
-    run.write_with(
-        MODEL,
-        lambda path: save_checkpoint(path, scene.model, {"started_from": started_from}),
-    )
+    note = {"started_from": scene.started_from, "synthetic": scene.synthetic}
+    run.write_with(MODEL, lambda path: save_checkpoint(path, scene.model, note))
     write_examples(run.path, scene.model, scene.body, scene.test_set, scene.scores)
     run.write_json(SUMMARY, summary)
     return summary
@@ -179,6 +175,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     began = time.perf_counter()
     scene = open_scene(config)
     run = RunFolder.create(config.output, config)
+    _begin(run, scene)
     run.append_row({"round": 0, **scene.scores.row()})
     summary = _summary(
         scene, scene.scores, began, egress=LOCAL_EGRESS, kind="evaluation", bytes_up=0, bytes_down=0

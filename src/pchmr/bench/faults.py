@@ -8,8 +8,8 @@ resume to the same weights, bit for bit.
 
 import os
 import signal
+import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
@@ -25,16 +25,19 @@ from pchmr.bench.tampering import FAULTS, HARMLESS, Attempt, FaultyGrid
 from pchmr.config import FederateConfig, OptimOptions
 from pchmr.federated import ENGINES, Training, World, run_federated
 from pchmr.federated.client_app import make_client_app
-from pchmr.federated.engines import RUN_ID, Engine, Residence
+from pchmr.federated.engines import RUN_ID, Engine
 from pchmr.federated.flower import SharedArray, new_context
+from pchmr.federated.residence import Residence
 from pchmr.federated.server import Row, Server
 from pchmr.federated.server_app import make_server_app
 from pchmr.runs import RunFolder, state_sha256
 
 NUM_CLIENTS, CLIENTS_PER_ROUND, ROWS = 12, 6, 96
-ROUNDS_PER_RUN, KILLED_ROUNDS, PATIENCE = 25, 20, 10
+ROUNDS_PER_RUN, KILLED_ROUNDS = 25, 20
 FAULT_SHARE = 0.4
 TOLERANCE = 1e-6
+# A killed process loses nothing that it gave to the kernel, so memory serves as well as a disk.
+SCRATCH = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
 def _tiny_epoch(
@@ -112,8 +115,8 @@ class Auditor:
             good = attempt.good()
             if len(good) >= enough:
                 total = sum(n for _, _, n in good)
-                moved = sum(n * delta for delta, _, n in good) / total
-                return self._before[0] + moved, sum(n * b for _, b, n in good) / total
+                moved = np.sum([n * delta for delta, _, n in good], axis=0) / total
+                return self._before[0] + moved, np.sum([n * b for _, b, n in good], axis=0) / total
         return self._before
 
 
@@ -152,7 +155,7 @@ def inject(num_faults: int, seed: int = 0) -> dict[str, int]:
 
 
 def _survives(config: FederateConfig) -> bool:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         try:
             run_federated(config, tiny_world(), RunFolder(Path(folder)))
         except Exception:
@@ -170,40 +173,61 @@ def final_hash(folder: Path, *, resume: bool, on_round: Callable[[Row], None] | 
 def kill_and_resume(num_kills: int, seed: int = 0) -> dict[str, int]:
     """Kills runs at random moments and resumes them; needs a process without threads to fork.
 
+    A moment is a call or return in the program, all equally likely, so that the short spells of
+    writing are hit as often as they deserve however busy the machine is.
+
     Returns:
-        Counts of kills that struck a running process, and of runs that ended with the same
-        weights as one that nobody disturbed.
+        Counts of runs killed, and of those that ended with the same weights as one that nobody
+        disturbed.
     """
     rng = np.random.default_rng(seed)
     torch.set_num_threads(1)
-    struck = identical = 0
-    with tempfile.TemporaryDirectory() as base:
-        began = time.perf_counter()
+    killed = identical = 0
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as base:
         expected = final_hash(Path(base) / "calm", resume=False)
-        lasts = time.perf_counter() - began
-        for trial in range(num_kills * PATIENCE):
-            folder = Path(base) / f"run{trial}"
-            if not _killed(folder, rng.uniform(0, lasts)):
-                continue  # it was done before
-            struck += 1
+        with _Moments() as calm:
+            final_hash(Path(base) / "counted", resume=False)
+        while killed < num_kills:
+            folder = Path(base) / f"run{killed}"
+            _run_and_kill(folder, int(rng.integers(1, calm.count)))
+            killed += 1
             identical += final_hash(folder, resume=True) == expected
-            if struck == num_kills:
-                break
-    return {"killed": struck, "identical": identical}
+    return {"killed": killed, "identical": identical}
 
 
-def _killed(folder: Path, after_seconds: float) -> bool:
-    """Starts a run in a child process and kills it; whether it was still running."""
+class _Moments:
+    """Counts calls and returns; at the last one the process kills itself."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.count, self._last = 0, last
+
+    def __enter__(self) -> "_Moments":
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _note(self, *_: object) -> None:
+        self.count += 1
+        if self.count == self._last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _run_and_kill(folder: Path, moment: int) -> None:
+    """Starts a run in a child process that is killed at that moment.
+
+    Raises:
+        RuntimeError: The run ended before it.
+    """
     child = os.fork()
     if child == 0:
-        try:
+        with _Moments(moment):
             final_hash(folder, resume=False)
-        finally:
-            os._exit(0)
-    time.sleep(after_seconds)
-    os.kill(child, signal.SIGKILL)
+        os._exit(0)
     _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+    if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+        raise RuntimeError(f"the run ended before it could be killed at moment {moment}")
 
 
 def measure(repeats: int) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError
@@ -51,13 +51,22 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Removes every checkpoint."""
+        self._sweep()
         for path in self.folder.glob("round_*"):
             path.unlink()
 
+    def _sweep(self) -> None:
+        """Removes what a killed run was writing."""
+        for path in self.folder.glob(".round_*.tmp"):
+            path.unlink()
+
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint and removes those that are no longer kept."""
-        stem = f"round_{checkpoint.round:06d}"
-        digest = write_vectors(self.folder / f"{stem}.safetensors", checkpoint.vectors)
+        """Writes a checkpoint in place of the oldest, of which there are never more than three."""
+        stem, spare = f"round_{checkpoint.round:06d}", None
+        for path in self._manifests()[KEPT - 1 :]:
+            path.unlink()
+            spare = path.with_suffix(".safetensors")
+        digest = write_vectors(self.folder / f"{stem}.safetensors", checkpoint.vectors, spare)
         manifest = {
             "format": FORMAT,
             "round": checkpoint.round,
@@ -69,16 +78,14 @@ class Checkpoints:
         text = json.dumps(manifest, sort_keys=True)
         seal = hashlib.sha256(text.encode()).hexdigest()
         write_bytes(self.folder / f"{stem}.json", f"{seal}\n{text}\n".encode())
-        for path in self._manifests()[KEPT:]:
-            path.unlink(missing_ok=True)
-            path.with_suffix(".safetensors").unlink(missing_ok=True)
 
     def latest(self, identity: Mapping[str, str]) -> Checkpoint | None:
-        """The newest checkpoint that is whole, or None.
+        """The newest checkpoint that is whole, or None; for a run that starts.
 
         Raises:
             SettingError: It belongs to another config, other data, or all are damaged.
         """
+        self._sweep()
         manifests = self._manifests()
         for path in manifests:
             found = self._read(path)
@@ -115,10 +122,16 @@ class Checkpoints:
         )
 
 
-def write_vectors(path: Path, vectors: Mapping[str, np.ndarray]) -> str:
+def write_vectors(path: Path, vectors: Mapping[str, np.ndarray], spare: Path | None = None) -> str:
     """Writes float32 vectors as safetensors without copying them; returns the SHA-256.
 
     The format is a length, a JSON header and the values end to end (huggingface/safetensors).
+
+    Args:
+        path: File to write, whole or not at all.
+        vectors: What to write.
+        spare: A file that is no longer needed: overwriting it saves the system half the work of
+            finding memory for a new one.
     """
     header: dict[str, Any] = {}
     start = 0
@@ -130,12 +143,21 @@ def write_vectors(path: Path, vectors: Mapping[str, np.ndarray]) -> str:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path) as temporary, _opened(temporary, spare) as file:
         head = struct.pack("<Q", len(text)) + text
         for piece in (head, *(v.data.cast("B") for v in vectors.values() if len(v))):
             digest.update(piece)
             file.write(piece)
+        file.truncate()
     return digest.hexdigest()
+
+
+def _opened(path: Path, spare: Path | None) -> BinaryIO:
+    """A file to write at `path`: the spare one, moved there, or a new one."""
+    if spare is None or not spare.exists():
+        return open(path, "wb")
+    spare.rename(path)
+    return open(path, "r+b")
 
 
 def _require_same(old: Mapping[str, str], new: Mapping[str, str], folder: Path) -> None:

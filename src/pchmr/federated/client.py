@@ -159,6 +159,7 @@ class Worker:
         self._counters = Counters(self.world.model)
         self._states = ClientStates(self.state_folder)
         self._delta = np.empty(self.spec.num_parameters, dtype=np.float32)
+        self._parameters = list(self.world.model.parameters())
 
     def schema(self, run: int) -> UpdateSchema:
         """What may leave this worker in a run."""
@@ -219,6 +220,6 @@ class Worker:
                     model, dataset, optimizer, seed=seed, epoch=float(epoch)
                 )
                 loss = sum(stats.losses.values())
-        for parameter in model.parameters():
+        for parameter in self._parameters:
             parameter.grad = None
         return count.steps, loss

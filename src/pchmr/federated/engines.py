@@ -1,6 +1,7 @@
 """Runtimes that carry messages between the same two apps.
 
-`inprocess` needs no daemon and copies nothing. `ray` is Flower's simulation runtime with worker
+`inprocess` needs no daemon and copies nothing; with several workers, clients train side by side in
+processes of their own. `ray` is Flower's simulation runtime with worker
 processes (the `ray` extra). With one seed both end with the same weights.
 """
 
@@ -9,40 +10,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from pchmr.config import FederateConfig, from_json
-from pchmr.federated.client import Worker, World
+from pchmr.federated.client import World
 from pchmr.federated.client_app import make_client_app
-from pchmr.federated.flower import Array, SharedArray, new_context
+from pchmr.federated.flower import Array, SharedArray, new_context, wire_array
 from pchmr.federated.grid import InProcessGrid
+from pchmr.federated.ray_engine import run_on_ray
+from pchmr.federated.residence import Residence
 from pchmr.federated.server import Server
 from pchmr.federated.server_app import make_server_app
+from pchmr.federated.workers import WorkerGrid
 
 RUN_ID = 1
 
 
-@dataclass(frozen=True)
-class Residence:
-    """Keeps one worker alive for as long as its config stays the same."""
-
-    world: World
-    state_folder: Path
-
-    def __call__(self, settings: str) -> Worker:
-        """The worker for a config that came as JSON."""
-        known = self.__dict__.get("_known")
-        if known is None or known[0] != settings:
-            config = from_json(FederateConfig, settings)
-            known = (settings, Worker(self.world, config, self.state_folder))
-            self.__dict__["_known"] = known
-        return known[1]
-
-
 def run_in_process(server: Server, world: World, state_folder: Path) -> None:
-    """Runs the server's rounds with every client in this process, one after the other."""
-    client_app = make_client_app(Residence(world, state_folder), SharedArray)
-    grid = InProcessGrid(client_app, server.config.num_clients, RUN_ID)
-    make_server_app(server)(grid, new_context(RUN_ID, 0))
+    """Runs the server's rounds with clients in this process, or in worker processes beside it."""
+    app, context = make_server_app(server), new_context(RUN_ID, 0)
+    num_workers, num_nodes = server.config.num_workers, server.config.num_clients
+    if num_workers == 1:
+        client_app = make_client_app(Residence(world, state_folder), SharedArray)
+        app(InProcessGrid(client_app, num_nodes, RUN_ID), context)
+        return
+    grid = WorkerGrid(
+        world,
+        state_folder,
+        size=sum(server.schema.sizes.values()),
+        num_workers=num_workers,
+        num_threads=max(1, torch.get_num_threads() // num_workers),
+        num_nodes=num_nodes,
+        run_id=RUN_ID,
+    )
+    try:
+        app(grid, context)
+    finally:
+        grid.close()
 
 
 @dataclass(frozen=True)
@@ -55,4 +58,5 @@ class Engine:
 
 ENGINES: dict[str, Engine] = {
     "inprocess": Engine(SharedArray, run_in_process),
+    "ray": Engine(wire_array, run_on_ray),
 }

@@ -2,24 +2,36 @@
 
 Weights are taken relative to the first reply's, so that reply enters the sum unrounded: one
 client's average is its own vector, and global + (local - global) comes back within the rounding of
-the delta. All vectors are float32. Work goes in chunks that fit a cache and are below the length
-at which BLAS starts threads, which cost more than they save here.
+the delta. All vectors are float32. Work goes in pieces that fit a cache; those for BLAS are below
+the length at which it starts threads, which cost more than they save here.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg.blas import saxpy
+from scipy.linalg import get_blas_funcs
 
 from pchmr.federated.algorithms import Algorithm, State, Step, Totals, advance_control
 
 Flat = Float[np.ndarray, " size"]
-CHUNK = 8192
+BLAS_PIECE, CHUNK, SHORT = 8192, 65536, 1024
+add_scaled = cast(Callable[..., Any], get_blas_funcs("axpy", dtype=np.float32))
 
 
-def _chunks(size: int) -> Iterator[slice]:
-    return (slice(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK))
+def _rows(values: Flat, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The vector as rows of that length, and what is left over."""
+    whole = len(values) // length * length
+    return values[:whole].reshape(-1, length), values[whole:]
+
+
+def vector_norm(values: Flat) -> float:
+    """Euclidean length; squares of short pieces are summed in float64. NaN if an entry is."""
+    pieces, rest = _rows(values, SHORT)
+    total = float(np.vecdot(pieces, pieces).sum(dtype=np.float64)) + float(np.dot(rest, rest))
+    return math.sqrt(total) if total >= 0 else math.nan
 
 
 class WeightedSum:
@@ -39,8 +51,12 @@ class WeightedSum:
             self.unit = weight
             self.values[...] = vector
         else:
-            for piece in _chunks(len(vector)):
-                saxpy(vector[piece], self.values[piece], a=weight / self.unit)
+            share = weight / self.unit
+            rows, rest = _rows(self.values, BLAS_PIECE)
+            added, last = _rows(vector, BLAS_PIECE)
+            for row, piece in zip(rows, added, strict=True):
+                add_scaled(piece, row, a=share)
+            rest += np.float32(share) * last
 
 
 class Fold:
@@ -78,15 +94,15 @@ class Fold:
             Whether every weight is finite afterwards.
         """
         divisor = self._algorithm.divisor(self.totals) / self._delta.unit
-        finite = True
         with np.errstate(over="ignore", invalid="ignore"):
-            for piece in _chunks(len(parameters)):
+            for start in range(0, len(parameters), CHUNK):
+                piece = slice(start, start + CHUNK)
                 update = self._delta.values[piece] / np.float32(divisor)
                 vectors = {name: vector[piece] for name, vector in state.items()}
                 self._algorithm.apply(parameters[piece], update, vectors, step)
                 if self._algorithm.has_control:
                     advance_control(vectors["control"], self._control.values[piece], num_clients)
-                finite &= bool(np.isfinite(np.dot(parameters[piece], parameters[piece])))
+            finite = math.isfinite(vector_norm(parameters))
         if len(buffers):
             buffers[...] = self._buffers.values / (self.totals.samples / self._buffers.unit)
         return finite

@@ -75,20 +75,24 @@ class InProcessGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Carries out the messages asked for and yields their replies."""
-        for message_id in message_ids:
-            message = self._pushed.pop(message_id, None)
-            if message is not None:
-                yield self._deliver(message)
+        found = [self._pushed.pop(message_id, None) for message_id in message_ids]
+        return self._carry([message for message in found if message is not None], None)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterator[Message]:
         """Yields each reply as it comes; stops handing out messages after `timeout` seconds."""
+        stamped = list(messages)
+        for message in stamped:
+            self._pushed.pop(self._stamp(message))
+        return self._carry(stamped, timeout)
+
+    def _carry(self, messages: list[Message], timeout: float | None) -> Iterator[Message]:
         end = None if timeout is None else time.monotonic() + timeout
         for message in messages:
             if end is not None and time.monotonic() >= end:
                 return
-            yield from self.pull_messages([self._stamp(message)])
+            yield self._named(self._deliver(message))
 
     def _stamp(self, message: Message) -> str:
         self._count += 1
@@ -106,6 +110,9 @@ class InProcessGrid(Grid):
             reply = self._app(shield, context)
         except Exception:
             reply = refusal(message, "client_error")
+        return reply
+
+    def _named(self, reply: Message) -> Message:
         self._count += 1
         set_message_id(reply, f"m{self._count}")
         return reply

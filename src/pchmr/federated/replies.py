@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pchmr.federated.flower import ArrayRecord, Message, SharedArray
+from pchmr.federated.flower import Message, SharedArray
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def in_order(messages: Sequence[Message], replies: Iterable[Message]) -> Iterato
 
 def _owned(reply: Message) -> Message:
     """The same reply, its arrays copied out of the sender's memory."""
-    if reply.has_content():
-        for record in reply.content.values():
-            for name, array in record.items() if isinstance(record, ArrayRecord) else ():
-                if isinstance(array, SharedArray):
-                    record[name] = SharedArray(array.numpy().copy())
+    records = reply.content.array_records.values() if reply.has_content() else ()
+    for record in records:
+        for name, array in record.items():
+            if isinstance(array, SharedArray):
+                record[name] = SharedArray(array.numpy().copy())
     return reply

@@ -105,10 +105,13 @@ def _run(
 
     server = _new_server(config, world, spec, resident, save=save, scores=scores, tell=tell)
     _begin(config, world, run, server, checkpoints, identity, on_round)
+    nothing_left = server.round == config.num_rounds
     try:
         ENGINES[config.engine].run(server, world, run.path / CLIENTS)
     finally:
         resident.load(server)
+    if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
+        evaluate_fn(world.model)
     return _result(world, server)
 
 

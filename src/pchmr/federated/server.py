@@ -68,6 +68,9 @@ class Server:
         save: Called with a checkpoint after each round.
         scores: Called with a round's number; returns scores, or nothing if none are due.
         tell: Called with each finished row.
+        round: Finished rounds.
+        rows: Their records.
+        min_nodes: Nodes to wait for before the first round.
     """
 
     config: FederateConfig
@@ -82,6 +85,7 @@ class Server:
     tell: Callable[[Row], None]
     round: int = 0
     rows: list[Row] = field(default_factory=list)
+    min_nodes: int = 1
 
     def __post_init__(self) -> None:
         self.algorithm = ALGORITHMS[self.config.algorithm]
@@ -115,7 +119,7 @@ class Server:
         Raises:
             SettingError: No round of the run had enough good replies, or the weights overflowed.
         """
-        nodes = _wait_for_nodes(grid)
+        nodes = _wait_for_nodes(grid, self.min_nodes)
         while self.round < self.config.num_rounds:
             row = self._round(grid, nodes, self.round + 1)
             self.round += 1
@@ -228,8 +232,8 @@ class Server:
         return self.schema.num_bytes() + len(self._settings)
 
 
-def _wait_for_nodes(grid: Grid) -> list[int]:
-    """The node ids, ascending, once there are any."""
-    while not (nodes := sorted(grid.get_node_ids())):
+def _wait_for_nodes(grid: Grid, count: int) -> list[int]:
+    """The node ids, ascending, once there are so many."""
+    while len(nodes := sorted(grid.get_node_ids())) < count:
         time.sleep(NODE_POLL_SECONDS)
     return nodes

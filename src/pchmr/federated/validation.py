@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 
 from pchmr.config import OptimOptions
 from pchmr.federated.egress import Rejected, Update
+from pchmr.federated.fold import vector_norm
 
 Values = Float[np.ndarray, " size"]
 NORM_FACTOR = 5.0
@@ -24,17 +25,6 @@ NORM_MEMORY = 200
 STEP_SLACK = 2.0
 # From scratch, statistics leave their start (mean 0, variance 1) by far in the first epoch.
 FIRST_DRIFT, LATER_DRIFT = 100.0, 0.5
-# Below the length at which BLAS starts threads, which cost more than they save here.
-PIECE = 8192
-
-
-def vector_norm(values: Values) -> float:
-    """Euclidean length; pieces are summed in float64."""
-    total = 0.0
-    for start in range(0, len(values), PIECE):
-        piece = values[start : start + PIECE]
-        total += float(np.dot(piece, piece))
-    return math.sqrt(total) if total >= 0 else math.nan
 
 
 @dataclass(kw_only=True)

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import track
 
 from pchmr.body import load_body
+from pchmr.compute import pick_device
 from pchmr.config import PredictConfig, SettingError, require
 from pchmr.data.crops import Box, check_box
 from pchmr.data.errors import InputError
@@ -48,17 +48,6 @@ def parse_bbox(text: str | None) -> Box | None:
     x, y, width, height = map(float, match.groups())
     require(width > 0 and height > 0, f"--bbox {text!r} has no area: give x,y,w,h with w, h > 0")
     return x, y, x + width, y + height
-
-
-def pick_device(name: str) -> torch.device:
-    """The device asked for; `auto` takes CUDA where there is one.
-
-    Raises:
-        SettingError: CUDA was asked for and is not there.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingError("--device cuda: no CUDA device is visible; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def load_predictor(config: PredictConfig) -> tuple[Predictor, str]:

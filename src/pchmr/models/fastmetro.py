@@ -5,10 +5,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pchmr.body import MeshHierarchy
-from pchmr.models.hmr import NUM_JOINTS, HMRModel, ModelChoice, append_keypoints, pad_positions
+from pchmr.models.hmr import HMRModel, ModelChoice, append_keypoints, in_float32, pad_positions
 from pchmr.models.neighborhood import Neighborhood
 from pchmr.models.output import HMROutput
 from pchmr.models.specs import ModelSpec
+from pchmr.models.xs import NUM_JOINTS
 
 
 class FastMETRO(HMRModel):
@@ -53,6 +54,6 @@ class FastMETRO(HMRModel):
         camera, tokens = self.dim_reduce_enc_cam(camera), self.dim_reduce_dec(tokens)
         image = self.dim_reduce_enc_img(image)
         camera, _, tokens = self.transformer_2(image, camera, tokens, second, self.neighborhood)
-        points = self.xyz_regressor(tokens)
+        points = in_float32(self.xyz_regressor, tokens)
         joints, coarse = points.split([NUM_JOINTS, len(points) - NUM_JOINTS])
-        return self._output(self.cam_predictor(camera)[0], joints, coarse, **shown)
+        return self._output(in_float32(self.cam_predictor, camera)[0], joints, coarse, **shown)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pchmr.body import MeshHierarchy
-from pchmr.body.joints import EVALUATION_14
 from pchmr.config import require
 from pchmr.models.backbone import backbone_spec
 from pchmr.models.output import HMROutput
@@ -22,7 +21,6 @@ from pchmr.models.transformer import DecoderLayer, Transformer, sine_positions
 from pchmr.models.upsampling import Upsampling
 from pchmr.models.xs import KeypointHead, KeypointOutput
 
-NUM_JOINTS = len(EVALUATION_14)
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
@@ -180,6 +178,12 @@ class HMRModel(nn.Module):
         if self.smpl_parameter_regressor is not None:
             more["rotmat"], more["betas"] = self.smpl_parameter_regressor(mid)
         return HMROutput(camera, joints, coarse, mid, fine, **more)  # type: ignore[arg-type]
+
+
+def in_float32(layer: nn.Linear, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch 3"]:
+    """A last layer outside of automatic mixed precision: bfloat16 would round metres to mm."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.float())
 
 
 def append_keypoints(

@@ -1,4 +1,4 @@
-"""ImageNet weights for a backbone, from a file with torchvision's, timm's or the original names."""
+"""Weights for a backbone from a file: ImageNet's under three naming schemes, or another XS's."""
 
 import re
 from pathlib import Path
@@ -46,8 +46,11 @@ def load_backbone(model: HMRModel, path: Path) -> None:
     Raises:
         CheckpointError: The file cannot be read or does not fit; every differing key is named.
     """
-    wanted = model.backbone.state_dict()
-    state = _renamed(_read(path), list(wanted))
+    wanted, state = model.backbone.state_dict(), _read(path)
+    if model.keypoint_head is not None and any(k.startswith("keypoint_head.") for k in state):
+        _load_keypoints(model, state, path)
+        return
+    state = _renamed(state, list(wanted))
     state = {k: v for k, v in state.items() if k in wanted or not k.startswith(HEADS)}
     for key, tensor in wanted.items():
         optional = key.startswith(HEADS) or key.endswith("num_batches_tracked")
@@ -55,6 +58,15 @@ def load_backbone(model: HMRModel, path: Path) -> None:
             state.setdefault(key, tensor)
     check_keys(state, wanted, f"backbone weights {path}")
     model.backbone.load_state_dict(state)
+
+
+def _load_keypoints(model: HMRModel, state: dict[str, Tensor], path: Path) -> None:
+    """Backbone and keypoint head of another XS network, from its whole checkpoint."""
+    prefixes = ("backbone.", "keypoint_head.")
+    parts = {k: v for k, v in state.items() if k.startswith(prefixes)}
+    wanted = {k: v for k, v in model.state_dict().items() if k.startswith(prefixes)}
+    check_keys(parts, wanted, f"backbone weights {path}")
+    model.load_state_dict(parts, strict=False)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

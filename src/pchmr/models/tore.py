@@ -2,16 +2,36 @@
 
 from dataclasses import replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pchmr.body import MeshHierarchy
 from pchmr.config import SettingError
-from pchmr.models.hmr import NUM_JOINTS, HMRModel, ModelChoice, append_keypoints, pad_positions
+from pchmr.models.hmr import HMRModel, ModelChoice, append_keypoints, in_float32, pad_positions
 from pchmr.models.neighborhood import Neighborhood
 from pchmr.models.output import HMROutput
 from pchmr.models.specs import ModelSpec
+from pchmr.models.xs import NUM_JOINTS
+
+
+class SelectorConv(nn.Conv2d):
+    """3x3 convolution as one matrix product: a fifth of the direct algorithm's rounding error.
+
+    It sums 4608 products a cell at full width, and the softmax behind it decides what is kept.
+    """
+
+    def forward(
+        self, input: Float[Tensor, "batch _ rows columns"]
+    ) -> Float[Tensor, "batch _ rows columns"]:
+        """The convolution; a traced graph keeps it as such."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return super().forward(input)
+        patches = F.unfold(input, self.kernel_size, padding=1)
+        mixed = self.weight.flatten(1) @ patches
+        assert self.bias is not None
+        return (mixed + self.bias[:, None]).unflatten(-1, input.shape[-2:])
 
 
 class TORE(HMRModel):
@@ -29,7 +49,7 @@ class TORE(HMRModel):
         wide, narrow = spec.dims
         self.num_tokens = choice.num_tokens or self._kept(choice.keep_ratio)
         self.choice = replace(choice, num_tokens=self.num_tokens)
-        self.token_selector_conv2d = nn.Conv2d(wide, spec.selector_dim, 3, padding=1)
+        self.token_selector_conv2d = SelectorConv(wide, spec.selector_dim, 3, padding=1)
         self.token_selector_fc = nn.Linear(spec.selector_dim, self.num_tokens)
         self.layer_norm = nn.LayerNorm([self.num_tokens, wide])
         self.transformer_1 = self._transformer(0, learned_tokens=True)
@@ -70,10 +90,10 @@ class TORE(HMRModel):
             self.neighborhood,
         )  # fmt: skip
         return self._output(
-            self.cam_predictor(camera)[0],
-            self.xyz_regressor_j(joints),
-            self.xyz_regressor_v(vertices),
-            token_heatmap=heat,
+            in_float32(self.cam_predictor, camera)[0],
+            in_float32(self.xyz_regressor_j, joints),
+            in_float32(self.xyz_regressor_v, vertices),
+            token_heatmap=heat.float(),
             **shown,
         )
 

@@ -11,11 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pchmr.body.joints import EVALUATION_14
+
 GROUP_WIDTH = 8
 WIDTHS = (48, 96, 192)
 DEPTHS = (1, 3, 3)
 SMALL_START = 0.2
-NUM_JOINTS = 14
+NUM_JOINTS = len(EVALUATION_14)
 
 
 def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
@@ -118,11 +120,13 @@ class KeypointHead(nn.Module):
         rows, columns = fine.shape[-2:]
         top = F.interpolate(self.top(coarse), size=(rows, columns), mode="nearest")
         merged = F.relu_(self.merge(F.relu_(self.lateral(fine) + top)))
-        heat, depth = self.maps(merged).flatten(2).chunk(2, dim=1)
-        weights = heat.softmax(dim=-1)
-        place = weights @ cell_centers(rows, columns, heat)
-        depth = (weights * depth).sum(dim=-1)
-        seen = weights @ merged.flatten(2).mT
+        with torch.autocast(merged.device.type, enabled=False):
+            merged = merged.float()
+            heat, depth = self.maps(merged).flatten(2).chunk(2, dim=1)
+            weights = heat.softmax(dim=-1)
+            place = weights @ cell_centers(rows, columns, heat)
+            depth = (weights * depth).sum(dim=-1)
+            seen = weights @ merged.flatten(2).mT
         tokens = self.token(torch.cat([seen, place, depth[..., None]], dim=-1))
         return tokens.transpose(0, 1), KeypointOutput(place, depth, heat.unflatten(-1, (rows, -1)))
 

@@ -33,9 +33,12 @@ MIN_SPAN = 1.2  # metres shown by a side view at least, so that a crouching pers
 
 @runtime_checkable
 class HasErrors(Protocol):
-    """Scores that know the error of every sample in mm, NaN where there is no truth."""
+    """Scores that know the error of every sample."""
 
-    per_sample_mpjpe_mm: np.ndarray
+    @property
+    def per_sample_mpjpe_mm(self) -> np.ndarray:
+        """MPJPE in mm, NaN where there is no truth."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ BASELINE_COLOR = "#8d939c"
 DASHES = ("-", "--", ":", "-.")
 BASELINE_DASHES = {"mean_pose": (0, (6, 3)), "t_pose": (0, (2, 2))}
 CURVED = ("mpjpe_mm", "pa_mpjpe_mm")
-FLOOR = 0.85  # of the lowest point of a curve: where the vertical axis begins
+FLOOR = 0.85  # of the lowest value shown: where the vertical axis begins
 UNLISTED = "_"  # matplotlib leaves such labels out of the legend
 # Matplotlib writes this literally; the page then puts its own text color there.
 INK, INK_TOKEN = "#010203", "currentColor"
@@ -108,7 +108,7 @@ def _curve(comparison: Comparison, score: str, lines: list[Line]) -> Curve:
                     held.mean, color=BASELINE_COLOR, linewidth=1.2, linestyle=dash, label=row.label
                 )
         _dress(axes, score)
-        axes.set_ylim(bottom=FLOOR * min(value for line in lines for _, value in line.points))
+        axes.set_ylim(bottom=FLOOR * axes.dataLim.ymin)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     ends = "; ".join(

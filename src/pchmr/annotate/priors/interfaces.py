@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -60,6 +60,7 @@ class DepthMap:
     focal_length: float | None = None
 
 
+@runtime_checkable
 class KeypointPrior(Protocol):
     """Finds named keypoints of the person in a box."""
 
@@ -71,6 +72,7 @@ class KeypointPrior(Protocol):
         ...
 
 
+@runtime_checkable
 class DepthPrior(Protocol):
     """Sees how far away things are."""
 

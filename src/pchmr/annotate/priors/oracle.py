@@ -17,9 +17,10 @@ from pchmr.annotate.residuals import DepthKind
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_23
 from pchmr.config import Domain
+from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.poses import rotation
 from pchmr.data.synthetic.rasterizer import rasterize
-from pchmr.data.synthetic.recipe import Split, SyntheticRecipe, layout
+from pchmr.data.synthetic.recipe import Split, SyntheticRecipe
 from pchmr.data.synthetic.staging import view_of
 from pchmr.data.synthetic.world import World
 from pchmr.geometry import project_pinhole
@@ -160,9 +161,7 @@ def _pose_chunk(world: World, rows) -> tuple[Tensor, ...]:
 
 
 @torch.no_grad()
-def observe(
-    body: BodyModel, people: People, noise: OracleNoise, *, seed: int = 0
-) -> Observations:
+def observe(body: BodyModel, people: People, noise: OracleNoise, *, seed: int = 0) -> Observations:
     """Noisy keypoints, keypoint depth and dense points of people.
 
     The same seed gives the same keypoints for every kind and amount of depth noise, so that curves
@@ -281,7 +280,10 @@ def _noisy_depth(
     )[:, 0].numpy()
     white = rng.standard_normal(maps.depth.shape)
     error = noise.depth_smooth * field + noise.depth_white * white
-    scale, shift = 1 + noise.scale_sd * rng.standard_normal(count), noise.shift_sd * rng.standard_normal(count)
+    scale, shift = (
+        1 + noise.scale_sd * rng.standard_normal(count),
+        noise.shift_sd * rng.standard_normal(count),
+    )
     if noise.depth_kind != "metric":
         scale, shift = np.exp(rng.normal(0, 1, count)), rng.normal(0, 3, count)
     person = maps.depth > 0
@@ -301,5 +303,7 @@ def _noisy_depth(
         pixel = pixel * maps.pixel[i] + maps.corner[i]
         camera, z = intrinsics[i], noisy.depth[i, y[pick], x[pick]]
         plane = (pixel - camera[:2, 2]) / camera[[0, 1], [0, 1]]
-        points[i, : len(pick)] = np.concatenate([plane, np.ones((len(pick), 1))], axis=-1) * z[:, None]
+        points[i, : len(pick)] = (
+            np.concatenate([plane, np.ones((len(pick), 1))], axis=-1) * z[:, None]
+        )
     return depth, points

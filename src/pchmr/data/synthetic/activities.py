@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from pchmr.data.synthetic.poses import Angles, Draw, add_noise, neutral
+from pchmr.data.synthetic.poses import Angles, Degrees, Draw, add_noise, neutral
 
 Template = Callable[[Angles, Draw, np.ndarray], None]
 Support = Literal["both", "lower", "leading", "kneeling", "half_kneeling", "floor"]
@@ -38,17 +38,17 @@ class Activity:
     rate: tuple[float, float] = (0.2, 0.5)
     prop: Literal["none", "seat", "step"] = "none"
     pelvis_share: float = 0.35
-    slump: float = 0.0
+    slump: Degrees = 0.0
 
 
 def _arm(
     a: Angles,
     side: int,
-    down: np.ndarray | float,
-    forward: np.ndarray | float,
-    across: np.ndarray | float,
-    elbow: np.ndarray | float,
-    twist: np.ndarray | float = 0.0,
+    down: np.ndarray | Degrees,
+    forward: np.ndarray | Degrees,
+    across: np.ndarray | Degrees,
+    elbow: np.ndarray | Degrees,
+    twist: np.ndarray | Degrees = 0.0,
 ) -> None:
     a["arm_down"][:, side], a["arm_forward"][:, side] = down, forward
     a["arm_across"][:, side], a["elbow_flexion"][:, side] = across, elbow
@@ -306,7 +306,7 @@ ACTIVITIES: dict[str, Activity] = {
     "stand": Activity(template=stand),
     "walk": Activity(template=walk, support="lower", balance=0.0, rate=(0.7, 1.0)),
     "run": Activity(template=run, support="lower", balance=0.0, rate=(1.1, 1.5)),
-    "sit": Activity(template=sit, balance=0.0, prop="seat", slump=6),
+    "sit": Activity(template=sit, balance=0.0, prop="seat", slump=6.0),
     "squat": Activity(template=squat),
     "reach": Activity(template=reach),
     "wave": Activity(template=wave),
@@ -317,7 +317,7 @@ ACTIVITIES: dict[str, Activity] = {
     "vr": Activity(template=vr),
     "kneel": Activity(template=kneel, support="kneeling", balance=0.0),
     "half_kneel": Activity(template=half_kneel, support="half_kneeling", balance=0.0),
-    "floor_sit": Activity(template=floor_sit, support="floor", balance=0.0, slump=24),
+    "floor_sit": Activity(template=floor_sit, support="floor", balance=0.0, slump=24.0),
     "stretch": Activity(template=stretch),
     "dance": Activity(template=dance, support="lower", balance=0.7, rate=(0.4, 0.9)),
     "throw": Activity(template=throw, balance=0.4, rate=(0.3, 0.7)),

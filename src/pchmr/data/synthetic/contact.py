@@ -1,4 +1,4 @@
-"""Feet on the ground: forward kinematics, closed-form leg IK and the loop that plants a pose.
+"""Feet on the ground: closed-form leg IK and the loop that plants a pose.
 
 Everything runs on a few contact points of the mesh instead of all vertices; the caller moves the
 finished mesh by the last millimetres. Frame: the body's own, y up, metres; angles in degrees.
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from torch import Tensor
 
-from pchmr.body import BodyModel
 from pchmr.body.joints import SMPL_24
 from pchmr.data.synthetic.activities import ACTIVITIES
+from pchmr.data.synthetic.kinematics import ContactPoints, forward_kinematics
 from pchmr.data.synthetic.poses import (
     LIMITS,
     SIDES,
@@ -26,7 +25,6 @@ from pchmr.data.synthetic.poses import (
 
 PLANT_STEPS, LIFT_STEPS = 5, 6
 TOE_STANCE = 48.0
-POINTS_PER_SET = 30
 MASSES = {
     "pelvis": 0.13, "spine1": 0.1, "spine2": 0.1, "spine3": 0.16, "head": 0.08,
     "left_hip": 0.05, "right_hip": 0.05, "left_knee": 0.08, "right_knee": 0.08,
@@ -39,96 +37,7 @@ _ANKLES = SMPL_24.indices(("left_ankle", "right_ankle"))
 _HIPS = SMPL_24.indices(("left_hip", "right_hip"))
 _KNEES = SMPL_24.indices(("left_knee", "right_knee"))
 _PELVIS = SMPL_24.index("pelvis")
-SETS = {
-    "left_sole": ("left_ankle", "left_foot"), "right_sole": ("right_ankle", "right_foot"),
-    "left_knee": ("left_knee",), "right_knee": ("right_knee",),
-    "seat": ("pelvis", "left_hip", "right_hip"),
-    "left_hand": ("left_wrist", "left_hand", "left_elbow"),
-    "right_hand": ("right_wrist", "right_hand", "right_elbow"),
-}  # fmt: skip
 CARRIERS = ("seat", "left_knee", "right_knee", "left_sole", "right_sole")
-
-
-@dataclass(frozen=True)
-class ContactPoints:
-    """The vertices of a body that can touch something, by set, with what skins them."""
-
-    vertex: np.ndarray
-    members: dict[str, np.ndarray]
-    template: np.ndarray
-    shapedirs: np.ndarray
-    weights: np.ndarray
-    joint_template: np.ndarray
-    joint_dirs: np.ndarray
-    parents: tuple[int, ...]
-
-    def rest_joints(self, betas: np.ndarray) -> np.ndarray:
-        """Joints (N, 24, 3) of the shaped body."""
-        return self.joint_template + np.einsum("ns,jxs->njx", betas, self.joint_dirs)
-
-    def rest_points(self, betas: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """Points (N, P, 3) of the shaped body, clothing offsets (N, P, 3) included."""
-        return self.template + np.einsum("ns,pxs->npx", betas, self.shapedirs) + offsets
-
-
-def contact_points(body: BodyModel) -> ContactPoints:
-    """Chooses, per set, vertices that lie far out in any direction but up, and some in between."""
-    template, weights = _array(body.v_template), _array(body.weights)
-    regressor, shapedirs = _array(body.J_regressor), _array(body.shapedirs)
-    strongest = weights.argmax(axis=1)
-    chosen: list[np.ndarray] = []
-    members, start = {}, 0
-    for name, joints in SETS.items():
-        pools = [np.flatnonzero(strongest == SMPL_24.index(joint)) for joint in joints]
-        picked = np.unique(np.concatenate([pool[_chosen(template[pool])] for pool in pools]))
-        picked = picked if len(picked) else np.array([0])
-        chosen.append(picked)
-        members[name] = np.arange(start, start + len(picked))
-        start += len(picked)
-    vertex = np.concatenate(chosen)
-    return ContactPoints(
-        vertex=vertex,
-        members=members,
-        template=template[vertex],
-        shapedirs=shapedirs[vertex],
-        weights=weights[vertex],
-        joint_template=regressor @ template,
-        joint_dirs=np.einsum("jv,vxs->jxs", regressor, shapedirs),
-        parents=body.parents,
-    )
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().double().numpy()
-
-
-def _chosen(points: np.ndarray) -> np.ndarray:
-    """Rows that are extreme along directions that are not upward, and some in between."""
-    if len(points) == 0:
-        return np.zeros(0, dtype=np.int64)
-    count = 4 * POINTS_PER_SET
-    height = 1 - 2 * (np.arange(count) + 0.5) / count
-    turn = np.arange(count) * np.pi * (3 - 5**0.5)
-    radius = np.sqrt(1 - height**2)
-    directions = np.stack([radius * np.cos(turn), height, radius * np.sin(turn)], axis=-1)
-    extreme = (points @ directions[height < 0.3].T).argmax(axis=0)
-    between = np.arange(0, len(points), max(len(points) // POINTS_PER_SET, 1))
-    return np.unique(np.concatenate([extreme, between]))
-
-
-def forward_kinematics(
-    rotmat: Float[np.ndarray, "batch joints 3 3"],
-    joints_rest: Float[np.ndarray, "batch joints 3"],
-    parents: tuple[int, ...],
-) -> tuple[np.ndarray, np.ndarray]:
-    """World rotations and positions of the joints; the root stays where it rests."""
-    world, position = np.empty_like(rotmat), np.empty_like(joints_rest)
-    world[:, 0], position[:, 0] = rotmat[:, 0], joints_rest[:, 0]
-    for joint, parent in enumerate(parents[1:], start=1):
-        world[:, joint] = world[:, parent] @ rotmat[:, joint]
-        bone = joints_rest[:, joint] - joints_rest[:, parent]
-        position[:, joint] = position[:, parent] + np.einsum("nij,nj->ni", world[:, parent], bone)
-    return world, position
 
 
 @dataclass
@@ -142,7 +51,7 @@ class Stance:
         rest_on: Name of the point set that carries the pelvis, or "feet".
         knelt: Knees (N, 2) that rest on the ground.
         lower: Rows in which only the foot that hangs lower is planted.
-        balance: Share (N,) of the way by which the centre of mass moves over the planted feet.
+        balance: Share (N,) of the way by which the center of mass moves over the planted feet.
     """
 
     planted: Bool[np.ndarray, "batch 2"]
@@ -154,9 +63,7 @@ class Stance:
     balance: Float[np.ndarray, " batch"]
 
 
-def stance_of(
-    activities: np.ndarray, angles: Angles, step: Float[np.ndarray, " batch"]
-) -> Stance:
+def stance_of(activities: np.ndarray, angles: Angles, step: Float[np.ndarray, " batch"]) -> Stance:
     """How activities meet the ground; `step` is the height of a step where one is used."""
     kinds = [ACTIVITIES[str(name)] for name in activities]
     support = np.array([kind.support for kind in kinds])
@@ -170,7 +77,11 @@ def stance_of(
     planted[support == "half_kneeling", 1] = False
     planted[support == "kneeling"] = False
     knelt = ~planted
-    for name, part in (("floor", "seat"), ("half_kneeling", "right_knee"), ("kneeling", "left_knee")):
+    for name, part in (
+        ("floor", "seat"),
+        ("half_kneeling", "right_knee"),
+        ("kneeling", "left_knee"),
+    ):
         rest_on[support == name] = part
     balance = np.array([kind.balance for kind in kinds])
     return Stance(planted, pitch, ground, rest_on, knelt, support == "lower", balance)
@@ -293,7 +204,7 @@ class Planter:
         return 0.997 * (thigh + np.linalg.norm(rest[:, _ANKLES] - rest[:, _KNEES], axis=-1))
 
     def _balance(self, stance: Stance, position: np.ndarray) -> np.ndarray:
-        """Horizontal shift (N, 3) of the feet that brings them under the centre of mass."""
+        """Horizontal shift (N, 3) of the feet that brings them under the center of mass."""
         joints = SMPL_24.indices(tuple(MASSES))
         mass = np.array(list(MASSES.values()))
         center = (position[:, joints] * mass[:, None]).sum(axis=1) / mass.sum()
@@ -317,16 +228,22 @@ class Planter:
         ratio = np.clip(target[..., 0] / np.maximum(radius, 1e-9), -1, 1)
         outward = np.arctan2(-leg[..., 1], leg[..., 0]) - np.arccos(ratio)
         lifted = np.einsum("nkxy,nky->nkx", rotation("z", np.rad2deg(outward)), leg)
-        turn = np.arctan2(target[..., 2], target[..., 1]) - np.arctan2(lifted[..., 2], lifted[..., 1])
+        turn = np.arctan2(target[..., 2], target[..., 1]) - np.arctan2(
+            lifted[..., 2], lifted[..., 1]
+        )
         flexion = -np.rad2deg((turn + np.pi) % (2 * np.pi) - np.pi)
-        found = {"hip_flexion": flexion, "hip_outward": SIGN * np.rad2deg(outward), "knee_flexion": knee}
+        found = {
+            "hip_flexion": flexion,
+            "hip_outward": SIGN * np.rad2deg(outward),
+            "knee_flexion": knee,
+        }
         for name, value in found.items():
             low, high = LIMITS[name]
             angles[name] = np.where(rows, np.clip(value, low, high), angles[name])
 
 
 def _slid(target: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """Feet slid along the floor until they lie `far` from the hip again, so knees keep their bend."""
+    """Feet slid along the floor until they lie `far` from the hip again: knees keep their bend."""
     level = np.sqrt(np.clip(far**2 - target[..., 1] ** 2, 0.01, None))
     across = np.clip(target[..., 0], -0.6 * level, 0.6 * level)
     return np.stack([across, target[..., 1], np.sqrt(level**2 - across**2)], axis=-1)

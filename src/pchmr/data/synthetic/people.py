@@ -22,7 +22,8 @@ import torch
 
 from pchmr.body import BodyModel
 from pchmr.data.sample import COLUMNS, Sample
-from pchmr.data.synthetic.recipe import Rows, SyntheticRecipe, layout
+from pchmr.data.synthetic.layout import layout
+from pchmr.data.synthetic.recipe import Rows, SyntheticRecipe
 from pchmr.data.synthetic.render import Rendered, render_rows
 from pchmr.data.synthetic.sensor import decode, encode
 from pchmr.data.synthetic.world import World
@@ -108,7 +109,7 @@ class SyntheticPeople:
     def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
         """The rows asked for, in that order; decodes only these."""
         rows = np.asarray(indices, dtype=np.int64)
-        pictures = torch.from_numpy(np.stack([self.image(row) for row in rows]))
+        pictures = torch.from_numpy(np.stack([self.image(row) for row in rows.tolist()]))
         known = torch.ones(len(rows), dtype=torch.bool)
         return Sample(
             images=pictures.permute(0, 3, 1, 2).float() / 255,
@@ -137,9 +138,7 @@ def _rendered(
         yield from pool.map(_work, starts)
 
 
-def _packed(
-    rendered: Rendered, rows: Rows
-) -> tuple[list[bytes], dict[str, np.ndarray]]:
+def _packed(rendered: Rendered, rows: Rows) -> tuple[list[bytes], dict[str, np.ndarray]]:
     columns = {field.name: getattr(rows, field.name) for field in dataclasses.fields(rows)}
     return [encode(image) for image in rendered.images], {**rendered.labels, **columns}
 
@@ -171,7 +170,8 @@ def write_folder(
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise CacheError(
-            f"cannot write to {folder.parent} ({error.strerror}): choose another folder with --cache"
+            f"cannot write to {folder.parent} ({error.strerror}): choose another folder "
+            "with --cache"
         ) from None
     try:
         _fill(draft, recipe, content_hash, batches, progress)
@@ -207,7 +207,7 @@ def _fill(
                 progress(len(sizes), recipe.num_samples)
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     arrays["offset"] = np.concatenate([[0], np.cumsum(sizes)])
-    np.savez_compressed(draft / "labels.npz", **arrays)
+    np.savez_compressed(draft / "labels.npz", allow_pickle=False, **arrays)
     meta = {
         "recipe": dataclasses.asdict(recipe),
         "content_hash": content_hash,

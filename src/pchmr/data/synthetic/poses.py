@@ -15,6 +15,7 @@ from scipy.special import ndtr
 from pchmr.body.joints import SMPL_24
 
 Angles = dict[str, np.ndarray]
+Degrees = float | int
 
 SIDES = ("left", "right")
 SIGN = np.array([1.0, -1.0])
@@ -83,11 +84,11 @@ class Draw:
         self.taken += 1
         return source[:, self.taken - 1]
 
-    def uniform(self, low: float, high: float) -> Float[np.ndarray, " batch"]:
+    def uniform(self, low: Degrees, high: Degrees) -> Float[np.ndarray, " batch"]:
         """Between low and high, drifting within the clip."""
         return low + (high - low) * ndtr(self._next(self.latent))
 
-    def normal(self, mean: float, sd: float) -> Float[np.ndarray, " batch"]:
+    def normal(self, mean: Degrees, sd: Degrees) -> Float[np.ndarray, " batch"]:
         """Normal, cut at 2.5 standard deviations, drifting within the clip."""
         return mean + sd * np.clip(self._next(self.latent), -2.5, 2.5)
 
@@ -148,7 +149,9 @@ def xzy(
     return rotation("x", x) @ rotation("z", z) @ rotation("y", y)
 
 
-def xzy_angles(rotmat: Float[np.ndarray, "*batch 3 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def xzy_angles(
+    rotmat: Float[np.ndarray, "*batch 3 3"],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Angles (x, z, y) in degrees of a rotation R_x R_z R_y; the inverse of `xzy`."""
     x = np.arctan2(rotmat[..., 2, 1], rotmat[..., 1, 1])
     z = np.arcsin(np.clip(-rotmat[..., 0, 1], -1, 1))

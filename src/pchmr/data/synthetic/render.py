@@ -50,6 +50,11 @@ class Take:
     planes: Float[np.ndarray, "planes 4"]
     coats: list[Coat]
 
+    @property
+    def turn(self) -> Float[np.ndarray, "3 3"]:
+        """From the person's own frame to the camera."""
+        return self.view.rotation @ rotation("y", np.array(self.heading))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
@@ -117,7 +122,7 @@ def scene_batch(world: World, posed: Posed, takes: list[Take]) -> SceneBatch:
     """The renderer's input for posed people on their stages."""
     device, size = posed.vertices.device, world.recipe.image_size
     views = [take.view for take in takes]
-    turns = np.stack([v.rotation @ rotation("y", np.array(t.heading)) for v, t in zip(views, takes, strict=True)])
+    turns = np.stack([take.turn for take in takes])
     shift = np.stack([view.shift for view in views])
     surfaces, scenes = posed.surfaces, [take.scene for take in takes]
     values = {
@@ -200,7 +205,7 @@ def label_rows(world: World, rows: Rows, posed: Posed, takes: list[Take]) -> dic
     (14, 3), joints (14, 4); and for the checks heading, pitch, fov, distance, rise.
     """
     size = world.recipe.image_size
-    camera = np.stack([take.view.rotation @ rotation("y", np.array(take.heading)) for take in takes])
+    camera = np.stack([take.turn for take in takes])
     rest = world.points.rest_joints(posed.betas)[:, 0]
     lift = np.stack([np.zeros(len(rows)), posed.rise, np.zeros(len(rows))], axis=-1)
     shift = np.stack([take.view.shift for take in takes])
@@ -210,7 +215,7 @@ def label_rows(world: World, rows: Rows, posed: Posed, takes: list[Take]) -> dic
     pose = rotmat_to_rotvec(torch.from_numpy(rotmat)).float()
     betas, transl = (torch.from_numpy(v).float() for v in (posed.betas, moved))
     with torch.no_grad():
-        vertices = world.body.cpu()(pose[:, 0], pose[:, 1:], betas, transl).vertices
+        vertices = world.body(pose[:, 0], pose[:, 1:], betas, transl).vertices
         joints = world.body.regress(vertices, EVALUATION_14).double().numpy()
     intrinsics = np.stack([take.view.intrinsics(size) for take in takes])
     return {

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
+from pchmr.data.synthetic.domains import DomainSpec
 from pchmr.data.synthetic.patterns import PATTERNS
-from pchmr.data.synthetic.recipe import DomainSpec
 from pchmr.data.synthetic.subjects import draw_color
 
 GROUNDS = ("tiles", "planks", "noise", "checker", "plain")

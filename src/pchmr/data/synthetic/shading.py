@@ -25,7 +25,7 @@ from pchmr.data.synthetic.rasterizer import (
     resolve,
     z_buffer,
 )
-from pchmr.data.synthetic.rays import Rays, pixel_rays
+from pchmr.data.synthetic.rays import pixel_rays
 from pchmr.data.synthetic.room import Surface, room_surface, sky, turn
 from pchmr.data.synthetic.shadow import cast_shadow, light_reach
 
@@ -131,7 +131,12 @@ def _render(scene: SceneBatch, model: _Model) -> RenderedBatch:
     mask = mask.view_as(surface.depth)
     count = (alone.view_as(surface.depth) != EMPTY).sum(dim=(1, 2))
     visible = mask.sum(dim=(1, 2)) / count.clamp_min(1)
-    return _pooled(RenderedBatch(images=images, depth=surface.depth, person_mask=mask, visible_fraction=visible), factor)
+    return _pooled(
+        RenderedBatch(
+            images=images, depth=surface.depth, person_mask=mask, visible_fraction=visible
+        ),
+        factor,
+    )
 
 
 def _cover(
@@ -159,7 +164,10 @@ def _cover(
     albedo = first + (other - first) * weight
     normal = normals.flatten(1)
     corner = hits.corners * batch + hits.item
-    normal = normalize(sum(normal.index_select(1, c) * w for c, w in zip(corner, hits.weights)))
+    a, b, c = (
+        normal.index_select(1, at) * weight for at, weight in zip(corner, hits.weights, strict=True)
+    )
+    normal = normalize(a + b + c)
     toward = turn(scene.rotation, scene.light_direction).index_select(0, hits.item)
     above = scene.rotation[:, :, 1].contiguous().index_select(0, hits.item)
     lambert = _dot(normal, toward).clamp_min(0)
@@ -188,7 +196,9 @@ def _dominant(rows: Tensor, weights: Tensor) -> Int[Tensor, " hits"]:
 def _spread(values: Tensor, rows: Tensor, weights: Tensor) -> Float[Tensor, "channels hits"]:
     """Values (batch, vertices, channels) interpolated at the hits."""
     table = values.flatten(0, 1)
-    parts = [table.index_select(0, row).T * weight for row, weight in zip(rows, weights)]
+    parts = [
+        table.index_select(0, row).T * weight for row, weight in zip(rows, weights, strict=True)
+    ]
     return parts[0] + parts[1] + parts[2]
 
 

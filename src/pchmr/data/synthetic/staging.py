@@ -61,7 +61,10 @@ class View:
 
 
 def view_of(
-    vertices: Float[np.ndarray, "vertices 3"], shot: Shot, rng: np.random.Generator, truncation: float
+    vertices: Float[np.ndarray, "vertices 3"],
+    shot: Shot,
+    rng: np.random.Generator,
+    truncation: float,
 ) -> View:
     """A camera whose distance follows from its field of view and the framing, and a crop."""
     low, high = vertices.min(axis=0), vertices.max(axis=0)
@@ -71,7 +74,7 @@ def view_of(
     distance = float(np.clip(0.5 * extent / (shot.camera.framing * slope), *DISTANCE_RANGE))
     lowest = np.rad2deg(np.arcsin(np.clip((CAMERA_FLOOR - middle[1]) / distance, -1, 1)))
     pitch = max(shot.camera.pitch + float(np.clip(rng.normal(0, 1), -2, 2)), float(lowest))
-    turn = rotation("z", shot.camera.roll) @ rotation("x", pitch) @ FLIP
+    turn = rotation("z", np.array(shot.camera.roll)) @ rotation("x", np.array(pitch)) @ FLIP
     aside = np.array(shot.offset) + rng.normal(0, 0.03, 2)
     aside = aside * slope * (1 - shot.camera.framing)
     shift = distance * np.array([aside[0], aside[1], 1.0]) - turn @ middle
@@ -88,7 +91,11 @@ def _crop(
 ) -> tuple[np.ndarray, float]:
     side = float((high - low).max()) * rng.uniform(1.1, 1.4)
     shift = rng.uniform(-0.08, 0.08, 2)
-    cut, closer, further = rng.random() < truncation, rng.uniform(0.55, 0.8), rng.uniform(-0.2, 0.2, 2)
+    cut, closer, further = (
+        rng.random() < truncation,
+        rng.uniform(0.55, 0.8),
+        rng.uniform(-0.2, 0.2, 2),
+    )
     if cut:
         side, shift = side * closer, further
     return (low + high) / 2 + shift * side, side

@@ -181,7 +181,7 @@ class Wardrobe:
         return surface
 
     def _share(self, axis: int, start: str, end: str) -> np.ndarray:
-        """Position of each vertex between two joints along an axis, 0 at the start, 1 at the end."""
+        """Position of each vertex along an axis, 0 at one joint and 1 at another."""
         first, last = self.joint[start][axis], self.joint[end][axis]
         value = np.abs(self.template[:, 0]) if axis == 0 else self.template[:, axis]
         return (value - first) / (last - first)
@@ -235,8 +235,9 @@ class Wardrobe:
         nose = head[head[:, 2].argmax()]
         at = (self.template - nose) / self.size
         front = self.on_head & (self.normals[:, 2] > 0.2)
-        eyes = front & (np.abs(np.abs(at[:, 0]) - 0.033) < 0.016) & (np.abs(at[:, 1] - 0.035) < 0.011)
-        brows = front & (np.abs(np.abs(at[:, 0]) - 0.033) < 0.024) & (np.abs(at[:, 1] - 0.056) < 0.01)
+        aside = np.abs(np.abs(at[:, 0]) - 0.033)
+        eyes = front & (aside < 0.016) & (np.abs(at[:, 1] - 0.035) < 0.011)
+        brows = front & (aside < 0.024) & (np.abs(at[:, 1] - 0.056) < 0.01)
         mouth = front & (np.abs(at[:, 0]) < 0.026) & (np.abs(at[:, 1] + 0.042) < 0.011)
         surface.colors[brows] = 0.4 * subject.skin + 0.5 * subject.hair
         surface.colors[eyes] = 0.15

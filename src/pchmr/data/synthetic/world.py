@@ -4,23 +4,20 @@
 `render_rows` is the one path from rows to pictures and labels, on any device.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pchmr.body import BodyModel
 from pchmr.data.synthetic.activities import ACTIVITIES, finish
-from pchmr.data.synthetic.contact import (
-    Planter,
-    contact_points,
-    forward_kinematics,
-    stance_of,
-)
-from pchmr.data.synthetic.poses import Angles, Draw, compose, mirror
+from pchmr.data.synthetic.contact import Planter, Stance, stance_of
+from pchmr.data.synthetic.kinematics import contact_points, forward_kinematics
+from pchmr.data.synthetic.poses import SIDES, Angles, Draw, compose, mirror
 from pchmr.data.synthetic.recipe import FRAMES_PER_SECOND, Rows, SyntheticRecipe, first_ids
 from pchmr.data.synthetic.scenes import Scene, Shot, draw_scene, draw_shot
 from pchmr.data.synthetic.subjects import (
@@ -65,7 +62,9 @@ class Posed:
         betas: Shape.
         rise: Metres by which the skinned body was moved up.
         vertices: Dressed surface.
-        angles: The joint angles before mirroring was undone by nothing: as shown.
+        angles: Joint angles in degrees, as shown.
+        stance: What carries each body, before mirroring.
+        mirrored: Rows in which left and right were swapped.
         surfaces: What each body wears.
     """
 
@@ -74,6 +73,8 @@ class Posed:
     rise: Float[np.ndarray, " batch"]
     vertices: Float[Tensor, "batch vertices 3"]
     angles: Angles
+    stance: Stance
+    mirrored: Bool[np.ndarray, " batch"]
     surfaces: list[Surface]
 
 
@@ -88,15 +89,20 @@ class World:
         self.carries = torch.from_numpy(np.isin(part, CARRYING_PARTS))
         self.hips = np.isin(part, ("pelvis", "hip")) & (self.wardrobe.along_leg < 0.3)
         self.shins = np.isin(part, ("knee", "ankle", "foot")) & (self.wardrobe.along_leg > 0.6)
-        self.feet = tuple(
-            np.isin(self.wardrobe.part, (f"{side}_ankle", f"{side}_foot"))
-            for side in ("left", "right")
+        left, right = (
+            np.isin(self.wardrobe.part, (f"{side}_ankle", f"{side}_foot")) for side in SIDES
         )
+        self.feet = (left, right)
+        self.body_on = lru_cache(maxsize=None)(self._body_on)
         self.subject = lru_cache(maxsize=None)(self._subject)
         self.scene = lru_cache(maxsize=None)(self._scene)
         self.surface = lru_cache(maxsize=64)(self._surface)
         self.motion = lru_cache(maxsize=1024)(self._motion)
         self.shot = lru_cache(maxsize=1024)(self._shot)
+
+    def _body_on(self, device: str) -> BodyModel:
+        """The body on a device; labels are always made from the one on the CPU."""
+        return self.body if device == "cpu" else deepcopy(self.body).to(device)
 
     def _subject(self, subject: int) -> Subject:
         rng = self.recipe.generator("subject", subject)
@@ -130,14 +136,18 @@ class World:
 
     def pose(self, rows: Rows, device: torch.device | str = "cpu") -> Posed:
         """Bodies of the rows, dressed and on the ground."""
-        betas = np.stack([self.subject(s).betas for s in rows.subject])
-        surfaces = [self.surface(s, c) for s, c in zip(rows.subject, rows.scene, strict=True)]
+        subjects, scenes = rows.subject.tolist(), rows.scene.tolist()
+        betas = np.stack([self.subject(s).betas for s in subjects])
+        surfaces = [self.surface(s, c) for s, c in zip(subjects, scenes, strict=True)]
         offsets = np.stack([s.offsets for s in surfaces])
         angles = self._angles(rows)
-        steps = np.array([self.shot(*at).step for at in zip(rows.clip, rows.scene, strict=True)])
+        steps = np.array(
+            [self.shot(*at).step for at in zip(rows.clip.tolist(), scenes, strict=True)]
+        )
         stance = stance_of(rows.action, angles, steps)
         Planter(self.points, betas, offsets[:, self.points.vertex]).plant(angles, stance)
-        mirror(angles, np.array([m.mirrored for m in self._motions(rows)]))
+        mirrored = np.array([m.mirrored for m in self._motions(rows)])
+        mirror(angles, mirrored)
         rotmat = compose(angles)
         vertices = self._skin(rotmat, betas, offsets, device)
         rise = -vertices[:, self.carries.to(device), 1].amin(dim=1)
@@ -148,15 +158,19 @@ class World:
             rise=rise.double().cpu().numpy(),
             vertices=vertices,
             angles=angles,
+            stance=stance,
+            mirrored=mirrored,
             surfaces=surfaces,
         )
 
     def _motions(self, rows: Rows) -> list[Motion]:
-        return [self.motion(c, a) for c, a in zip(rows.clip, rows.action.tolist(), strict=True)]
+        return [
+            self.motion(c, a) for c, a in zip(rows.clip.tolist(), rows.action.tolist(), strict=True)
+        ]
 
     def _angles(self, rows: Rows) -> Angles:
         """Templates of all activities, put back into the order of the rows."""
-        motions, seconds = self._motions(rows), rows.frame / FRAMES_PER_SECOND
+        motions, seconds = self._motions(rows), (rows.frame / FRAMES_PER_SECOND).tolist()
         constant = np.stack([m.constant for m in motions])
         drift = np.stack([m.drift(t) for m, t in zip(motions, seconds, strict=True)])
         phase = np.array([m.phase(t) for m, t in zip(motions, seconds, strict=True)])
@@ -172,7 +186,7 @@ class World:
         self, rotmat: np.ndarray, betas: np.ndarray, offsets: np.ndarray, device: torch.device | str
     ) -> Tensor:
         """Dressed vertices; offsets turn with the skin below them."""
-        body = self.body
+        body = self.body_on(str(device))
         rest = self.points.rest_joints(betas)
         world, _ = forward_kinematics(rotmat, rest, self.points.parents)
         local, shape, cloth, turns = (

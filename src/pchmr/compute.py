@@ -1,6 +1,6 @@
-"""Several training processes started by `torchrun`: who am I, and the mean gradient over all.
+"""Where to compute: the device, and several training processes started by `torchrun`.
 
-One process needs none of this: every function is then the identity. Rank 0 alone writes files.
+With one process every function on gradients is the identity. Rank 0 alone writes files.
 """
 
 import os
@@ -10,6 +10,19 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from pchmr.config import SettingError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device asked for; `auto` takes CUDA where there is one.
+
+    Raises:
+        SettingError: CUDA was asked for and is not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingError("--device cuda: no CUDA device is visible; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def rank() -> int:

@@ -1,0 +1,26 @@
+"""Labels of a person's own pictures, made where the pictures are; nothing leaves the device.
+
+`run` is what `pchmr annotate` calls. For use as a library: `Annotator`, `MODES`, `load_observations`,
+`fit_prior`, `save_prior`.
+"""
+
+from pchmr.annotate.deposer import MODES, Annotator, Fit, Start
+from pchmr.annotate.fitting import Labeler
+from pchmr.annotate.job import run
+from pchmr.annotate.observations import Observations, load_observations
+from pchmr.annotate.prior import PosePrior, fit_prior, load_prior, save_prior
+
+__all__ = [
+    "MODES",
+    "Annotator",
+    "Fit",
+    "Labeler",
+    "Observations",
+    "PosePrior",
+    "Start",
+    "fit_prior",
+    "load_observations",
+    "load_prior",
+    "run",
+    "save_prior",
+]

@@ -1,0 +1,172 @@
+"""What `pchmr annotate` does: clips in, a private folder of labels out, one failure at a time."""
+
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy import ndarray
+
+from pchmr.annotate.deposer import Annotator
+from pchmr.annotate.fitting import Labeler
+from pchmr.annotate.keypoints import read_names
+from pchmr.annotate.labels import LabelFolder
+from pchmr.annotate.modes import best_mode
+from pchmr.annotate.observations import Observations, load_observations
+from pchmr.annotate.pictures import PictureReader, list_clips
+from pchmr.annotate.prior import load_prior
+from pchmr.annotate.quality import load_predictors
+from pchmr.body import load_body
+from pchmr.config import AnnotateConfig, SettingError, UserError
+from pchmr.runs import file_sha256
+
+OBSERVED_CLIP = "labels"
+
+
+def run(config: AnnotateConfig) -> Path:
+    """Labels observations, photos or a video; returns the private folder.
+
+    Finished clips of an earlier run with the same input and settings are kept. In a folder of
+    photos a failure is noted in the manifest and the rest goes on.
+
+    Raises:
+        SettingError: A setting that cannot be used.
+        UserError: No clip could be labeled; the message is the first clip's.
+    """
+    job = _Job(config)
+    if config.observations is not None:
+        job.label_file(config.observations)
+    else:
+        job.label_pictures()
+    job.tell()
+    return job.folder.path
+
+
+class _Job:
+    """One run over clips."""
+
+    def __init__(self, config: AnnotateConfig) -> None:
+        self.config = config
+        if config.device == "cuda" and not torch.cuda.is_available():
+            raise SettingError("--device cuda: no CUDA device is visible; use --device cpu")
+        use_cuda = config.device != "cpu" and torch.cuda.is_available()
+        self.device = torch.device("cuda" if use_cuda else "cpu")
+        self.reader = PictureReader.open(config) if config.observations is None else None
+        body = load_body(config.body).to(self.device)
+        self.prior = load_prior(config.pose_prior)
+        self.annotator = Annotator(body, self.prior)
+        self.predictors = load_predictors()
+        self.folder = LabelFolder.open(config.output)
+        self.kept = 0
+
+    def label_file(self, path: Path) -> None:
+        """Labels an observations file as the clip `labels`."""
+        observations = load_observations(path)
+        ignored = read_names(observations.keypoint_names).ignored
+        if ignored:
+            warnings.warn(
+                f"keypoints without a point on the body are not used: {', '.join(ignored[:6])}"
+                f"{' ...' if len(ignored) > 6 else ''}",
+                stacklevel=2,
+            )
+        key = self._key(file_sha256(path))
+        if self.folder.is_finished(OBSERVED_CLIP, key):
+            self.kept += 1
+            return
+        self._label(
+            OBSERVED_CLIP, observations, key, {"source": "observations"}, self.config.consecutive
+        )
+
+    def label_pictures(self) -> None:
+        """Labels every photo or video; a failure is noted and the rest goes on."""
+        assert self.reader is not None and self.config.images is not None
+        first: UserError | None = None
+        done = 0
+        for clip, path in list_clips(self.config.images):
+            try:
+                key = self._key(file_sha256(path))
+                if self.folder.is_finished(clip, key):
+                    self.kept += 1
+                else:
+                    seen = self.reader.observe(path)
+                    self._label(clip, seen, key, self.reader.provenance, len(seen) > 1)
+                done += 1
+            except UserError as error:
+                first = first or error
+                self.folder.fail(clip, str(error))
+                print(f"{clip}: {error}", file=sys.stderr)
+        if first is not None and not done:
+            raise first
+
+    def _key(self, input_sha256: str) -> dict[str, Any]:
+        """What decides a clip's labels."""
+        config = self.config
+        return {
+            "input_sha256": input_sha256,
+            "mode": config.mode,
+            "consecutive": config.consecutive,
+            "body_sha256": self.annotator.body.sha256,
+            "pose_prior_sha256": self.prior.sha256,
+            "accept_mm": config.accept_mm,
+            "reject_mm": config.reject_mm,
+            "priors": self.reader.provenance if self.reader else {},
+        }
+
+    def _label(
+        self,
+        clip: str,
+        observations: Observations,
+        key: dict[str, Any],
+        provenance: dict[str, Any],
+        consecutive: bool,
+    ) -> None:
+        began = time.perf_counter()
+        mode = best_mode(observations) if self.config.mode == "auto" else self.config.mode
+        labeler = Labeler(
+            annotator=self.annotator,
+            predictors=self.predictors,
+            mode=mode,
+            batch_size=self.config.batch_size,
+            accept_mm=self.config.accept_mm,
+            reject_mm=self.config.reject_mm,
+            consecutive=consecutive,
+        )
+        arrays = labeler.label(observations)
+        self.folder.write(
+            clip, arrays, key, mode=mode, provenance=provenance,
+            seconds=round(time.perf_counter() - began, 3), **clip_summary(arrays),
+        )  # fmt: skip
+
+    def tell(self) -> None:
+        """One line about what was made."""
+        rows = [row for row in self.folder.rows.values() if "failed" not in row]
+        total: Counter[str] = Counter()
+        for row in rows:
+            total.update(row["status"])
+        failed = len(self.folder.rows) - len(rows)
+        words = ", ".join(f"{count} {status}" for status, count in sorted(total.items()))
+        more = f", {failed} clips failed (see manifest.jsonl)" if failed else ""
+        kept = f", {self.kept} kept from before" if self.kept else ""
+        print(f"{len(rows)} clips: {words or 'nothing'}{kept}{more}   labels: {self.folder.path}")
+
+
+def clip_summary(arrays: dict[str, ndarray]) -> dict[str, Any]:
+    """What the manifest says of a clip: frames, verdicts, predicted error, residuals."""
+    residuals = {
+        name.removeprefix("residual_"): round(float(value.mean()), 4)
+        for name, value in arrays.items()
+        if name.startswith("residual_")
+    }
+    predicted = arrays["predicted_error_mm"]
+    known = predicted[np.isfinite(predicted)]
+    return {
+        "num_frames": len(predicted),
+        "status": dict(Counter(arrays["status"].tolist())),
+        "predicted_error_mm": round(float(known.mean()), 1) if len(known) else None,
+        "joint_std_mm": round(1000 * float(arrays["joint_std"].mean()), 1),
+        "residuals": residuals,
+    }

@@ -1,0 +1,66 @@
+"""RTMPose as ONNX: one histogram a keypoint and axis instead of heatmaps (SimCC)."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from jaxtyping import Float
+from numpy import ndarray
+
+from pchmr.annotate.priors.crops import IMAGENET_MEAN, IMAGENET_SD, Crop, normalized
+from pchmr.annotate.priors.interfaces import Box, Image, Provenance, weights_sha256
+from pchmr.body.joints import COCO_17, COCO_23
+from pchmr.config import SettingError
+
+HALPE_26 = (
+    *COCO_17.names, "head_top", "neck", "pelvis", "left_big_toe", "right_big_toe",
+    "left_small_toe", "right_small_toe", "left_heel", "right_heel",
+)  # fmt: skip
+COCO_WHOLE_BODY = 133
+NAMES_BY_COUNT = {
+    len(COCO_17): COCO_17.names,
+    len(HALPE_26): HALPE_26,
+    COCO_WHOLE_BODY: COCO_23.names,
+}
+
+
+class RtmPose:
+    """Top-down RTMPose with two outputs, x and y histograms of any resolution; input is RGB."""
+
+    def __init__(self, weights: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        try:
+            self.session = onnxruntime.InferenceSession(
+                str(weights), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises types of its own on damaged files
+            first = str(error).strip().splitlines()[0]
+            raise SettingError(f"{weights} is no ONNX model: {first}") from None
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        if len(outputs) != 2:
+            raise SettingError(
+                f"{weights} has {len(outputs)} outputs, a SimCC model has two: export RTMPose with "
+                "simcc_x and simcc_y"
+            )
+        self.input = inputs[0].name
+        self.height, self.width = (int(n) for n in inputs[0].shape[2:])
+        count = int(outputs[0].shape[1])
+        if count not in NAMES_BY_COUNT:
+            known = ", ".join(str(n) for n in NAMES_BY_COUNT)
+            raise SettingError(f"{weights} gives {count} keypoints, expected one of {known}")
+        self.names: tuple[str, ...] = NAMES_BY_COUNT[count]
+        self.provenance = Provenance(
+            name="rtmpose-onnx", license="Apache-2.0", sha256=weights_sha256(weights)
+        )
+
+    def keypoints(self, image: Image, box: Box) -> Float[ndarray, "keypoints 3"]:
+        """See `KeypointPrior`."""
+        crop = Crop.around(box, self.width, self.height)
+        pixels = normalized(crop.cut(image), IMAGENET_MEAN, IMAGENET_SD).numpy()
+        x, y = (np.asarray(part)[0] for part in self.session.run(None, {self.input: pixels}))
+        x, y = x[: len(self.names)], y[: len(self.names)]
+        cells = np.stack([x.argmax(axis=-1), y.argmax(axis=-1)], axis=-1).astype(np.float64)
+        found = crop.locate(cells, x.shape[-1], y.shape[-1])
+        confidence = np.clip(np.minimum(x.max(axis=-1), y.max(axis=-1)), 0, 1)
+        return np.concatenate([found, confidence[:, None]], axis=-1)

@@ -1,0 +1,74 @@
+"""Sapiens v1 from its TorchScript files: keypoints, and depth up to scale and shift."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from pchmr.annotate.keypoints import GOLIATH_70, NUM_SAPIENS
+from pchmr.annotate.priors.crops import Crop, find_keypoints, mirror_rows, normalized
+from pchmr.annotate.priors.interfaces import Box, DepthMap, Image, Provenance, weights_sha256
+from pchmr.body.joints import COCO_17
+from pchmr.config import SettingError
+
+LICENSE = "CC-BY-NC-4.0"
+WIDTH, HEIGHT = 768, 1024
+MEAN, SD = (123.5, 116.5, 103.5), (58.5, 57.0, 57.5)
+NAMES_BY_COUNT = {len(COCO_17): COCO_17.names, NUM_SAPIENS: GOLIATH_70}
+
+
+def load_script(weights: Path) -> torch.jit.ScriptModule:
+    """A TorchScript file in evaluation mode.
+
+    Raises:
+        SettingError: It is none.
+    """
+    try:
+        return torch.jit.load(str(weights), map_location="cpu").eval()
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise SettingError(f"{weights} is no TorchScript file: {first}") from None
+
+
+class Sapiens1Pose:
+    """The 17 COCO keypoints, or the first 70 of 308, as the weights have them."""
+
+    def __init__(self, weights: Path) -> None:
+        self.model = load_script(weights)
+        with torch.inference_mode():
+            count = self.model(torch.zeros(1, 3, HEIGHT, WIDTH)).shape[1]
+        if count not in NAMES_BY_COUNT:
+            known = ", ".join(str(n) for n in NAMES_BY_COUNT)
+            raise SettingError(
+                f"weights of sapiens1-pose give {count} keypoints, expected one of {known}: take "
+                "the COCO-17 or the 308 keypoint file"
+            )
+        self.names: tuple[str, ...] = NAMES_BY_COUNT[count]
+        self.provenance = Provenance(
+            name="sapiens1-pose", license=LICENSE, sha256=weights_sha256(weights)
+        )
+
+    def keypoints(self, image: Image, box: Box) -> Float[ndarray, "keypoints 3"]:
+        """See `KeypointPrior`."""
+        crop = Crop.around(box, WIDTH, HEIGHT, aligned=True)
+        rows = mirror_rows(self.names)
+        return find_keypoints(self.model, image, crop, rows, mean=MEAN, sd=SD)
+
+
+class Sapiens1Depth:
+    """Depth of the person in the box up to scale and shift; larger is farther."""
+
+    def __init__(self, weights: Path) -> None:
+        self.model = load_script(weights)
+        self.provenance = Provenance(
+            name="sapiens1-depth", license=LICENSE, sha256=weights_sha256(weights)
+        )
+
+    def depth(self, image: Image, box: Box) -> DepthMap:
+        """See `DepthPrior`; meaningless beside the person, where only a mask would tell."""
+        crop = Crop.around(box, WIDTH, HEIGHT)
+        with torch.inference_mode():
+            found = self.model(normalized(crop.cut(image), MEAN, SD))
+        values = found.reshape(found.shape[-2:]).double().numpy()
+        return DepthMap(kind="affine", depth=crop.paste(values, image.shape[:2]))

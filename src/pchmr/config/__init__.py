@@ -1,0 +1,57 @@
+"""What a user decides: one frozen dataclass per verb, JSON in and out.
+
+Nothing here imports torch or numpy, so `pchmr --help` answers at once. Cross-field checks raise
+`SettingError`, which the command line prints as one line.
+"""
+
+from pchmr.config.errors import SettingError, UserError, require
+from pchmr.config.options import (
+    DataOptions,
+    Domain,
+    ModelOptions,
+    OptimOptions,
+    PartitionOptions,
+    ServerOptions,
+)
+from pchmr.config.plain import from_dict, from_json, to_json
+from pchmr.config.verbs import (
+    Algorithm,
+    AnnotateConfig,
+    BenchConfig,
+    DemoConfig,
+    Device,
+    DoctorConfig,
+    EvaluateConfig,
+    FederateConfig,
+    Partition,
+    PredictConfig,
+    ReportConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "Algorithm",
+    "AnnotateConfig",
+    "BenchConfig",
+    "DataOptions",
+    "DemoConfig",
+    "Device",
+    "DoctorConfig",
+    "Domain",
+    "EvaluateConfig",
+    "FederateConfig",
+    "ModelOptions",
+    "OptimOptions",
+    "Partition",
+    "PartitionOptions",
+    "PredictConfig",
+    "ReportConfig",
+    "ServerOptions",
+    "SettingError",
+    "TrainConfig",
+    "UserError",
+    "from_dict",
+    "from_json",
+    "require",
+    "to_json",
+]

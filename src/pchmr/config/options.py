@@ -1,0 +1,148 @@
+"""Groups of settings that several verbs share: people, network, fitting, dealing, server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pchmr.config.errors import require
+
+Domain = Literal["A", "B", "V"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which people to see."""
+
+    data: Path | None = None
+    """Folder of a data set; without it, embedded people are rendered (licence-free)."""
+    domain: Domain = "B"
+    """World of the embedded people: A pretraining, B clients, V VR-like."""
+    num_samples: int = 2000
+    """Images to train on."""
+    num_test_samples: int = 320
+    """Images of held-out people to score on."""
+    data_seed: int | None = None
+    """Seed that draws the embedded people; without it, `--seed`."""
+    image_size: int | None = None
+    """Side of a crop in pixels; without it, the model's own."""
+    cache: Path | None = None
+    """Folder for rendered people (default: $PCHMR_CACHE or ~/.cache/pchmr)."""
+
+    def __post_init__(self) -> None:
+        require(self.num_samples >= 1, "--num-samples must be at least 1")
+        require(self.num_test_samples >= 1, "--num-test-samples must be at least 1")
+        ok = self.image_size is None or self.image_size >= 32
+        require(ok, "--image-size must be at least 32 pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which network, on which body, started from what."""
+
+    model: str = "fastmetro_xs"
+    """Name of the network, see `pchmr doctor`."""
+    checkpoint: Path | None = None
+    """Weights (.safetensors, or an official .bin); without it, the shipped start weights."""
+    from_scratch: bool = False
+    """Start from random weights instead of the shipped ones."""
+    backbone: str | None = None
+    """Backbone in place of the model's own: resnet50, hrnet_w64, efficientnet_b0."""
+    backbone_weights: Path | None = None
+    """ImageNet weights of the backbone as a file (torchvision or timm names)."""
+    body: Path | None = None
+    """SMPL-format body file (.npz or .pkl); without it, the embedded licence-free body."""
+
+    def __post_init__(self) -> None:
+        require(
+            not (self.from_scratch and self.checkpoint),
+            "--from-scratch contradicts --checkpoint: leave one of them out",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimOptions:
+    """How weights are fitted."""
+
+    learning_rate: float = 3e-4
+    """AdamW learning rate at the start."""
+    weight_decay: float = 1e-4
+    """AdamW weight decay."""
+    batch_size: int = 32
+    """People per step."""
+    clip: float = 0.3
+    """Largest gradient: its norm, or each entry (see `--clip-by`)."""
+    clip_by: Literal["norm", "value"] = "norm"
+    """What `--clip` bounds: FastMETRO clips the norm, TORE each value."""
+    loss: Literal["auto", "fastmetro", "tore", "xs", "keypoints"] = "auto"
+    """Loss recipe; `auto` takes the model's own, `keypoints` trains XS's keypoint head alone."""
+    paper_losses: bool = False
+    """Reproduce the traps of the published code instead of correcting them."""
+    augment: bool = True
+    """Flip, color, rotate and scale the crops."""
+    bf16: bool = False
+    """Automatic mixed precision in bfloat16."""
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate >= 0, "--learning-rate must not be negative")
+        require(self.batch_size >= 1, "--batch-size must be at least 1")
+        require(self.clip > 0, "--clip must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionOptions:
+    """How people are dealt to clients, in detail."""
+
+    partition_label: str | None = None
+    """Column that decides: action (default for dirichlet, shards), scene (natural), subject..."""
+    alpha: float = 1.0
+    """Dirichlet concentration: small skews more, 100 is near iid."""
+    equal_sizes: bool = False
+    """Dirichlet with equal volumes, for many clients and a small alpha."""
+    shards_per_client: int = 2
+    """Shards of sorted people that each client gets."""
+
+    def __post_init__(self) -> None:
+        require(self.alpha > 0, "--alpha must be positive; small skews more, 100 is near iid")
+        require(self.shards_per_client >= 1, "--shards-per-client must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """What the server does with updates, and what of the model trains and travels."""
+
+    server_learning_rate: float | None = None
+    """Step along the averaged update; without it 1, or 0.01 for fedadam, fedyogi, fedadagrad."""
+    server_momentum: float = 0.9
+    """Momentum of fedavgm."""
+    beta_1: float = 0.9
+    """Decay of the first moment of fedadam and fedyogi."""
+    beta_2: float = 0.99
+    """Decay of the second moment of fedadam and fedyogi."""
+    tau: float = 1e-3
+    """Adaptivity floor of fedadam, fedyogi and fedadagrad."""
+    mu: float = 0.01
+    """Proximal weight of fedprox; 0 is fedavg."""
+    trainable: Literal["all", "head"] = "all"
+    """What trains and travels: every weight, or all but the backbone."""
+    batch_norm: Literal["average", "local", "freeze"] = "average"
+    """Running statistics: averaged, kept by each client with its scales (FedBN), or left alone."""
+    round_schedule: Literal["constant", "cosine", "step"] = "constant"
+    """Client learning rate over the rounds; `step` divides it by 10 at half of them."""
+    min_good_replies: int | None = None
+    """Fewest good replies that change the model (default: half of the cohort)."""
+    deadline_seconds: float | None = None
+    """Longest wait for the replies of a cohort."""
+
+    def __post_init__(self) -> None:
+        rate = self.server_learning_rate
+        require(rate is None or rate > 0, "--server-learning-rate must be positive")
+        require(0 <= self.server_momentum < 1, "--server-momentum must lie in [0, 1)")
+        require(0 <= self.beta_1 < 1 and 0 <= self.beta_2 < 1, "--beta-1, --beta-2: in [0, 1)")
+        require(self.tau > 0, "--tau must be positive")
+        require(self.mu >= 0, "--mu must not be negative")
+        good, wait = self.min_good_replies, self.deadline_seconds
+        require(good is None or good >= 1, "--min-good-replies must be at least 1")
+        require(wait is None or wait > 0, "--deadline-seconds must be positive")
+
+
+# Settings that only some partitions or algorithms read: changing one for another is refused.

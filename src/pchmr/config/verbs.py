@@ -1,0 +1,285 @@
+"""One frozen dataclass per verb of the command line; field docstrings are the help texts."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from pchmr.config.errors import require
+from pchmr.config.options import (
+    DataOptions,
+    ModelOptions,
+    OptimOptions,
+    PartitionOptions,
+    ServerOptions,
+)
+
+Partition = Literal["iid", "dirichlet", "natural", "shards"]
+Algorithm = Literal[
+    "fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad", "scaffold", "fednova"
+]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train centrally: every image in one place (the reference that federation is held against)."""
+
+    output: Path = Path("runs/train")
+    """Run folder to write."""
+    seed: int = 0
+    """Seed of data order, augmentation and random weights."""
+    num_epochs: int = 5
+    """Passes over the data."""
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """Learning rate over the epochs; `step` divides it by 10 at half of them."""
+    keypoint_epochs: int = 0
+    """First epochs that train the keypoint head alone (XS models; a third of the cost)."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the learning rate rises from zero."""
+    evaluate_every: int = 1
+    """Epochs between scores on held-out people; 0 scores only at the end."""
+    resume: bool = False
+    """Go on from the last finished epoch of the run folder."""
+    device: Device = "auto"
+    """Where to compute."""
+    data_options: DataOptions = field(default_factory=DataOptions)
+    """Which people to see."""
+    model_options: ModelOptions = field(default_factory=ModelOptions)
+    """Which network."""
+    optim_options: OptimOptions = field(default_factory=OptimOptions)
+    """How weights are fitted."""
+
+    def __post_init__(self) -> None:
+        require(self.num_epochs >= 1, "--num-epochs must be at least 1")
+        require(self.evaluate_every >= 0, "--evaluate-every must not be negative")
+
+
+# Settings that only some partitions or algorithms read: changing one for another is refused.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "partition_label": ("dirichlet", "natural", "shards"),
+    "alpha": ("dirichlet",),
+    "equal_sizes": ("dirichlet",),
+    "shards_per_client": ("shards",),
+    "server_momentum": ("fedavgm",),
+    "beta_1": ("fedadam", "fedyogi"),
+    "beta_2": ("fedadam", "fedyogi"),
+    "tau": ("fedadam", "fedyogi", "fedadagrad"),
+    "mu": ("fedprox",),
+}
+
+
+def _require_read(options: Any, chosen: str) -> None:
+    """Refuses a setting that was changed although the chosen partition or algorithm ignores it."""
+    for f in dataclasses.fields(options):
+        readers = READ_BY.get(f.name, (chosen,))
+        flag = f.name.replace("_", "-")
+        require(
+            chosen in readers or getattr(options, f.name) == f.default,
+            f"--{flag} is read by {', '.join(readers)} only, not by {chosen}: leave it out",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederateConfig:
+    """Train federated with Flower: images stay with their clients, model updates travel."""
+
+    output: Path = Path("runs/federate")
+    """Run folder to write."""
+    seed: int = 0
+    """Seed of partition, cohorts, data order and random weights."""
+    num_clients: int = 10
+    """Clients in total."""
+    clients_per_round: int = 10
+    """Clients drawn each round."""
+    num_rounds: int = 5
+    """Rounds of training and aggregation."""
+    local_epochs: int = 1
+    """Passes over its own data that a client makes in a round."""
+    partition: Partition = "iid"
+    """How people are dealt to clients."""
+    algorithm: Algorithm = "fedavg"
+    """Server algorithm."""
+    engine: Literal["inprocess", "ray"] = "inprocess"
+    """Runtime that carries the messages; ray is an extra."""
+    num_workers: int = 1
+    """Processes that play clients side by side; 1 plays them one after the other in this one."""
+    evaluate_every: int = 1
+    """Rounds between scores on held-out people; 0 scores only at the end."""
+    resume: bool = False
+    """Go on from the last finished round of the run folder."""
+    device: Device = "auto"
+    """Where to compute."""
+    data_options: DataOptions = field(default_factory=DataOptions)
+    """Which people to see."""
+    model_options: ModelOptions = field(default_factory=ModelOptions)
+    """Which network."""
+    optim_options: OptimOptions = field(default_factory=OptimOptions)
+    """How weights are fitted on a client."""
+    partition_options: PartitionOptions = field(default_factory=PartitionOptions)
+    """How people are dealt, in detail."""
+    server_options: ServerOptions = field(default_factory=ServerOptions)
+    """What the server does with updates."""
+
+    def __post_init__(self) -> None:
+        require(self.num_clients >= 1, "--num-clients must be at least 1")
+        require(self.num_rounds >= 1, "--num-rounds must be at least 1")
+        require(self.local_epochs >= 1, "--local-epochs must be at least 1")
+        require(self.num_workers >= 1, "--num-workers must be at least 1")
+        require(self.evaluate_every >= 0, "--evaluate-every must not be negative")
+        require(
+            1 <= self.clients_per_round <= self.num_clients,
+            f"--clients-per-round {self.clients_per_round} must lie in 1 .. --num-clients "
+            f"{self.num_clients}",
+        )
+        good = self.server_options.min_good_replies
+        require(
+            good is None or good <= self.clients_per_round,
+            f"--min-good-replies {good} is more than --clients-per-round {self.clients_per_round}",
+        )
+        _require_read(self.partition_options, self.partition)
+        _require_read(self.server_options, self.algorithm)
+        if self.data_options.data is None:
+            require(
+                self.num_clients <= self.data_options.num_samples,
+                f"--num-clients {self.num_clients} is more than --num-samples "
+                f"{self.data_options.num_samples}: every client needs a sample",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Score a model on held-out people: MPJPE, PA-MPJPE, MPVPE in mm, baselines beside."""
+
+    output: Path = Path("runs/evaluate")
+    """Run folder to write."""
+    seed: int = 0
+    """Seed that draws the people."""
+    device: Device = "auto"
+    """Where to compute."""
+    data_options: DataOptions = field(default_factory=DataOptions)
+    """Which people to see."""
+    model_options: ModelOptions = field(default_factory=ModelOptions)
+    """Which network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Recover the mesh of the person in a photo, a folder of photos or a video."""
+
+    images: Annotated[Path, tyro.conf.Positional]
+    """Photo, folder of photos, or video."""
+    output: Path = Path("runs/predict")
+    """Folder for overlays (.png), meshes (.glb) and parameters (.npz)."""
+    bbox: str | None = None
+    """Box of the person, `x,y,w,h` in pixels; without it, the crop is found."""
+    device: Device = "auto"
+    """Where to compute."""
+    model_options: ModelOptions = field(default_factory=ModelOptions)
+    """Which network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateConfig:
+    """Label a person's own pictures on this device: fit the body to keypoints and depth."""
+
+    images: Annotated[Path | None, tyro.conf.Positional] = None
+    """Photo, folder of photos, or video."""
+    observations: Path | None = None
+    """Keypoints and depth of another tool as .npz, in place of images."""
+    output: Path = Path("labels")
+    """Private folder for the labels (.npz) and manifest.jsonl; finished clips are kept."""
+    mode: str = "auto"
+    """auto, deposer-dense, deposer-keypoint, strong-2d, smplifyx, smplifyx-given-focal."""
+    consecutive: bool = False
+    """The frames of --observations are a video of one person: one shape, smooth motion."""
+    body: Path | None = None
+    """SMPL-format body file; without it, the embedded licence-free body."""
+    pose_prior: Path | None = None
+    """Pose prior of your own motion data; without it, the shipped licence-free one."""
+    keypoint_prior: str | None = None
+    """Keypoint model: sapiens2-pose, vitpose, sapiens1-pose, rtmpose-onnx."""
+    keypoint_weights: Path | None = None
+    """Its weights, a local file or folder; nothing is downloaded."""
+    depth_prior: str | None = None
+    """Depth model: sapiens2-pointmap, depth-anything, depth-pro, sapiens1-depth."""
+    depth_weights: Path | None = None
+    """Its weights."""
+    bbox: str | None = None
+    """Box of the person, `x,y,w,h` in pixels; without it, the whole picture."""
+    accept_mm: float = 60.0
+    """Predicted error in mm below which a label is accepted."""
+    reject_mm: float = 150.0
+    """Predicted error in mm above which a label is rejected."""
+    batch_size: int = 32
+    """Frames solved together."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def __post_init__(self) -> None:
+        require(
+            (self.images is None) != (self.observations is None),
+            "give either IMAGES or --observations, one of them",
+        )
+        require(self.batch_size >= 1, "--batch-size must be at least 1")
+        require(
+            0 < self.accept_mm <= self.reject_mm,
+            "--accept-mm must be positive and at most --reject-mm",
+        )
+        for kind in ("keypoint", "depth"):
+            name, weights = getattr(self, f"{kind}_prior"), getattr(self, f"{kind}_weights")
+            require(
+                (name is None) == (weights is None),
+                f"--{kind}-prior and --{kind}-weights belong together: give both or neither",
+            )
+        if self.observations is not None:
+            given = self.keypoint_prior or self.depth_prior or self.bbox
+            require(
+                not given, "--observations bring keypoints and depth: leave priors and bbox out"
+            )
+        else:
+            require(not self.consecutive, "--consecutive is for --observations; videos always are")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Write one HTML page over run folders: tables, curves, contact sheet."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
+    """Run folders, or folders of run folders."""
+    output: Path = Path("runs/report.html")
+    """Page to write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """Say what is installed, which licensed files were found, and what each would enable."""
+
+    data_root: Path | None = None
+    """Folder of licensed files (default: $PCHMR_DATA or ~/.pchmr)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Tell the whole story on rendered people: before, centralized, federated, report."""
+
+    output: Path = Path("runs/demo")
+    """Folder to write."""
+    seed: int = 0
+    """Seed of everything drawn."""
+    quick: bool = False
+    """The same story in under a minute, with small images and few rounds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """Measure, and append one JSON line per figure."""
+
+    name: Annotated[str, tyro.conf.Positional] = "speed"
+    """Benchmark, see `pchmr doctor`."""
+    output: Path = Path("results")
+    """Folder of the JSONL files."""
+    repeats: int = 5
+    """Measurements per figure; the minimum and the median are kept."""

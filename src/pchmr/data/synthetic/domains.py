@@ -1,0 +1,130 @@
+"""The three domains: A for pretraining, B for clients, V for headset wearers.
+
+B is shifted against A in every respect that a recipe has: other activities and wider joint angles,
+steeper and tilted cameras, low and strong light, saturated clothes and rooms, more noise. V is four
+people with headsets under a close, steep camera, each in two sessions.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pools:
+    """How many subjects and scenes a split holds, and how they meet."""
+
+    num_subjects: int
+    num_scenes: int
+    scenes_per_subject: int = 3
+    clips_per_scene: int = 3
+    frames: float = 40.0
+    volume_spread: float = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainSpec:
+    """What distinguishes a domain. Angles in degrees, ranges uniform.
+
+    Attributes:
+        activities: Names in `ACTIVITIES`.
+        pools: Subjects and scenes per split.
+        noise_scale: Factor on the spread of joint angles.
+        action_skew: Dirichlet concentration of a subject's activities in a scene; small is skewed.
+        palette: Of clothes and rooms, see `draw_color`.
+        fov: Field of view of the whole picture.
+        pitch: Camera angle; positive looks down.
+        roll: Spread of the camera about its axis.
+        framing: Share of the picture's height that the person fills; with `fov` it sets distance.
+        scene_camera: Whether a scene's camera stays for all its clips.
+        yaw_sd: Spread of the heading about facing the camera; None is all the way round.
+        indoor: Share of scenes in rooms.
+        light_elevation: Of the light above the horizon.
+        light_strength: Reflected share of the direct light.
+        ambient: Light without direction.
+        exposure: Mean brightness that the camera aims at.
+        noise: Largest standard deviation of sensor noise.
+        truncation: Share of crops that cut the person.
+        occlusion: Share of clips with boxes in front of the person.
+    """
+
+    activities: tuple[str, ...]
+    pools: dict[str, Pools]
+    noise_scale: float = 1.0
+    action_skew: float = 2.0
+    palette: str = "mixed"
+    fov: tuple[float, float]
+    pitch: tuple[float, float]
+    roll: float = 2.0
+    framing: tuple[float, float] = (0.45, 0.9)
+    scene_camera: bool = False
+    yaw_sd: float | None = None
+    indoor: float = 0.7
+    light_elevation: tuple[float, float] = (28.0, 75.0)
+    light_strength: tuple[float, float] = (0.4, 0.9)
+    ambient: tuple[float, float] = (0.3, 0.6)
+    exposure: tuple[float, float] = (0.28, 0.5)
+    noise: float = 0.03
+    truncation: float = 0.15
+    occlusion: float = 0.35
+
+
+DOMAINS: dict[str, DomainSpec] = {
+    "A": DomainSpec(
+        activities=(
+            "stand", "walk", "run", "sit", "squat", "reach", "wave", "phone", "box", "bend",
+            "lunge", "vr",
+        ),
+        pools={
+            "train": Pools(num_subjects=400, num_scenes=300),
+            "validation": Pools(num_subjects=40, num_scenes=40),
+            "test": Pools(num_subjects=80, num_scenes=80),
+        },
+        action_skew=20.0,
+        fov=(35.0, 75.0),
+        pitch=(-8.0, 25.0),
+    ),
+    "B": DomainSpec(
+        activities=(
+            "kneel", "half_kneel", "floor_sit", "stretch", "dance", "throw", "climb", "kick",
+            "swing", "bend", "sit", "lunge", "reach", "walk",
+        ),
+        pools={
+            "train": Pools(num_subjects=150, num_scenes=60),
+            "validation": Pools(num_subjects=40, num_scenes=30),
+            "test": Pools(num_subjects=60, num_scenes=40),
+        },
+        noise_scale=1.35,
+        action_skew=0.7,
+        palette="vivid",
+        fov=(50.0, 80.0),
+        pitch=(5.0, 42.0),
+        roll=5.0,
+        framing=(0.5, 0.85),
+        scene_camera=True,
+        indoor=0.45,
+        light_elevation=(14.0, 45.0),
+        light_strength=(0.6, 1.05),
+        ambient=(0.18, 0.4),
+        exposure=(0.22, 0.42),
+        noise=0.04,
+    ),
+    "V": DomainSpec(
+        activities=("vr", "box", "reach", "squat"),
+        pools=dict.fromkeys(SPLITS, Pools(num_subjects=4, num_scenes=8, frames=60.0)),
+        palette="mixed",
+        fov=(76.0, 84.0),
+        pitch=(18.0, 32.0),
+        framing=(0.6, 0.9),
+        scene_camera=True,
+        yaw_sd=29.0,
+        indoor=1.0,
+        light_elevation=(45.0, 75.0),
+        ambient=(0.22, 0.3),
+        noise=0.02,
+        truncation=0.1,
+        occlusion=0.2,
+    ),
+}  # fmt: skip

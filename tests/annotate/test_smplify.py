@@ -1,0 +1,71 @@
+"""The published baseline: its camera, its frozen translation, its terms' derivatives."""
+
+import numpy as np
+import torch
+
+from pchmr.annotate.deposer import MODES, Annotator
+from pchmr.annotate.kinematics import State, step
+from pchmr.annotate.observations import Observations
+from pchmr.annotate.priors.oracle import People
+from pchmr.annotate.residuals import Weights
+from pchmr.annotate.smplify import TORSO, SmplifyObjective, _default_cameras, fit_smplify
+from pchmr.bench.annotators import score
+from pchmr.body import load_body
+
+
+def test_depth_is_fixed_by_the_torso_and_the_focal_length(
+    annotator: Annotator, noisy: Observations, people: People
+) -> None:
+    far = fit_smplify(annotator, noisy)
+    near = fit_smplify(annotator, noisy, given_focal=True)
+    focal = noisy.intrinsics[:, 0, 0] if noisy.intrinsics is not None else np.ones(1)
+    ratio = (far.state.transl[:, 2] / near.state.transl[:, 2]).numpy()
+    assert np.median(ratio / (5000 / focal)) == np.float64(ratio.dtype.type(1)) or (
+        0.7 < np.median(ratio / (5000 / focal)) < 1.4
+    )
+    errors = score(annotator, near, people.vertices)["mpjpe_mm"]
+    assert bool(errors.isfinite().all()) and float(errors.median()) < 400
+
+
+def test_it_is_weaker_than_our_solver(
+    annotator: Annotator, noisy: Observations, people: People
+) -> None:
+    ours = score(annotator, annotator.fit(noisy, MODES["strong-2d"]), people.vertices)
+    theirs = score(annotator, fit_smplify(annotator, noisy), people.vertices)
+    assert float(ours["mpjpe_mm"].mean()) < float(theirs["mpjpe_mm"].mean())
+
+
+def test_derivatives_of_its_terms() -> None:
+    from pchmr.annotate.priors.oracle import OracleNoise, draw_people, observe
+
+    plain = load_body()
+    double = Annotator(load_body().double())
+    seen = observe(plain, draw_people(plain, 2, domain="B"), OracleNoise())
+    seen = Observations(**{**vars(seen), "intrinsics": _default_cameras(seen), "focal_sd": 0.0})
+    base = double.objective(seen, depth=False, dense=False)
+    objective = SmplifyObjective(
+        **vars(base), torso=double.rows_of(seen, TORSO), first_depth=torch.tensor([20.0, 30.0])
+    )
+    start = double.start(2, 0.3, 1.0)
+    zero = torch.zeros(2).double()
+    transl = torch.tensor([[0.1, 0.0, 25.0], [0.0, 0.2, 30.0]]).double()
+    state = State(start.rotmat, start.betas + 0.5, transl, torch.ones(2, 2).double(), zero)
+    for free in ("root", "pose"):
+        weights = Weights(prior=4.78, shape=5.0, free=free)
+        terms, chain = objective.terms(state, weights, matches=None, derive=True)
+        count = len(objective.skeleton.columns)
+        for column in (0, 3, 14, 40, 57, 75, count - 6):
+            change = torch.zeros(2, count).double()
+            change[:, column] = 1e-6
+            ahead, behind = (
+                objective.terms(
+                    step(objective.skeleton, state, chain.world, sign * change), weights,
+                    matches=None, derive=False,
+                )[0]
+                for sign in (1, -1)
+            )  # fmt: skip
+            for term, plus, minus in zip(terms, ahead, behind, strict=True):
+                assert term.derivative is not None
+                numeric = (plus.residual - minus.residual) / 2e-6
+                scale = term.derivative.abs().amax().clamp_min(1.0)
+                assert float((numeric - term.derivative[..., column]).abs().amax() / scale) < 1e-6

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pchmr.body import BodyModel
+from pchmr.data.sample import COLUMNS
+from pchmr.data.synthetic import CacheError, SyntheticPeople, SyntheticRecipe
+from pchmr.data.synthetic.check import check
+
+RECIPE = SyntheticRecipe(domain="B", num_samples=10, image_size=48)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def people(body: BodyModel, cache: Path) -> SyntheticPeople:
+    return SyntheticPeople(RECIPE, body, cache)
+
+
+def test_is_a_people_dataset(people: SyntheticPeople) -> None:
+    assert len(people) == 10
+    assert people.image_size == 48
+    assert set(COLUMNS) <= set(people.columns)
+    assert all(len(column) == 10 for column in people.columns.values())
+
+
+def test_batch_gives_rows_in_the_order_asked_for(people: SyntheticPeople) -> None:
+    whole, some = people.batch(range(10)), people.batch([7, 2])
+    assert some.images.shape == (2, 3, 48, 48)
+    assert some.index.tolist() == [7, 2]
+    assert torch.equal(some.images, whole.images[[7, 2]])
+    assert torch.equal(some.joints, whole.joints[[7, 2]])
+    assert bool(whole.has_smpl.all())
+
+
+def test_same_recipe_same_bytes(people: SyntheticPeople, body: BodyModel, tmp_path: Path) -> None:
+    again = SyntheticPeople(RECIPE, body, tmp_path)
+    assert again.content_hash == people.content_hash
+    for name in ("images.bin", "meta.json"):
+        assert (again.folder / name).read_bytes() == (people.folder / name).read_bytes()
+
+
+def test_second_opening_renders_nothing(people: SyntheticPeople, body: BodyModel) -> None:
+    calls: list[tuple[int, int]] = []
+    again = SyntheticPeople(
+        RECIPE, body, people.folder.parents[1], lambda done, total: calls.append((done, total))
+    )
+    assert calls == []
+    assert torch.equal(again.batch([3]).images, people.batch([3]).images)
+
+
+@pytest.mark.parametrize("name", ["images.bin", "labels.npz", "meta.json"])
+def test_a_damaged_cache_is_rendered_again(body: BodyModel, tmp_path: Path, name: str) -> None:
+    recipe = SyntheticRecipe(domain="V", num_samples=2, image_size=32)
+    first = SyntheticPeople(recipe, body, tmp_path)
+    kept = (first.folder / name).read_bytes()
+    (first.folder / name).write_bytes(kept[: len(kept) // 2])
+    calls: list[int] = []
+    SyntheticPeople(recipe, body, tmp_path, lambda done, _: calls.append(done))
+    assert calls == [2]
+    assert (first.folder / name).stat().st_size == len(kept)
+
+
+def test_a_killed_rendering_leaves_no_folder(body: BodyModel, tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        SyntheticPeople(RECIPE, body, tmp_path, stop)
+    assert list((tmp_path / "people").iterdir()) == []
+
+
+def test_an_unwritable_cache_is_named(body: BodyModel, tmp_path: Path) -> None:
+    (tmp_path / "people").write_text("a file in the way")
+    with pytest.raises(CacheError, match="--cache"):
+        SyntheticPeople(RECIPE, body, tmp_path)
+
+
+def test_the_other_of_two_writers_wins_quietly(
+    people: SyntheticPeople, body: BodyModel, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pchmr.data.synthetic.people as module
+
+    real, answers = module.is_whole, iter([False])
+    monkeypatch.setattr(module, "is_whole", lambda folder: next(answers, None) is None)
+    monkeypatch.setattr(module.shutil, "rmtree", lambda *args, **kwargs: None)
+    again = SyntheticPeople(RECIPE, body, cache)
+    assert real(again.folder)
+
+
+def test_check_measures_and_draws(people: SyntheticPeople, body: BodyModel) -> None:
+    found = check(people, body, num_posed=10)
+    assert found.summary["limits"]["from_labels_deg"] < 0.01
+    assert found.summary["labels"]["joints_inside_person"] > 0.9
+    assert found.summary["duplicates"] == {"pictures": 0, "poses": 0}
+    assert set(found.figures) == {"distributions", "angles", "sheet", "overlay"}
+    assert all(png.startswith(b"\x89PNG") for png in found.figures.values())
+
+
+@pytest.mark.slow
+def test_worker_processes_render_the_same(body: BodyModel, tmp_path: Path) -> None:
+    recipe = SyntheticRecipe(domain="A", num_samples=130, image_size=48)
+    one = SyntheticPeople(recipe, body, tmp_path / "one")
+    two = SyntheticPeople(recipe, body, tmp_path / "two", num_workers=2)
+    assert np.array_equal(one.batch(range(130)).images, two.batch(range(130)).images)
