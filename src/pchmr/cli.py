@@ -48,6 +48,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(configs.EvaluateConfig, "pchmr.bench.experiment:evaluate"),
     "predict": Verb(configs.PredictConfig, "pchmr.inference:run"),
     "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run"),
+    "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
     "doctor": Verb(configs.DoctorConfig, "pchmr.doctor:run"),
     "bench": Verb(configs.BenchConfig, "pchmr.bench:run"),

@@ -40,12 +40,10 @@ def test_any_memory_format_works():
 
 
 def test_fingerprint_knows_names_shapes_and_policy():
-    prints = {
-        FlatSpec.of(model, policy).fingerprint
-        for model in (ToyNet(), ToyNet(norm=False), nn.Linear(3, 2), nn.Linear(2, 3))
-        for policy in ("average", "freeze")
-    }
-    assert len(prints) == 5  # the policy changes only the net that has statistics
+    models = (ToyNet(), ToyNet(norm=False), nn.Linear(3, 2), nn.Linear(2, 3))
+    prints = {FlatSpec.of(model).fingerprint for model in models}
+    prints |= {FlatSpec.of(ToyNet(), policy).fingerprint for policy in ("freeze", "local")}
+    assert len(prints) == 6
     assert FlatSpec.of(ToyNet(seed=1)).fingerprint == FlatSpec.of(ToyNet(seed=2)).fingerprint
 
 
@@ -107,5 +105,7 @@ def test_refusals():
         FlatSpec.of(nn.ReLU())
     with pytest.raises(SettingError, match="float64"):
         FlatSpec.of(nn.Linear(2, 2).double())
+    with pytest.raises(SettingError, match="--batch-norm freeze"):
+        FlatSpec.of(nn.Linear(2, 2), "freeze")
     with pytest.raises(SettingError, match="no backbone"), only_head_trains(nn.Linear(2, 2), True):
         pass

@@ -130,11 +130,6 @@ def test_a_checkpoint_is_told(saved, tiny_body):
     assert (started_from["kind"], started_from["file"]) == ("checkpoint", "model.safetensors")
 
 
-def efficientnet(maker):
-    torch.manual_seed(5)
-    return maker().state_dict()
-
-
 SOURCES = {
     "torchvision efficientnet": (
         "efficientnet_b0", lambda: torchvision.models.efficientnet_b0(), "features.0.0.weight"
@@ -146,8 +141,14 @@ SOURCES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("source", "suffix"),
+    [
+        ("torchvision efficientnet", ".pth"),
+        ("timm efficientnet", ".safetensors"),
+        pytest.param("torchvision resnet", ".safetensors", marks=pytest.mark.slow),
+    ],
+)
 def test_imagenet_backbones(source, suffix, tiny_body, tmp_path):
     name, maker, first = SOURCES[source]
     torch.manual_seed(5)

@@ -1,7 +1,7 @@
 """Published FastMETRO and TORE, number for number: outputs, intermediates, keys, gradients."""
 
 import json
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -39,11 +39,17 @@ def golden(shared):
     return read
 
 
+@cache
+def fresh(name, hierarchy):
+    """The golden's network with random weights."""
+    model_name, options = GOLDENS[name]
+    return build_model(model_name, hierarchy, **options)
+
+
 @pytest.mark.parametrize("name", GOLDENS)
 def test_keys_shapes_and_dtypes_are_the_published_ones(name, golden, synth):
     wanted, _ = golden(name)
-    model_name, options = GOLDENS[name]
-    state = to_official(build_model(model_name, synth, **options))
+    state = to_official(fresh(name, synth))
     found = [
         {"key": k, "shape": list(v.shape), "dtype": str(v.dtype).removeprefix("torch.")}
         for k, v in state.items()
@@ -81,9 +87,7 @@ def intermediate(name: str, shape, seen, model) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["fastmetro_s_r50_smpl", "tore_s_efficientnet_b0", *HEAVIER])
 def test_outputs_and_intermediates(name, golden, synth, rule_state, rule_images):
     _, arrays = golden(name)
-    model_name, options = GOLDENS[name]
-    state = rule_state(build_model(model_name, synth, **options))
-    model = load_official(state, synth)
+    model = load_official(rule_state(fresh(name, synth)), synth)
     seen = watch(model)
     with torch.no_grad():
         output = model(rule_images)
@@ -101,8 +105,7 @@ def test_outputs_and_intermediates(name, golden, synth, rule_state, rule_images)
 @pytest.mark.parametrize("name", GOLDENS)
 def test_gradient_norms(name, golden, synth, rule_state, rule_images):
     wanted, _ = golden(name)
-    model_name, options = GOLDENS[name]
-    model = load_official(rule_state(build_model(model_name, synth, **options)), synth)
+    model = load_official(rule_state(fresh(name, synth)), synth)
     output = model(rule_images)
     parts = [x for key, x in output._asdict().items() if x is not None and key != "token_heatmap"]
     torch.stack([x.abs().mean() for x in parts]).sum().backward()

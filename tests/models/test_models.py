@@ -1,22 +1,30 @@
 """Every network by name: shapes, gradients, round trips and steps, on two bodies."""
 
+import copy
 import dataclasses
+from functools import cache
 
 import pytest
 import torch
 
 from pchmr.config import SettingError
 from pchmr.models import MODELS, build_model
+from pchmr.models.plain import plain_copy
 
 XS = [name for name in MODELS if name.endswith("_xs")]
 QUICK = [*XS, "fastmetro_s", "tore_s"]
 NAMES = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MODELS]
-UNUSED = ("backbone.classifier.",)  # EfficientNet's ImageNet head, kept for the published keys
 
 
-def built(name, hierarchy, **options):
+@cache
+def first_built(name, hierarchy):
     torch.manual_seed(0)
-    return build_model(name, hierarchy, image_size=64, **options)
+    return build_model(name, hierarchy, image_size=64)
+
+
+def built(name, hierarchy):
+    """A fresh model with the same random weights every time."""
+    return copy.deepcopy(first_built(name, hierarchy))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -118,7 +126,7 @@ def test_bfloat16_trains_and_answers_in_float32(name, tiny_body):
 
 
 def test_smpl_head_on_a_batch_of_one(tiny_body):
-    model = built("fastmetro_xs", tiny_body.hierarchy, smpl_head=True).train()
+    model = build_model("fastmetro_xs", tiny_body.hierarchy, image_size=64, smpl_head=True).train()
     output = model(torch.rand(1, 3, 64, 64))
     product = output.rotmat @ output.rotmat.mT
     assert torch.allclose(product, torch.eye(3).expand_as(product), atol=1e-5)
@@ -155,3 +163,21 @@ def test_two_mesh_levels_are_refused(tiny_body):
     )
     with pytest.raises(SettingError, match="three mesh levels"):
         build_model("fastmetro_xs", two)
+
+
+@pytest.mark.parametrize(
+    "name", ["fastmetro_xs", "tore_xs", pytest.param("fastmetro_m", marks=pytest.mark.slow)]
+)
+def test_the_plain_formulation_says_the_same(name, body):
+    torch.manual_seed(0)
+    fast = build_model(name, body.hierarchy, image_size=64).eval()
+    plain, images = plain_copy(fast), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(fast(images), plain(images), strict=True):
+            assert a is None or torch.allclose(a, b, atol=1e-5)
+    for model in (fast, plain):
+        model.train()(images).vertices.square().mean().backward()
+    wanted = plain.transformer_1.decoder_layers[0].self_attn.in_proj_weight.grad
+    found = fast.transformer_1.decoder.layers[0].self_attn.in_proj_weight.grad
+    if fast.spec.dropout == 0:
+        assert torch.allclose(found, wanted, atol=1e-6)

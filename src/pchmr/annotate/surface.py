@@ -9,7 +9,7 @@ from torch import Tensor
 from pchmr.annotate.kinematics import Chain, points
 from pchmr.annotate.rig import Rig, rig_vertices
 from pchmr.body import BodyModel
-from pchmr.data.synthetic.rasterizer import vertex_normals
+from pchmr.data.synthetic.normals import vertex_normals
 
 NUM_SURFACE = 440
 CLOTHING = 0.01  # metres by which the seen surface lies outside the skin on average

@@ -15,6 +15,7 @@ from pchmr.config.options import (
 )
 from pchmr.config.plain import from_dict, from_json, to_json
 from pchmr.config.verbs import (
+    EXPORT_VARIANTS,
     Algorithm,
     AnnotateConfig,
     BenchConfig,
@@ -22,6 +23,7 @@ from pchmr.config.verbs import (
     Device,
     DoctorConfig,
     EvaluateConfig,
+    ExportConfig,
     FederateConfig,
     Partition,
     PredictConfig,
@@ -30,6 +32,7 @@ from pchmr.config.verbs import (
 )
 
 __all__ = [
+    "EXPORT_VARIANTS",
     "Algorithm",
     "AnnotateConfig",
     "BenchConfig",
@@ -39,6 +42,7 @@ __all__ = [
     "DoctorConfig",
     "Domain",
     "EvaluateConfig",
+    "ExportConfig",
     "FederateConfig",
     "ModelOptions",
     "OptimOptions",

@@ -243,6 +243,47 @@ class AnnotateConfig:
             require(not self.consecutive, "--consecutive is for --observations; videos always are")
 
 
+EXPORT_VARIANTS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Export a network for a device: ONNX files, and a card of how fast and how exact each is."""
+
+    output: Path = Path("runs/export")
+    """Folder for the .onnx files and card.json; an earlier export in it is replaced."""
+    variants: str = ",".join(EXPORT_VARIANTS)
+    """Forms to write, with commas: fp32, fp16, int8."""
+    seed: int = 0
+    """Seed of the rendered people, and of random weights."""
+    num_calibration: int = 64
+    """Rendered training people that set the ranges of int8."""
+    num_held_out: int = 32
+    """Rendered held-out people that every form is scored on."""
+    repeats: int = 10
+    """Timed runs per form; the minimum and the median are kept."""
+    cache: Path | None = None
+    """Folder for rendered people (default: $PCHMR_CACHE or ~/.cache/pchmr)."""
+    model_options: ModelOptions = field(default_factory=ModelOptions)
+    """Which network."""
+
+    def __post_init__(self) -> None:
+        names = self.variant_names
+        unknown = [name for name in names if name not in EXPORT_VARIANTS]
+        known = ", ".join(EXPORT_VARIANTS)
+        require(not unknown, f"unknown --variants {', '.join(unknown)}; known: {known}")
+        require(bool(names), f"--variants is empty; give some of {known}")
+        require(self.num_calibration >= 1, "--num-calibration must be at least 1")
+        require(self.num_held_out >= 1, "--num-held-out must be at least 1")
+        require(self.repeats >= 1, "--repeats must be at least 1")
+
+    @property
+    def variant_names(self) -> tuple[str, ...]:
+        """The forms asked for, each once."""
+        names = (name.strip() for name in self.variants.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
     """Write one HTML page over run folders: tables, curves, contact sheet."""

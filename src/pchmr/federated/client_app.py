@@ -7,6 +7,7 @@ once for each message.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -35,6 +36,7 @@ from pchmr.federated.flower import (
 Carry = Callable[[np.ndarray], Array]
 TASK_FIELDS = {"schema": str, "fingerprint": str, "run": int, "round": int, "client_id": int}
 log = logging.getLogger("pchmr.federated.client")
+_TOLD: set[str] = set()
 
 
 def build_task(schema: UpdateSchema, task: Task, settings: str, carry: Carry) -> RecordDict:
@@ -108,29 +110,35 @@ class Order:
 
 
 def make_client_app(worker_for: Callable[[str], Worker], carry: Carry) -> ClientApp:
-    """The app that every engine runs.
+    """The app that every engine runs; it can be pickled if its arguments can.
 
     Args:
         worker_for: Gives this process's resident worker for a config, which comes as JSON.
         carry: Makes a Flower array of a NumPy array.
     """
     app = ClientApp()
-    told: set[str] = set()
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        try:
-            return Message(_answer(message, worker_for, carry), reply_to=message)
-        except Rejected as rejected:
-            return refusal(message, rejected.reason)
-        except Exception as error:
-            if str(error) not in told:
-                told.add(str(error))
-                bug = not isinstance(error, UserError)
-                log.warning("a client could not train: %s", error, exc_info=bug)
-            return refusal(message, "client_error")
-
+    app.train()(partial(_train, worker_for, carry))
     return app
+
+
+def _train(
+    worker_for: Callable[[str], Worker], carry: Carry, message: Message, context: Context
+) -> Message:
+    try:
+        return Message(_answer(message, worker_for, carry), reply_to=message)
+    except Rejected as rejected:
+        return refusal(message, rejected.reason)
+    except Exception as error:
+        _tell_once(error)
+        return refusal(message, "client_error")
+
+
+def _tell_once(error: Exception) -> None:
+    """Logs what was raised, on this machine, once for each text."""
+    if str(error) not in _TOLD:
+        _TOLD.add(str(error))
+        bug = not isinstance(error, UserError)
+        log.warning("a client could not train: %s", error, exc_info=bug)
 
 
 def _answer(message: Message, worker_for: Callable[[str], Worker], carry: Carry) -> RecordDict:

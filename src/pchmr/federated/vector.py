@@ -58,9 +58,15 @@ class FlatSpec:
             batch_norm: `average`, `local` (FedBN, Li et al. 2021, arXiv 2102.07623) or `freeze`.
 
         Raises:
-            SettingError: Nothing is trainable, or a weight that travels is not float32.
+            SettingError: Nothing is trainable, a weight that travels is not float32, or the policy
+                would change nothing.
         """
         statistics, scales = _norm_names(model)
+        if batch_norm != "average" and not statistics:
+            raise SettingError(
+                f"--batch-norm {batch_norm}: no layer that trains keeps running statistics; "
+                "leave it out"
+            )
         local = scales if batch_norm == "local" else set()
         trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
         if not trainable:

@@ -108,3 +108,9 @@ def test_worker_processes_render_the_same(body: BodyModel, tmp_path: Path) -> No
     one = SyntheticPeople(recipe, body, tmp_path / "one")
     two = SyntheticPeople(recipe, body, tmp_path / "two", num_workers=2)
     assert np.array_equal(one.batch(range(130)).images, two.batch(range(130)).images)
+
+
+def test_any_body_of_the_format_can_be_rendered(tiny_body: BodyModel, tmp_path: Path) -> None:
+    recipe = SyntheticRecipe(domain="V", num_samples=4, image_size=32)
+    people = SyntheticPeople(recipe, tiny_body, tmp_path)
+    assert torch.isfinite(people.batch(range(4)).joints).all()

@@ -25,7 +25,7 @@ class Activity:
         template: Fills angles from draws and the phase of the cycle in radians.
         support: What carries the body: both feet flat, the lower foot, the leading foot flat and
             the other on its toes, both knees, one knee and one foot, or the seat on the floor.
-        balance: Share of the way by which the centre of mass is moved over the feet.
+        balance: Share of the way by which the center of mass is moved over the feet.
         rate: Cycles per second, low and high; slow for held postures.
         prop: A box that the contact asks for.
         pelvis_share: Share of forward flexion that the pelvis takes.

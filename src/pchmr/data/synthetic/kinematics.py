@@ -38,11 +38,11 @@ class ContactPoints:
 
     def rest_joints(self, betas: np.ndarray) -> np.ndarray:
         """Joints (N, 24, 3) of the shaped body."""
-        return self.joint_template + np.einsum("ns,jxs->njx", betas, self.joint_dirs)
+        return self.joint_template + _shaped(betas, self.joint_dirs)
 
     def rest_points(self, betas: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """Points (N, P, 3) of the shaped body, clothing offsets (N, P, 3) included."""
-        return self.template + np.einsum("ns,pxs->npx", betas, self.shapedirs) + offsets
+        return self.template + _shaped(betas, self.shapedirs) + offsets
 
 
 def contact_points(body: BodyModel) -> ContactPoints:
@@ -70,6 +70,10 @@ def contact_points(body: BodyModel) -> ContactPoints:
         joint_dirs=np.einsum("jv,vxs->jxs", regressor, shapedirs),
         parents=body.parents,
     )
+
+
+def _shaped(betas: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    return np.einsum("ns,pxs->npx", betas, directions[..., : betas.shape[1]])
 
 
 def _array(tensor: Tensor) -> np.ndarray:

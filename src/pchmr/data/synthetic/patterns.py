@@ -1,7 +1,7 @@
 """Procedural patterns: cloth, floors and walls without picture files.
 
 A pattern is a weight in [0, 1] at a point whose coordinates are counted in periods: how much of
-the second colour shows there. Edges are as wide as a pixel's footprint and patterns finer than a
+the second color shows there. Edges are as wide as a pixel's footprint and patterns finer than a
 pixel fade into their mean, so nothing flickers in the distance. Only exact arithmetic is used (no
 sine, no table), so that a picture does not depend on the batch it was drawn in.
 """
@@ -34,7 +34,7 @@ def pattern_weight(
     points: Float[Tensor, "3 points"],
     footprint: Float[Tensor, " points"],
 ) -> Float[Tensor, " points"]:
-    """Weight of the second colour at each point.
+    """Weight of the second color at each point.
 
     Args:
         kind: Value of `PATTERNS`; each point has its own.
@@ -58,7 +58,7 @@ def _fraction(t: Tensor) -> Tensor:
 
 
 def _edge(distance: Tensor, size: Tensor) -> Tensor:
-    """Covered share of a pixel whose centre lies `distance` inside an edge."""
+    """Covered share of a pixel whose center lies `distance` inside an edge."""
     return (distance / size + 0.5).clamp(0, 1)
 
 

@@ -17,7 +17,7 @@ _SHARED = ("faces", "pattern_coords")
 class SceneBatch:
     """What a batch of pictures shows; one image size, one person topology, N boxes, P planes.
 
-    Patterns mix a second colour into the first; a kind is a value of `PATTERNS`. They are
+    Patterns mix a second color into the first; a kind is a value of `PATTERNS`. They are
     evaluated per pixel at coordinates in metres divided by the scale, so they stay sharp on a
     coarse mesh: template coordinates on the person; x and z on a box's top, along and height on
     its sides (the box's own axes, from a corner); world x and z on the ground, along and height on
@@ -46,8 +46,8 @@ class SceneBatch:
         plane_scale: Period in metres.
         plane_pattern_color: RGB that the pattern mixes in.
         sky_color: RGB at the horizon and at the zenith; not lit.
-        far: Distance in metres by which a plane has faded into the horizon's colour.
-        intrinsics: Pinhole camera of the crop, pixels, no skew; pixel centres lie at +0.5.
+        far: Distance in metres by which a plane has faded into the horizon's color.
+        intrinsics: Pinhole camera of the crop, pixels, no skew; pixel centers lie at +0.5.
         rotation: World to camera.
         position: The camera in the world, metres.
         light_direction: World unit vector from the scene towards the light.

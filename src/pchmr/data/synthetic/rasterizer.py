@@ -1,13 +1,13 @@
-"""Triangles to pixels in plain batched torch: a z-buffer, interpolation, normals, mesh overlays.
+"""Triangles to pixels in plain batched torch: a z-buffer, interpolation, mesh overlays.
 
-No loop over faces: every triangle lists the pixel centres that it may cover, tests them at once
-and writes the smallest packed (depth, face) of each pixel with a scatter-min. The same code runs
-on CPU and CUDA and gives the same picture for the same inputs, alone or in a batch.
+No loop over faces: all triangles list the runs of pixel centers that they cover, row by row, and
+the smallest packed (depth, face) of each pixel is kept with a scatter-min. The same code runs on
+CPU and CUDA and gives the same picture for the same inputs, alone or in a batch.
 
 It does not clip: a triangle with a corner nearer than `near` is left out whole. It knows no lights
 and no scenes; see `shading`.
 
-Frames: camera x right, y down, z forward, metres; pixel centres at +0.5. A face is seen from the
+Frames: camera x right, y down, z forward, metres; pixel centers at +0.5. A face is seen from the
 front when its corners turn counter-clockwise about the outward normal (right-hand rule).
 """
 
@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from pchmr.data.synthetic.normals import vertex_normals
 
 EMPTY = torch.iinfo(torch.int64).max
 """Value of a z-buffer where no triangle is."""
@@ -202,41 +204,6 @@ def interpolate(
     return out
 
 
-def vertex_normals(
-    vertices: Float[Tensor, "batch vertices 3"], faces: Int[Tensor, "faces 3"]
-) -> Float[Tensor, "batch vertices 3"]:
-    """Unit normals, the area-weighted mean of the faces around a vertex; 0 for a lone vertex."""
-    planar = vertices.permute(2, 1, 0).contiguous()
-    return planar_normals(planar, faces, incidence(faces, vertices.shape[1])).permute(2, 1, 0)
-
-
-def incidence(
-    faces: Int[Tensor, "faces 3"], num_vertices: int
-) -> tuple[Int[Tensor, " corners"], Int[Tensor, " vertices"]]:
-    """Faces around each vertex as one list, and where each vertex's part of it begins."""
-    corner, order = faces.flatten().sort(stable=True)
-    begin = torch.searchsorted(corner, torch.arange(num_vertices, device=faces.device))
-    return order.div(3, rounding_mode="floor"), begin
-
-
-def planar_normals(
-    vertices: Float[Tensor, "3 vertices batch"],
-    faces: Int[Tensor, "faces 3"],
-    around: tuple[Int[Tensor, " corners"], Int[Tensor, " vertices"]],
-) -> Float[Tensor, "3 vertices batch"]:
-    """`vertex_normals` in the vertex-first layout, given the faces' `incidence`."""
-    a, b, c = (vertices.index_select(1, faces[:, corner]) for corner in range(3))
-    cross = _cross(b - a, c - a)
-    total = torch.stack([F.embedding_bag(around[0], part, around[1], mode="sum") for part in cross])
-    return normalize(total)
-
-
-def normalize(vectors: Float[Tensor, "3 *batch"]) -> Float[Tensor, "3 *batch"]:
-    """Vectors of unit length, component first; the zero vector stays zero."""
-    x, y, z = vectors
-    return vectors / (x * x + y * y + z * z).sqrt().clamp_min(1e-12)
-
-
 def shade_mesh(
     vertices: Float[Tensor, "batch vertices 3"],
     faces: Int[Tensor, "faces 3"],
@@ -247,9 +214,9 @@ def shade_mesh(
     *,
     supersample: int = 2,
 ) -> Float[Tensor, "batch 4 height width"]:
-    """A mesh in one colour under a soft head light, as RGBA in [0, 1] to lay over a picture.
+    """A mesh in one color under a soft head light, as RGBA in [0, 1] to lay over a picture.
 
-    Colour is not multiplied by alpha; alpha is the covered share of a pixel.
+    Color is not multiplied by alpha; alpha is the covered share of a pixel.
     """
     scale = intrinsics.new_tensor([[supersample], [supersample], [1.0]])
     size = (height * supersample, width * supersample)
@@ -278,17 +245,9 @@ def _rasterize(vertices, faces, intrinsics, height, width, *, near, cull) -> Fra
     return Fragments(face.view(shape), depth.view(shape), barycentric.view(*shape, 3))
 
 
-def _cross(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        a[1] * b[2] - a[2] * b[1],
-        a[2] * b[0] - a[0] * b[2],
-        a[0] * b[1] - a[1] * b[0],
-    )
-
-
 @dataclass(frozen=True)
 class _Triangles:
-    """Triangles that may cover a pixel centre; corners go down the screen.
+    """Triangles that may cover a pixel center; corners go down the screen.
 
     `face` and `item` say which; `xs`, `ys`, `qs` hold the highest, middle and lowest corner.
     """
@@ -312,7 +271,7 @@ class _Spans:
 
 
 def _on_screen(mesh: ScreenMesh, faces: Tensor, height: int, width: int, facing: int) -> _Triangles:
-    """The triangles that face the right way and whose box holds a pixel centre."""
+    """The triangles that face the right way and whose box holds a pixel center."""
     xs, ys, qs = (
         [values.index_select(0, faces[:, corner]) for corner in range(3)]
         for values in (mesh.x, mesh.y, mesh.q)
@@ -340,7 +299,7 @@ def _on_screen(mesh: ScreenMesh, faces: Tensor, height: int, width: int, facing:
 
 
 def _centers(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """First pixel whose centre is at or beyond `low`, and the first at or beyond `high`."""
+    """First pixel whose center is at or beyond `low`, and the first at or beyond `high`."""
     return (low - 0.5).ceil_().clamp_(min=0), (high - 0.5).ceil_().clamp_(max=size)
 
 
@@ -348,13 +307,14 @@ def _spans(triangles: _Triangles, height: int, width: int) -> _Spans:
     """What each triangle covers of each row.
 
     An edge meets a row at a number that depends on the edge alone (its corners are sorted), and a
-    run takes the centres from its left end up to but not including its right end: of triangles
+    run takes the centers from its left end up to but not including its right end: of triangles
     that share an edge exactly one covers each pixel.
     """
     (x0, x1, x2), (y0, y1, y2), (q0, q1, q2) = triangles.xs, triangles.ys, triangles.qs
     top, end = _centers(y0, y2, height)
     which, local = _expand(end - top)
     turn = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    turn = turn + (turn == 0)  # sorted corners may round to no area at all
     across = ((q1 - q0) * (y2 - y0) - (y1 - y0) * (q2 - q0)) / turn
     down = ((x1 - x0) * (q2 - q0) - (q1 - q0) * (x2 - x0)) / turn
     slopes = (x2 - x0) / (y2 - y0), (x1 - x0) / (y1 - y0), (x2 - x1) / (y2 - y1)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rays:
-    """Directions (x/z, y/z, 1) of the pixel centres in the camera frame.
+    """Directions (x/z, y/z, 1) of the pixel centers in the camera frame.
 
     Attributes:
         across: x/z of each column.
@@ -21,7 +21,7 @@ class Rays:
 
 
 def pixel_rays(intrinsics: Float[Tensor, "batch 3 3"], height: int, width: int) -> Rays:
-    """Rays through the pixel centres, at +0.5, of a pinhole camera without skew."""
+    """Rays through the pixel centers, at +0.5, of a pinhole camera without skew."""
     columns = torch.arange(width, device=intrinsics.device) + 0.5
     rows = torch.arange(height, device=intrinsics.device) + 0.5
     across = (columns - intrinsics[:, 0, 2, None]) / intrinsics[:, 0, 0, None]

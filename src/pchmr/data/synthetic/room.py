@@ -23,7 +23,7 @@ class Surface:
         lambert: Cosine between normal and light, at least 0.
         up: 1 where the surface faces up, 0 where it faces down.
         albedo: RGB reflectance.
-        haze: 1 where the sky's colour has replaced the surface's.
+        haze: 1 where the sky's color has replaced the surface's.
     """
 
     depth: Float[Tensor, "batch height width"]
@@ -74,7 +74,7 @@ def room_surface(scene: SceneBatch, rays: Rays, covered: Int[Tensor, " hits"]) -
 
 
 def sky(scene: SceneBatch, rays: Rays) -> Float[Tensor, "3 batch height width"]:
-    """The horizon's colour, turning into the zenith's a third of the way up."""
+    """The horizon's color, turning into the zenith's a third of the way up."""
     length = (rays.across * rays.across + (rays.down * rays.down + 1)).sqrt()
     rise = along_rays(rays, scene.rotation[:, :, 1]) / length
     rise = (2.5 * rise).clamp(0, 1)

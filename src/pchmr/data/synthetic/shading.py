@@ -3,7 +3,7 @@
 The person and the boxes are triangles through the rasterizer; ground and walls are planes met by
 each pixel's ray. Light is Lambert plus hemisphere ambient plus a hard shadow that falls on the
 person, the boxes, the ground and the walls alike. What the sensor adds (noise, blur, gamma, JPEG)
-is not done here: colours are reflectances and the result is reflected light, clipped to [0, 1].
+is not done here: colors are reflectances and the result is reflected light, clipped to [0, 1].
 """
 
 from dataclasses import dataclass, replace
@@ -13,14 +13,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pchmr.data.synthetic.normals import incidence, normalize, planar_normals
 from pchmr.data.synthetic.patterns import pattern_weight
 from pchmr.data.synthetic.picture import RenderedBatch, SceneBatch, box_corners, to_camera
 from pchmr.data.synthetic.rasterizer import (
     EMPTY,
     Hits,
-    incidence,
-    normalize,
-    planar_normals,
     project,
     resolve,
     z_buffer,
@@ -219,7 +217,7 @@ def _light(
 
 
 def _pooled(fine: RenderedBatch, factor: int) -> RenderedBatch:
-    """Averages colour over `factor` by `factor` rays; depth is the nearest, the mask a majority."""
+    """Averages color over `factor` by `factor` rays; depth is the nearest, the mask a majority."""
     if factor == 1:
         return fine
     depth = torch.where(fine.depth > 0, fine.depth, torch.inf)

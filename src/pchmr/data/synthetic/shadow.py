@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pchmr.data.synthetic.rasterizer import ScreenMesh, depth_of, normalize, z_buffer
+from pchmr.data.synthetic.normals import normalize
+from pchmr.data.synthetic.rasterizer import ScreenMesh, depth_of, z_buffer
 from pchmr.data.synthetic.rays import Rays, along_rays
 
 _MARGIN = 2.5  # texels of empty rim, so that whatever lies outside reads as lit

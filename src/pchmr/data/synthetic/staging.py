@@ -20,7 +20,7 @@ NUM_BOXES, NUM_PLANES = 8, 4
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """A box on the stage: centre, full size along its own axes, those axes as columns."""
+    """A box on the stage: center, full size along its own axes, those axes as columns."""
 
     center: Float[np.ndarray, "3"]
     size: Float[np.ndarray, "3"]

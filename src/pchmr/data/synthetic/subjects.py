@@ -14,7 +14,7 @@ from pchmr.body import BodyModel
 from pchmr.body.joints import SMPL_24
 from pchmr.data.synthetic.patterns import PATTERNS
 
-MAX_BETA = 2.2
+NUM_BETAS, MAX_BETA = 10, 2.2
 SKIN_TONES = np.array(
     [[0.93, 0.77, 0.67], [0.87, 0.68, 0.55], [0.77, 0.57, 0.42], [0.62, 0.43, 0.30],
      [0.46, 0.30, 0.20], [0.31, 0.20, 0.14]]
@@ -72,9 +72,9 @@ class Surface:
     pattern_color: Float[np.ndarray, "vertices 3"]
 
 
-def draw_subject(rng: np.random.Generator, num_betas: int = 10) -> Subject:
+def draw_subject(rng: np.random.Generator) -> Subject:
     """A person at random."""
-    betas = np.clip(rng.standard_normal(num_betas), -MAX_BETA, MAX_BETA)
+    betas = np.clip(rng.standard_normal(NUM_BETAS), -MAX_BETA, MAX_BETA)
     tone = rng.uniform(0, len(SKIN_TONES) - 1)
     low = int(tone)
     skin = SKIN_TONES[low] + (tone - low) * (SKIN_TONES[min(low + 1, 5)] - SKIN_TONES[low])
@@ -87,12 +87,11 @@ def draw_subject(rng: np.random.Generator, num_betas: int = 10) -> Subject:
     )
 
 
-def draw_headset_subject(rng: np.random.Generator, rank: int, num_betas: int = 10) -> Subject:
+def draw_headset_subject(rng: np.random.Generator, rank: int) -> Subject:
     """A headset wearer; ranks 0 to 3 differ clearly in size, build and skin."""
-    subject = draw_subject(rng, num_betas)
+    subject = draw_subject(rng)
     betas = 0.4 * subject.betas
-    if num_betas >= 2:
-        betas[:2] += np.array([(-1.3, 0.9), (1.3, 1.1), (-0.4, -1.3), (0.9, -0.9)][rank])
+    betas[:2] += np.array([(-1.3, 0.9), (1.3, 1.1), (-0.4, -1.3), (0.9, -0.9)][rank])
     shade = np.array([0.06, 0.85, 0.25, 0.5][rank]) * np.ones(3)
     return Subject(
         betas=np.clip(betas, -MAX_BETA, MAX_BETA),

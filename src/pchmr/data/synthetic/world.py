@@ -82,7 +82,9 @@ class World:
     """Everything that rows of one recipe share, drawn when first asked for."""
 
     def __init__(self, recipe: SyntheticRecipe, body: BodyModel) -> None:
-        self.recipe, self.body, self.spec = recipe, body, recipe.spec
+        on_cpu = body.v_template.device.type == "cpu"
+        self.body = body if on_cpu else deepcopy(body).cpu()
+        self.recipe, self.spec = recipe, recipe.spec
         self.wardrobe = Wardrobe(body)
         self.points = contact_points(body)
         part = np.char.rpartition(self.wardrobe.part, "_")[:, 2]
@@ -108,8 +110,8 @@ class World:
         rng = self.recipe.generator("subject", subject)
         if self.recipe.domain == "V":
             rank = subject - first_ids(self.recipe)[0]
-            return draw_headset_subject(rng, rank, self.body.num_betas)
-        return draw_subject(rng, self.body.num_betas)
+            return draw_headset_subject(rng, rank)
+        return draw_subject(rng)
 
     def _outfit(self, subject: int, scene: int) -> Outfit:
         return draw_outfit(self.recipe.generator("outfit", subject, scene), self.spec.palette)

@@ -1,0 +1,302 @@
+"""`pchmr export`: ONNX files of a network, and a card that says how fast and how exact they are.
+
+Calibrated on rendered training people of domain A, scored on held-out ones. Nothing appears in the
+output folder before everything is measured.
+"""
+
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from torch import Tensor
+
+from pchmr.body import BodyModel, load_body
+from pchmr.config import EXPORT_VARIANTS, DataOptions, ExportConfig, require
+from pchmr.data import load_people
+from pchmr.data.sample import PeopleDataset, Sample
+from pchmr.evaluation import score
+from pchmr.models import HMRModel, load_model
+from pchmr.runs import environment, file_sha256, replacing
+
+CARD = "card.json"
+EXTRA = ("onnx", "onnxruntime", "onnxscript")
+ALLOWED_COST_MM = 1.0
+WARMUPS = 2
+UNITS = {
+    "image": "RGB in [0, 1], one crop, batch axis first",
+    "camera": "weak perspective (s, tx, ty): crop coordinates in [-1, 1] are s * (xy + t)",
+    "joints, vertices": "metres, camera axes (x right, y down, z forward)",
+}
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+Predict = Callable[[Float[Tensor, "batch 3 height width"]], Float[Tensor, "batch vertices 3"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What every form is calibrated on and held against.
+
+    Attributes:
+        body: Whose vertices the network predicts.
+        calibration: Training people that set the ranges of int8.
+        held_out: People that no form was fitted to.
+        repeats: Timed runs.
+    """
+
+    body: BodyModel
+    calibration: PeopleDataset
+    held_out: PeopleDataset
+    repeats: int
+
+
+def run(config: ExportConfig) -> Path:
+    """Exports the network of a config; returns the folder of the files and the card.
+
+    Raises:
+        SettingError: The extra is not installed, or a setting cannot be used.
+    """
+    require_extra()
+    require(not config.output.is_file(), f"--output {config.output} is a file; give a folder")
+    body = load_body(config.model_options.body)
+    model, started_from = load_model(config.model_options, body.hierarchy, seed=config.seed)
+    trial = open_trial(config, body, model.image_size)
+    card = export(model, trial, config.variant_names, config.output, started_from)
+    console.print(f"{config.output}: default form {card['default']}, details in {CARD}")
+    return config.output
+
+
+def require_extra() -> None:
+    """Refuses to start without the packages of the extra `export`."""
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    require(
+        not missing,
+        f"pchmr export needs {', '.join(missing)}: install them with pip install 'pchmr[export]'",
+    )
+
+
+def open_trial(config: ExportConfig, body: BodyModel, image_size: int) -> Trial:
+    """The people of a config, rendered unless they are cached."""
+    options = DataOptions(
+        domain="A",
+        num_samples=config.num_calibration,
+        num_test_samples=config.num_held_out,
+        cache=config.cache,
+    )
+    load = partial(load_people, options, body=body, seed=config.seed, image_size=image_size)
+    with console.status("people of A"):
+        return Trial(
+            body=body, calibration=load("train"), held_out=load("test"), repeats=config.repeats
+        )
+
+
+def export(
+    model: HMRModel,
+    trial: Trial,
+    variants: tuple[str, ...],
+    folder: Path,
+    started_from: dict[str, Any],
+) -> dict[str, Any]:
+    """Writes the forms of a network and their card into a folder, all of them or none.
+
+    Args:
+        model: Network in evaluation mode, on the CPU.
+        trial: People and body.
+        variants: Some of `EXPORT_VARIANTS`.
+        folder: Where to write; forms of an earlier export that are not asked for are removed.
+        started_from: Where the weights come from, for the card.
+
+    Returns:
+        The card.
+    """
+    with TemporaryDirectory(prefix="pchmr-export-") as name:
+        staged = Path(name)
+        files = build(model, trial, variants, staged)
+        reference, about = measure_torch(model, trial)
+        _tell("PyTorch", about)
+        measured = {}
+        for variant, path in files.items():
+            measured[variant] = measure_file(path, trial, reference, about["mpjpe_mm"])
+            _tell(variant, measured[variant])
+        card = make_card(model, trial, started_from, about, measured)
+        (staged / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        publish([staged / CARD, *files.values()], folder)
+    for variant in EXPORT_VARIANTS:
+        if variant not in files:
+            (folder / file_name(variant)).unlink(missing_ok=True)
+    return card
+
+
+def file_name(variant: str) -> str:
+    """The file of a form."""
+    return f"model_{variant}.onnx"
+
+
+def build(
+    model: HMRModel, trial: Trial, variants: tuple[str, ...], folder: Path
+) -> dict[str, Path]:
+    """Writes the forms; returns their files by name."""
+    from pchmr.device.graph import export_model
+    from pchmr.device.variants import fold, write_fp16, write_int8
+
+    exported, folded = folder / file_name("fp32"), folder / "folded.onnx"
+    with console.status("exporting fp32"):
+        export_model(model, exported)
+    if set(variants) - {"fp32"}:
+        fold(exported, folded)
+    if "fp16" in variants:
+        with console.status("converting to fp16"):
+            write_fp16(folded, folder / file_name("fp16"))
+    if "int8" in variants:
+        images = (sample.images[0].numpy() for sample in singles(trial.calibration))
+        with console.status("calibrating int8"):
+            write_int8(folded, folder / file_name("int8"), images)
+    return {name: folder / file_name(name) for name in EXPORT_VARIANTS if name in variants}
+
+
+def singles(people: PeopleDataset) -> Iterator[Sample]:
+    """The people one by one."""
+    for row in range(len(people)):
+        yield people.batch([row])
+
+
+@torch.no_grad()
+def measure_torch(
+    model: HMRModel, trial: Trial
+) -> tuple[Float[Tensor, "people vertices 3"], dict[str, Any]]:
+    """Vertices of the held-out people by PyTorch, their score and the latency."""
+    model.eval()
+    vertices = meshes(lambda images: model(images).vertices, trial.held_out)
+    image = trial.held_out.batch([0]).images
+    about = {"mpjpe_mm": mpjpe_of(vertices, trial), "cpu_ms": cpu_ms(lambda: model(image), trial)}
+    return vertices, about
+
+
+def measure_file(
+    path: Path,
+    trial: Trial,
+    reference: Float[Tensor, "people vertices 3"],
+    reference_mpjpe_mm: float | None,
+) -> dict[str, Any]:
+    """Size, hash, latency and agreement with PyTorch of one file."""
+    from pchmr.device.runtime import OnnxModel
+
+    exported = OnnxModel(path)
+    vertices = meshes(lambda images: exported(images)["vertices"], trial.held_out)
+    image = trial.held_out.batch([0]).images.numpy()
+    after = mpjpe_of(vertices, trial)
+    known = after is not None and reference_mpjpe_mm is not None
+    return {
+        "file": path.name,
+        "sha256": file_sha256(path),
+        "num_bytes": path.stat().st_size,
+        "cpu_ms": cpu_ms(lambda: exported.raw(image), trial),
+        "max_vertex_difference_m": (vertices - reference).abs().max().item(),
+        "mpjpe_mm": after,
+        "cost_mm": after - reference_mpjpe_mm if known else None,
+    }
+
+
+def meshes(predict: Predict, people: PeopleDataset) -> Float[Tensor, "people vertices 3"]:
+    """The fine meshes of all people, one crop at a time."""
+    return torch.cat([predict(sample.images) for sample in singles(people)])
+
+
+def mpjpe_of(vertices: Float[Tensor, "people vertices 3"], trial: Trial) -> float | None:
+    """MPJPE in mm of meshes, one for each held-out person in order."""
+    return score(lambda sample: vertices[sample.index], trial.body, trial.held_out).mpjpe_mm
+
+
+def cpu_ms(call: Callable[[], Any], trial: Trial) -> dict[str, float]:
+    """Process CPU milliseconds of one call: minimum and median, after a warm-up."""
+    spent = []
+    for turn in range(WARMUPS + trial.repeats):
+        began = time.process_time()
+        call()
+        if turn >= WARMUPS:
+            spent.append((time.process_time() - began) * 1e3)
+    return {"min": round(min(spent), 3), "median": round(statistics.median(spent), 3)}
+
+
+def make_card(
+    model: HMRModel,
+    trial: Trial,
+    started_from: dict[str, Any],
+    about: dict[str, Any],
+    measured: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """Everything a reader of the files must know."""
+    from pchmr.device.graph import OPSET, output_names
+
+    versions = {name: metadata.version(name) for name in EXTRA}
+    return {
+        "default": default_variant(measured, is_trained=started_from["kind"] != "random"),
+        "model": model.choice.as_dict(),
+        "started_from": started_from,
+        "body_sha256": trial.body.sha256,
+        "num_vertices": list(model.hierarchy.num_vertices),
+        "opset": OPSET,
+        "outputs": list(output_names(model)),
+        "units": UNITS,
+        "calibration": _people(trial.calibration, "A, train"),
+        "held_out": _people(trial.held_out, "A, test"),
+        "threads": 1,
+        "pytorch": about,
+        "variants": measured,
+        "environment": {**environment(), "export_packages": versions},
+    }
+
+
+def default_variant(measured: dict[str, dict[str, Any]], *, is_trained: bool) -> str:
+    """int8 where it costs at most `ALLOWED_COST_MM` of trained weights' MPJPE; else the exactest.
+
+    The cost of random weights says nothing, so int8 is not their default.
+    """
+    cost = measured.get("int8", {}).get("cost_mm")
+    if is_trained and cost is not None and cost <= ALLOWED_COST_MM:
+        return "int8"
+    return next(iter(measured))
+
+
+def _people(people: PeopleDataset, drawn_from: str) -> dict[str, Any]:
+    return {
+        "drawn_from": f"rendered people, domain {drawn_from}",
+        "num_samples": len(people),
+        "content_hash": people.content_hash,
+    }
+
+
+def publish(files: list[Path], folder: Path) -> None:
+    """Copies all files beside their final names, then renames them, the first one last.
+
+    Raises:
+        SettingError: The folder cannot be written; then nothing in it has changed.
+    """
+    with ExitStack() as stack:
+        for file in files:
+            shutil.copyfile(file, stack.enter_context(replacing(folder / file.name)))
+
+
+def _tell(name: str, about: dict[str, Any]) -> None:
+    """A line on one form for the person who waits."""
+    parts = [f"{about['cpu_ms']['min']:.1f} CPU-ms"]
+    if about["mpjpe_mm"] is not None:
+        parts.append(f"MPJPE {about['mpjpe_mm']:.1f} mm")
+    if "file" in about:
+        parts += [
+            f"{about['num_bytes'] / 1e6:.1f} MB",
+            f"at most {about['max_vertex_difference_m'] * 1e3:.3g} mm from PyTorch",
+        ]
+    console.print(f"{name:<8} {', '.join(parts)}")

@@ -1,0 +1,50 @@
+"""Runs an exported network with onnxruntime on one thread."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pchmr.config import SettingError
+
+PROVIDERS = ["CPUExecutionProvider"]
+ONLY_ERRORS = 3
+
+
+class OnnxModel:
+    """An exported network: crops in, tensors by name out; the graph is made for one crop."""
+
+    def __init__(self, path: Path) -> None:
+        """Loads a file.
+
+        Raises:
+            SettingError: The file is missing, truncated or of another kind.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = ONLY_ERRORS
+        if not path.is_file():
+            raise SettingError(f"exported network {path} not found; run `pchmr export` first")
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=PROVIDERS)
+        except Exception as error:  # the runtime's own classes share no other base
+            reason = str(error).splitlines()[0]
+            raise SettingError(f"cannot run {path}: {reason}; export it again") from error
+        self.input_name = self._session.get_inputs()[0].name
+        self.names = tuple(output.name for output in self._session.get_outputs())
+
+    def raw(self, image: Float[np.ndarray, "1 3 height width"]) -> list[Any]:
+        """The outputs for one crop, as the runtime returns them."""
+        return self._session.run(None, {self.input_name: image})
+
+    def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
+        """The outputs for RGB crops in [0, 1], one after the other, batch axis first."""
+        rows = [self.raw(image[None].cpu().numpy()) for image in images]
+        return {
+            name: torch.from_numpy(np.concatenate(parts))
+            for name, parts in zip(self.names, zip(*rows, strict=True), strict=True)
+        }
