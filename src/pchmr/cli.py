@@ -49,6 +49,7 @@ VERBS: dict[str, Verb] = {
     "predict": Verb(configs.PredictConfig, "pchmr.inference:run"),
     "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run"),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
+    "data": Verb(configs.DataConfig, "pchmr.bench.world:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
     "doctor": Verb(configs.DoctorConfig, "pchmr.doctor:run"),
     "bench": Verb(configs.BenchConfig, "pchmr.bench:run"),

@@ -41,8 +41,9 @@ def _start(model: str, name: str) -> TrainConfig:
     return replace(
         _KEYPOINTS,
         output=Path(f"runs/{name}"),
-        num_epochs=3,
+        num_epochs=2,
         keypoint_epochs=0,
+        optim_options=replace(START_OPTIONS, learning_rate=1e-3, batch_size=16),
         model_options=ModelOptions(
             model=model, backbone_weights=_KEYPOINTS.output / "model.safetensors"
         ),

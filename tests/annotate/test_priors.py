@@ -92,8 +92,8 @@ def sapiens2_config(transformers, head, num_labels: int):
     return transformers.Sapiens2Config(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_attention_heads=2, num_first_full_attention_layers=1,
-        num_last_full_attention_layers=1, num_register_tokens=2, image_size=[128, 96], patch_size=16,
-        num_labels=num_labels, head_config=head,
+        num_last_full_attention_layers=1, num_register_tokens=2, image_size=[128, 96],
+        patch_size=16, num_labels=num_labels, head_config=head,
     )  # fmt: skip
 
 
@@ -293,7 +293,8 @@ def simcc_file(path: Path, count: int = 17) -> Path:
             helper.make_tensor_value_info("simcc_x", TensorProto.FLOAT, [1, count, 96]),
             helper.make_tensor_value_info("simcc_y", TensorProto.FLOAT, [1, count, 128]),
         ],
-        [numpy_helper.from_array(np.array(v, dtype=np.int64), k) for k, v in tables.items()] + scale,
+        [*(numpy_helper.from_array(np.array(v, dtype=np.int64), k) for k, v in tables.items()),
+         *scale],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)

@@ -13,26 +13,20 @@ from pchmr.bench.annotators import score
 from pchmr.body import load_body
 
 
-def test_depth_is_fixed_by_the_torso_and_the_focal_length(
+def test_depth_follows_the_focal_length_and_the_fit_is_weaker_than_ours(
     annotator: Annotator, noisy: Observations, people: People
 ) -> None:
-    far = fit_smplify(annotator, noisy)
-    near = fit_smplify(annotator, noisy, given_focal=True)
-    focal = noisy.intrinsics[:, 0, 0] if noisy.intrinsics is not None else np.ones(1)
+    few = noisy.take(slice(0, 4))
+    far = fit_smplify(annotator, few)
+    near = fit_smplify(annotator, few, given_focal=True)
+    assert few.intrinsics is not None
     ratio = (far.state.transl[:, 2] / near.state.transl[:, 2]).numpy()
-    assert np.median(ratio / (5000 / focal)) == np.float64(ratio.dtype.type(1)) or (
-        0.7 < np.median(ratio / (5000 / focal)) < 1.4
-    )
-    errors = score(annotator, near, people.vertices)["mpjpe_mm"]
-    assert bool(errors.isfinite().all()) and float(errors.median()) < 400
-
-
-def test_it_is_weaker_than_our_solver(
-    annotator: Annotator, noisy: Observations, people: People
-) -> None:
-    ours = score(annotator, annotator.fit(noisy, MODES["strong-2d"]), people.vertices)
-    theirs = score(annotator, fit_smplify(annotator, noisy), people.vertices)
-    assert float(ours["mpjpe_mm"].mean()) < float(theirs["mpjpe_mm"].mean())
+    assert 0.7 < np.median(ratio / (5000 / few.intrinsics[:, 0, 0])) < 1.4
+    ours = score(annotator, annotator.fit(few, MODES["strong-2d"]), people.vertices[:4])
+    for fit in (far, near):
+        theirs = score(annotator, fit, people.vertices[:4])
+        assert bool(theirs["mpvpe_mm"].isfinite().all())
+        assert float(ours["mpjpe_mm"].mean()) < float(theirs["mpjpe_mm"].mean())
 
 
 def test_derivatives_of_its_terms() -> None:

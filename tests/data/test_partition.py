@@ -163,3 +163,26 @@ def test_options_refuse_alpha_and_what_nobody_reads():
         config_of(partition="iid", partition_options=PartitionOptions(alpha=0.1))
     with pytest.raises(SettingError, match="--alpha"):
         dirichlet(labels_of(10, 2), 2, generator(), alpha=-1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 100.0])
+def test_agrees_with_flwr_datasets_in_distribution(alpha):
+    """The oracle draws other numbers; mean skew and spread of volumes must be alike."""
+    reason = "test-only oracle: pip install flwr-datasets"
+    partitioner = pytest.importorskip("flwr_datasets.partitioner", reason=reason)
+    datasets = pytest.importorskip("datasets", reason=reason)
+    labels, clients, draws = labels_of(4000, 10), 10, 40
+    columns = {"label": labels, "row": np.arange(len(labels))}
+    table = datasets.table.InMemoryTable.from_pydict(columns)
+    ours, theirs = [], []
+    for seed in range(draws):
+        oracle = partitioner.DirichletPartitioner(
+            clients, "label", alpha, min_partition_size=0, self_balancing=False, seed=seed
+        )
+        oracle.dataset = datasets.Dataset(table, fingerprint="oracle")
+        found = [np.asarray(oracle.load_partition(i)["row"], dtype=int) for i in range(clients)]
+        theirs.append((label_skew(labels, found).mean(), np.std([len(rows) for rows in found])))
+        parts = dirichlet(labels, clients, generator(seed), alpha=alpha)
+        ours.append((label_skew(labels, parts).mean(), np.std([len(rows) for rows in parts])))
+    np.testing.assert_allclose(np.mean(ours, axis=0), np.mean(theirs, axis=0), rtol=0.15)

@@ -1,7 +1,7 @@
 """Labels of a person's own pictures, made where the pictures are; nothing leaves the device.
 
-`run` is what `pchmr annotate` calls. For use as a library: `Annotator`, `MODES`, `load_observations`,
-`fit_prior`, `save_prior`.
+`run` is what `pchmr annotate` calls. For use as a library: `Annotator`, `MODES`,
+`load_observations`, `fit_prior`, `save_prior`.
 """
 
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Start

@@ -206,7 +206,7 @@ def fit_objective(objective: Objective, mode: Mode, starts: Sequence[Start]) -> 
 def _ambiguity(
     objective: Objective, state: State, energy: Float[Tensor, "starts batch"]
 ) -> Float[Tensor, " batch"]:
-    """Distance of the starts' joints from the best start's, weighed by how little more they cost."""
+    """Distance of the starts' joints from the best's, weighed by how little more they cost."""
     joints = pose(objective.skeleton, state).joints
     joints = (joints - joints.mean(dim=1, keepdim=True)).unflatten(0, energy.shape)
     best = energy.amin(dim=0)
@@ -219,7 +219,7 @@ def _ambiguity(
 
 @torch.no_grad()
 def refine(annotator: Annotator, observations: Observations, mode: Mode, state: State) -> Fit:
-    """Goes on from a fit at hand, for instance after a keypoint was dragged: no starts, no scout."""
+    """Goes on from a fit at hand, say after a keypoint was dragged: no starts, no scout."""
     objective = annotator.objective(observations, depth=mode.uses_depth, dense=mode.uses_dense)
     done = run_stages(objective, mode.refine, state)
     zero = torch.zeros_like(done.energy)

@@ -1,4 +1,4 @@
-"""From observations to what the solver sees: units, centred depth, missing values as weight zero."""
+"""From observations to what the solver sees: units, centred depth, weight zero for gaps."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,8 @@
 """Keypoints by name: whose names we read, and which point of the body each name stands for.
 
 Names decide, never positions. A name that two conventions define differently (a COCO hip lies on
-the skin's side of a Human3.6M hip) follows the names beside it: Human3.6M's own names without any of
-COCO's make it Human3.6M's.
+the skin's side of a Human3.6M hip) follows the names beside it: Human3.6M's own names without any
+of COCO's make it Human3.6M's.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The part of the body's surface that meets dense depth: a few spread vertices and their normals."""
+"""The part of the body's surface that meets dense depth: spread vertices and normals."""
 
 from dataclasses import dataclass, replace
 

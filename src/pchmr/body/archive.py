@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
+from pchmr.config import UserError
+
 LARGEST_MEMBER_BYTES = 1 << 30
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
-class BodyFileError(ValueError):
+class BodyFileError(UserError):
     """A body file that cannot be used: the message names the file, the cause and the cure."""
 
 

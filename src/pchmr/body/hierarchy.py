@@ -14,8 +14,10 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.sparse import csr_matrix
 
+from pchmr.config import UserError
 
-class HierarchyError(ValueError):
+
+class HierarchyError(UserError):
     """Mesh levels whose shapes or values contradict each other."""
 
 

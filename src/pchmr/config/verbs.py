@@ -315,6 +315,33 @@ class DemoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Render people into a folder, check a world by figures, or show who gets which people."""
+
+    task: Annotated[Literal["synth", "check", "partition"], tyro.conf.Positional]
+    """What to do."""
+    output: Path = Path("runs/data")
+    """Folder to write."""
+    seed: int = 0
+    """Seed that draws the people and deals them."""
+    num_clients: int = 10
+    """Clients that `partition` deals to."""
+    partition: Partition = "dirichlet"
+    """How `partition` deals them."""
+    body: Path | None = None
+    """SMPL-format body file; without it, the embedded body."""
+    data_options: DataOptions = field(default_factory=DataOptions)
+    """Which people."""
+    partition_options: PartitionOptions = field(default_factory=PartitionOptions)
+    """How people are dealt, in detail."""
+
+    def __post_init__(self) -> None:
+        require(self.num_clients >= 1, "--num-clients must be at least 1")
+        require(self.data_options.data is None, "--data: `pchmr data` renders; leave it out")
+        _require_read(self.partition_options, self.partition)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchConfig:
     """Measure, and append one JSON line per figure."""
 

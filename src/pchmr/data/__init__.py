@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 
 from pchmr.body import BodyModel
 from pchmr.config import DataOptions, SettingError
-from pchmr.data.sample import PeopleDataset
+from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.recipe import Split
 
-__all__ = ["load_people"]
+__all__ = ["load_people", "num_workers"]
 
 ROWS_WORTH_A_PROCESS = 500
 
@@ -32,10 +35,13 @@ def load_people(
         seed: Draws the people where the options name no seed of their own.
         image_size: Side of the crops in pixels.
         progress: Called with the number of people rendered and of all people.
+
+    Raises:
+        UserError: A folder without the split, with fewer people, or with crops of another size.
     """
-    if options.data is not None:
-        raise SettingError("--data")
     count = options.num_samples if split == "train" else options.num_test_samples
+    if options.data is not None:
+        return _from_folder(options.data / split, count, image_size)
     recipe = SyntheticRecipe(
         domain=options.domain,
         split=split,
@@ -43,7 +49,21 @@ def load_people(
         image_size=image_size,
         seed=seed if options.data_seed is None else options.data_seed,
     )
+    return SyntheticPeople(recipe, body, options.cache, progress, num_workers=num_workers(count))
+
+
+def _from_folder(folder: Path, count: int, image_size: int) -> PeopleDataset:
+    """The first people of a folder that `pchmr data synth` wrote."""
+    people = SyntheticPeople.open(folder)
+    if people.image_size != image_size:
+        raise SettingError(
+            f"{folder} holds crops of {people.image_size} px, but the model sees {image_size}: "
+            f"give --image-size {people.image_size} or render the folder anew"
+        )
+    return people if len(people) <= count else Subset(people, np.arange(count))
+
+
+def num_workers(count: int) -> int:
+    """Processes that pay off to render so many people; 0 renders in this one."""
     workers = min(os.cpu_count() or 1, count // ROWS_WORTH_A_PROCESS)
-    return SyntheticPeople(
-        recipe, body, options.cache, progress, num_workers=workers if workers > 1 else 0
-    )
+    return workers if workers > 1 else 0

@@ -74,7 +74,8 @@ def run(config: ExportConfig) -> Path:
     model, started_from = load_model(config.model_options, body.hierarchy, seed=config.seed)
     trial = open_trial(config, body, model.image_size)
     card = export(model, trial, config.variant_names, config.output, started_from)
-    console.print(f"{config.output}: default form {card['default']}, details in {CARD}")
+    default = card["default"] or "none (int8 costs too much; export fp32 too)"
+    console.print(f"{config.output}: default form {default}, details in {CARD}")
     return config.output
 
 
@@ -259,15 +260,15 @@ def make_card(
     }
 
 
-def default_variant(measured: dict[str, dict[str, Any]], *, is_trained: bool) -> str:
-    """int8 where it costs at most `ALLOWED_COST_MM` of trained weights' MPJPE; else the exactest.
+def default_variant(measured: dict[str, dict[str, Any]], *, is_trained: bool) -> str | None:
+    """int8 where it costs at most `ALLOWED_COST_MM`, else the most exact of the other forms.
 
-    The cost of random weights says nothing, so int8 is not their default.
+    The cost of random weights says nothing, so int8 is not offered for them.
     """
     cost = measured.get("int8", {}).get("cost_mm")
     if is_trained and cost is not None and cost <= ALLOWED_COST_MM:
         return "int8"
-    return next(iter(measured))
+    return next((name for name in measured if name != "int8"), None)
 
 
 def _people(people: PeopleDataset, drawn_from: str) -> dict[str, Any]:

@@ -83,19 +83,6 @@ class MeshGraph(nn.Module):
         return *found, polar_rotation(rotations.unflatten(1, (NUM_ROTATIONS, 3, 3))), betas
 
 
-class BackboneGraph(nn.Module):
-    """The normalization and the backbone alone: what the speed of a network is held against."""
-
-    def __init__(self, model: HMRModel) -> None:
-        super().__init__()
-        self.model = model.eval()
-
-    def forward(self, image: Float[Tensor, "1 3 height width"]) -> Tensor:
-        """The last feature map."""
-        maps = self.model._maps(image)
-        return maps[-1] if isinstance(maps, tuple) else maps
-
-
 def export_model(model: HMRModel, path: Path) -> None:
     """Writes a network as a static graph for one crop of its own size."""
     write_graph(MeshGraph(model), model.image_size, output_names(model), path)

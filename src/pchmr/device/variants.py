@@ -24,10 +24,10 @@ class Crops(CalibrationDataReader):
     def __init__(self, images: Iterable[np.ndarray]) -> None:
         self._images: Iterator[np.ndarray] = iter(images)
 
-    def get_next(self) -> dict[str, np.ndarray]:
+    def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]
         """The next crop by input name; None at the end."""
         image = next(self._images, None)
-        return {INPUT: image[None]} if image is not None else None  # type: ignore[return-value]
+        return None if image is None else {INPUT: image[None]}
 
 
 def fold(source: Path, target: Path) -> None:
@@ -40,7 +40,7 @@ def write_fp16(folded: Path, target: Path) -> None:
     """Writes the graph in half precision; inputs and outputs stay float32."""
     with quiet():
         model = convert_float_to_float16(onnx.load(folded), keep_io_types=True)
-    onnx.save(model, target)
+    _save(model, target)
 
 
 def write_int8(folded: Path, target: Path, images: Iterable[np.ndarray]) -> None:
@@ -61,6 +61,7 @@ def write_int8(folded: Path, target: Path, images: Iterable[np.ndarray]) -> None
             op_types_to_quantize=list(PRODUCTS),
             nodes_to_quantize=products_with_weights(onnx.load(folded)),
         )  # fmt: skip
+    _save(onnx.load(target), target)
 
 
 def products_with_weights(model: onnx.ModelProto) -> list[str]:
@@ -83,3 +84,12 @@ def products_with_weights(model: onnx.ModelProto) -> list[str]:
         and (node.op_type == "Conv" or lasts.get(node.output[0]) != 3)
         and not node.name.startswith(IN_FLOAT32)
     ]
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    """Writes a graph that asks for the operator sets it uses, so that any runtime takes it."""
+    used = {node.domain for node in model.graph.node} | {""}
+    sets = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(sets)
+    onnx.save(model, path)

@@ -91,7 +91,7 @@ class Crop:
     def paste(
         self, values: Float[ndarray, "rows columns"], shape: tuple[int, int]
     ) -> Float[ndarray, "height width"]:
-        """A map over the window (any resolution) seen at every pixel of the picture; NaN outside."""
+        """A map over the window, any resolution, at every pixel of the picture; NaN outside."""
         assert not self.aligned
         share_x = (np.arange(shape[1]) + 0.5 - self.corner[0]) / self.size[0]
         share_y = (np.arange(shape[0]) + 0.5 - self.corner[1]) / self.size[1]

@@ -234,9 +234,8 @@ def _depth_maps(body: BodyModel, people: People) -> _DepthMaps:
     camera[:, :2, 2] -= corner
     camera[:, :2] *= zoom[:, None, None]
     maps = [
-        rasterize(people.surface[at : at + 8], body.faces, camera[at : at + 8], DEPTH_SIDE, DEPTH_SIDE)
-        .depth.numpy()
-        for at in range(0, len(people), 8)
+        rasterize(part, body.faces, view, DEPTH_SIDE, DEPTH_SIDE).depth.numpy()
+        for part, view in zip(people.surface.split(8), camera.split(8), strict=True)
     ]  # fmt: skip
     return _DepthMaps(np.concatenate(maps), corner.numpy(), (1 / zoom).numpy())
 

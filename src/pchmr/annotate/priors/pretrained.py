@@ -43,7 +43,7 @@ def load_pretrained(name: str, kind: Any, weights: Path, *, num_labels: int | No
         raise SettingError(f"cannot load {kind.__name__} from {weights}: {first}") from None
     if report["missing_keys"]:
         raise SettingError(
-            f"{weights} lacks {sorted(report['missing_keys'])[0]} of {kind.__name__}: it belongs to "
-            "another model or is incomplete"
+            f"{weights} lacks {sorted(report['missing_keys'])[0]} of {kind.__name__}: it belongs "
+            "to another model or is incomplete"
         )
     return model.eval()

@@ -1,7 +1,7 @@
 """Sapiens2 through transformers: 308 keypoints, and a metric point map with its focal length.
 
-Weights are a local folder as `save_pretrained` writes it. The Sapiens2 License bars surveillance and
-biometric processing; its tag goes into every label.
+Weights are a local folder as `save_pretrained` writes it. The Sapiens2 License bars surveillance
+and biometric processing; its tag goes into every label.
 """
 
 from pathlib import Path

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from pchmr.body import BodyModel
+from pchmr.config import UserError
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.recipe import Rows, SyntheticRecipe
@@ -38,7 +39,7 @@ LABELS = (
 DETAILS = ("heading", "pitch", "fov", "distance", "rise", "visible", "area")
 
 
-class CacheError(ValueError):
+class CacheError(UserError):
     """A cache folder that cannot be used: the message names it and the cure."""
 
 
@@ -92,6 +93,45 @@ class SyntheticPeople:
             shutil.rmtree(self.folder, ignore_errors=True)
             batches = _rendered(recipe, body, num_workers, device)
             write_folder(self.folder, recipe, self.content_hash, batches, progress)
+        self._read()
+
+    @classmethod
+    def write(
+        cls,
+        folder: Path,
+        recipe: SyntheticRecipe,
+        body: BodyModel,
+        progress: Progress | None = None,
+        *,
+        num_workers: int = 0,
+    ) -> "SyntheticPeople":
+        """Renders into a folder of the user's own, for `open`; an older rendering is replaced."""
+        key = f"{recipe.content_hash()}{body.sha256}"
+        content_hash = hashlib.sha256(key.encode()).hexdigest()
+        if is_whole(folder):
+            shutil.rmtree(folder)
+        batches = _rendered(recipe, body, num_workers, "cpu")
+        write_folder(folder, recipe, content_hash, batches, progress)
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "SyntheticPeople":
+        """The people of a folder that `pchmr data synth` wrote; nothing is rendered.
+
+        Raises:
+            CacheError: The folder is missing, damaged, or no rendering.
+        """
+        if not is_whole(folder):
+            raise CacheError(f"{folder} holds no whole rendering; write it with `pchmr data synth`")
+        people = cls.__new__(cls)
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        people.recipe = SyntheticRecipe(**meta["recipe"])
+        people.image_size, people.content_hash = people.recipe.image_size, meta["content_hash"]
+        people.folder = folder
+        people._read()
+        return people
+
+    def _read(self) -> None:
         with np.load(self.folder / "labels.npz", allow_pickle=False) as arrays:
             self._arrays = {name: arrays[name] for name in arrays.files}
         self._jpeg = np.memmap(self.folder / "images.bin", dtype=np.uint8, mode="r")
@@ -100,6 +140,11 @@ class SyntheticPeople:
 
     def __len__(self) -> int:
         return self.recipe.num_samples
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all pictures and labels: what collecting them in one place would move."""
+        return sum((self.folder / name).stat().st_size for name in ("images.bin", "labels.npz"))
 
     def image(self, row: int) -> np.ndarray:
         """8-bit RGB picture of one row, (height, width, 3)."""

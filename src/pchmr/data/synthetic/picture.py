@@ -15,7 +15,7 @@ _SHARED = ("faces", "pattern_coords")
 
 @dataclass(frozen=True, kw_only=True)
 class SceneBatch:
-    """What a batch of pictures shows; one image size, one person topology, N boxes, P planes.
+    """What a batch of pictures shows; one image size, one person topology, N boxes, P >= 1 planes.
 
     Patterns mix a second color into the first; a kind is a value of `PATTERNS`. They are
     evaluated per pixel at coordinates in metres divided by the scale, so they stay sharp on a
