@@ -17,8 +17,12 @@ from pchmr.config import (
 from pchmr.recipes import RECIPES, derive_seed
 
 
+REQUIRED = {"images": Path("a.jpg"), "task": "check"}
+
+
 def example(kind: type) -> object:
-    return kind(images=Path("a.jpg")) if "images" in kind.__dataclass_fields__ else kind()
+    known = {name: v for name, v in REQUIRED.items() if name in kind.__dataclass_fields__}
+    return kind(**known)
 
 
 @pytest.mark.parametrize("verb", VERBS)
