@@ -19,6 +19,7 @@ from pchmr.config import (
 from pchmr.report import write_report
 
 NUM_CLIENTS = 10
+BATCH_SIZE = 8  # a client holds about a hundred pictures: steps enough for one epoch a round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Size:
     image_size: int | None
 
 
-FULL = Size(num_samples=1500, num_test_samples=320, num_rounds=8, image_size=None)
+FULL = Size(num_samples=1000, num_test_samples=320, num_rounds=6, image_size=None)
 QUICK = Size(num_samples=120, num_test_samples=40, num_rounds=2, image_size=64)
 
 
@@ -48,7 +49,7 @@ def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig]:
         "seed": config.seed,
         "data_options": data,
         "model_options": ModelOptions(),
-        "optim_options": OptimOptions(),
+        "optim_options": OptimOptions(batch_size=BATCH_SIZE),
     }
     central = TrainConfig(
         output=config.output / "centralized", num_epochs=size.num_rounds, **common

@@ -19,7 +19,9 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "rasterizer": ("rasterizer",),
     "body": ("body",),
     "federated": ("federated",),
+    "faults": ("faults",),
     "models": ("models",),
+    "export": ("export",),
 }
 
 START_OPTIONS = OptimOptions(learning_rate=1.5e-3, batch_size=32, clip=1.0)

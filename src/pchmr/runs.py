@@ -174,9 +174,11 @@ class RunFolder:
         rows = []
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except json.JSONDecodeError:
                 break
+            if isinstance(row, dict):
+                rows.append(row)
         return rows
 
     def keep_rows(self, count: int) -> None:

@@ -94,3 +94,15 @@ def test_a_config_in_place_of_numbers_is_refused():
     content["metrics"] = ConfigRecord({"num_samples": 5})
     with pytest.raises(Rejected, match="schema"):
         RULES.check(content, ECHO)
+
+
+def test_a_legal_reply_survives_the_wire():
+    """Serialized and read back as a deployment does it."""
+    utils = pytest.importorskip("flwr.supercore.inflatable.inflatable_utils")
+    nested = pytest.importorskip("flwr.supercore.inflatable.inflatable_object")
+    content = RULES.build(update_of(), ECHO, wire_array)
+    contents = {k: o.deflate() for k, o in nested.get_all_nested_objects(content).items()}
+    received = utils.inflate_object_from_contents(content.object_id, contents)
+    found = RULES.check(received, ECHO)
+    np.testing.assert_array_equal(found.arrays["delta"], np.arange(6, dtype=np.float32))
+    assert found.metrics == update_of().metrics

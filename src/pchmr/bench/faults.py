@@ -234,11 +234,11 @@ def measure(repeats: int) -> list[dict[str, Any]]:
     """Rows with `figure`, `value`, `unit` and `target`; 240 faults and 10 kills a repeat."""
     faults = in_own_process("pchmr.bench.faults", "inject", 240 * repeats)
     kills = in_own_process("pchmr.bench.faults", "kill_and_resume", 10 * repeats)
-    share = f"{kills['identical']} of {kills['killed']}"
+    same = f"of {kills['killed']} identical"
     return [
         {"figure": "kinds of faults", "value": faults["kinds"], "unit": "kinds", "target": None},
         {"figure": "faults", "value": faults["injected"], "unit": "injected", "target": ">= 1000"},
         {"figure": "wrong aggregates", "value": faults["wrong"], "unit": "rounds", "target": "0"},
         {"figure": "runs died", "value": faults["died"], "unit": "runs", "target": "0"},
-        {"figure": "kill -9 and resume", "value": share, "unit": "identical", "target": "all"},
+        {"figure": "kill -9, resume", "value": kills["identical"], "unit": same, "target": "all"},
     ]

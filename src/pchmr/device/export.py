@@ -197,8 +197,7 @@ def measure_file(
     exported = OnnxModel(path)
     vertices = meshes(lambda images: exported(images)["vertices"], trial.held_out)
     image = trial.held_out.batch([0]).images.numpy()
-    after = mpjpe_of(vertices, trial)
-    known = after is not None and reference_mpjpe_mm is not None
+    before, after = reference_mpjpe_mm, mpjpe_of(vertices, trial)
     return {
         "file": path.name,
         "sha256": file_sha256(path),
@@ -206,7 +205,7 @@ def measure_file(
         "cpu_ms": cpu_ms(lambda: exported.raw(image), trial),
         "max_vertex_difference_m": (vertices - reference).abs().max().item(),
         "mpjpe_mm": after,
-        "cost_mm": after - reference_mpjpe_mm if known else None,
+        "cost_mm": None if before is None or after is None else after - before,
     }
 
 

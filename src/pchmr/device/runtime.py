@@ -39,7 +39,7 @@ class OnnxModel:
 
     def raw(self, image: Float[np.ndarray, "1 3 height width"]) -> list[Any]:
         """The outputs for one crop, as the runtime returns them."""
-        return self._session.run(None, {self.input_name: image})
+        return list(self._session.run(None, {self.input_name: image}))
 
     def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
         """The outputs for RGB crops in [0, 1], one after the other, batch axis first."""

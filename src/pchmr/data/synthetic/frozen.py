@@ -6,7 +6,7 @@ a change that keeps those rows, record the new source here; after one that chang
 `RECIPE_VERSION` and name the worlds anew. Code that is in neither state names its own worlds.
 """
 
-SOURCE_SHA256 = "569cdbe04a889ef82e3cbb953f82ba417ac961fc9884df46c57b75a4a7b358bd"
+SOURCE_SHA256 = "cc8d080e466685efe0ef8635612fec0010d7c6a988710e666ead6e901563f0ea"
 WORLD_SHA256 = {
     "A": "dda51c1e47564b28ea181ea53cb0cc111886075065bf1ff435f7151b926422df",
     "B": "b530f132c4161f2ffa29b0489dcf3c13a261b8da438d0aed5a980c0b0b6b9c32",

@@ -34,15 +34,18 @@ NEAR = 0.05
 
 _SHADOW_TEXELS = 256
 _SHADOW_BIAS = 0.006
-_CHUNK = 6
+# Rays worked on at once: few enough for a processor's caches, enough to keep a GPU busy. What is
+# drawn does not depend on them.
+_CPU_RAYS, _GPU_RAYS = 2**20, 2**23
 
 
 def render_scene(scene: SceneBatch) -> RenderedBatch:
     """Pictures, depth and the person's mask; the same scene gives the same pixels in any batch."""
     model = _model(scene)
+    step = _step(scene)
     parts = [
-        _render(scene.items(slice(start, start + _CHUNK)), model)
-        for start in range(0, len(scene), _CHUNK)
+        _render(scene.items(slice(start, start + step)), model)
+        for start in range(0, len(scene), step)
     ]
     return RenderedBatch(
         images=torch.cat([part.images for part in parts]),
@@ -50,6 +53,14 @@ def render_scene(scene: SceneBatch) -> RenderedBatch:
         person_mask=torch.cat([part.person_mask for part in parts]),
         visible_fraction=torch.cat([part.visible_fraction for part in parts]),
     )
+
+
+def _step(scene: SceneBatch) -> int:
+    """Pictures drawn at once: the batch in equal parts, each within the limit of rays."""
+    rays = scene.height * scene.width * scene.supersample**2
+    limit = max(1, (_GPU_RAYS if scene.vertices.is_cuda else _CPU_RAYS) // rays)
+    parts = max(1, -(-len(scene) // limit))
+    return -(-len(scene) // parts)
 
 
 @dataclass(frozen=True)
