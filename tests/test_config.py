@@ -16,7 +16,6 @@ from pchmr.config import (
 )
 from pchmr.recipes import RECIPES, derive_seed
 
-
 REQUIRED = {"images": Path("a.jpg"), "task": "check"}
 
 

@@ -133,3 +133,10 @@ def test_random_faults():
     counts = inject(60)
     assert counts["injected"] >= 60
     assert (counts["wrong"], counts["died"]) == (0, 0)
+
+
+def test_the_audit_would_notice_an_open_gate(monkeypatch):
+    monkeypatch.setattr(
+        "pchmr.federated.validation.Gate.admit", lambda self, update, statistics, variances: 0.0
+    )
+    assert inject(60)["wrong"] > 0

@@ -154,10 +154,10 @@ class BodyPoints:
             )
         hands = tuple(f"{side}_hand" for side in SIDES)
         names = [f"coco:{name}" for name in COCO_23.names]
-        rows = [body.J_regressor_coco]
+        rows = [body.get_buffer("J_regressor_coco")]
         if body.has_regressor(H36M_17):
             names += [f"h36m:{name}" for name in H36M_17.names]
-            rows.append(body.J_regressor_h36m)
+            rows.append(body.get_buffer("J_regressor_h36m"))
         names += [f"hand:{side}_{finger}1" for side in SIDES for finger in KNUCKLES]
         rows.append(torch.cat([knuckle_rows(body, side) for side in SIDES]))
         table = torch.cat(rows)

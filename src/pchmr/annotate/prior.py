@@ -6,6 +6,7 @@ learns one from your own motion data. Nothing here knows a picture.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class PosePrior:
 
     def to(self, like: Tensor) -> "PosePrior":
         """The prior on the device and in the precision of a tensor."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(like) if isinstance(value, Tensor) else value
             for name, value in vars(self).items()
         }
@@ -161,8 +162,9 @@ def load_prior(path: Path | None = None) -> PosePrior:
     path = path or ASSET
     try:
         with np.load(path, allow_pickle=False) as file:
-            tables = {name: torch.from_numpy(file[name]) for name in file.files}
-        return PosePrior(**tables, sha256=file_sha256(path))
+            tables: dict[str, Any] = {name: torch.from_numpy(file[name]) for name in file.files}
+        tables["sha256"] = file_sha256(path)
+        return PosePrior(**tables)
     except (OSError, ValueError, TypeError) as error:
         raise PriorError(
             f"cannot read pose prior {path}: {error}; make one with pchmr.annotate.save_prior"

@@ -7,7 +7,7 @@ reference pixels: pixels of a picture in which the person is about `REFERENCE_SI
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -87,7 +87,7 @@ class Evidence:
     def take(self, rows: Tensor) -> "Evidence":
         """Some frames."""
         shared = ("depth_kind", "surface_offset", "rays_follow_focal")
-        values = {
+        values: dict[str, Any] = {
             name: value if name in shared or value is None else value[rows]
             for name, value in vars(self).items()
         }

@@ -131,7 +131,7 @@ def _ends(body: BodyModel, vertices: Tensor, chosen: Sequence[str]) -> Tensor:
 
 def _row(body: BodyModel, kind: str, name: str) -> Tensor:
     if kind == "coco":
-        return body.J_regressor_coco[COCO_23.index(name)]
+        return body.get_buffer("J_regressor_coco")[COCO_23.index(name)]
     return body.J_regressor[SMPL_24.index(name)]
 
 
@@ -316,7 +316,7 @@ def against_lbfgs(annotator: Annotator, seen: Observations, count: int) -> tuple
         _lbfgs_fit(objective.take(torch.tensor([row])), mode, annotator) for row in range(count)
     ]
     their_ms = (time.process_time() - began) / count
-    return their_ms / our_ms, float(ours.energy[:count].mean() / np.mean(theirs))
+    return their_ms / our_ms, float(ours.energy[:count].mean()) / float(np.mean(theirs))
 
 
 def _lbfgs_fit(objective: Objective, mode: Mode, annotator: Annotator) -> float:

@@ -1,7 +1,8 @@
 """What a federated round costs beyond local training: CPU seconds and memory, in-process.
 
-Clients train nothing, so all that is measured is the exchange: the model to the client, the delta
-back, gate, sum, the new global model, and the checkpoint on disk. Each size runs in a process of
+Clients train nothing, and making their optimizers is not counted, so all that is measured is the
+exchange: the model to the client, the delta back, gate, sum, the new global model, and the
+checkpoint on disk. Each size runs in a process of
 its own, so that peak memory is its own; a plain loop over the same tensors stands beside it.
 """
 
@@ -62,6 +63,7 @@ class NoLosses:
 
 
 TASKS_BEGAN: list[float] = []
+LOCAL_SECONDS: list[float] = []
 
 
 def _no_epoch(
@@ -73,7 +75,10 @@ def _no_epoch(
 
 
 def _sgd(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=0.1)
+    began = time.process_time()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    LOCAL_SECONDS.append(time.process_time() - began)
+    return optimizer
 
 
 def weights(millions: int) -> nn.Module:
@@ -120,7 +125,7 @@ def measure_rounds(
     cpu, wall, began = [], [], time.perf_counter()
 
     def note(_: Any) -> None:
-        cpu.append(family_cpu_seconds())
+        cpu.append(family_cpu_seconds() - sum(LOCAL_SECONDS))
         wall.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:

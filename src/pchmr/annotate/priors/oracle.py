@@ -171,7 +171,7 @@ def observe(body: BodyModel, people: People, noise: OracleNoise, *, seed: int = 
     rows = [
         points.names.index(f"coco:{n}" if n in COCO_23.names else f"hand:{n}") for n in ORACLE_NAMES
     ]
-    table = torch.cat([body.J_regressor_coco, _knuckle_table(body)])
+    table = torch.cat([body.get_buffer("J_regressor_coco"), _knuckle_table(body)])
     assert len(table) == len(rows)
     joints = torch.einsum("kv,nvx->nkx", table, people.vertices)
     maps = _depth_maps(body, people)

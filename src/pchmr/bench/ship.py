@@ -1,0 +1,70 @@
+"""`python -m pchmr.bench.ship RUN ...`: makes shipped start weights and their cards of run folders.
+
+Weights are stored in float16; the card holds the config, the curve and the scores of the run, and
+what storage cost on the same held-out people.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pchmr.body import load_body
+from pchmr.config import DataOptions, Domain, ModelOptions
+from pchmr.data import load_people
+from pchmr.evaluation import baselines, evaluate
+from pchmr.models import HMRModel, load_model, save_checkpoint
+from pchmr.models.checkpoint import SHIPPED
+from pchmr.runs import MODEL, SUMMARY, RunFolder, file_sha256, write_bytes
+
+NUM_PEOPLE = 500
+DOMAINS: tuple[Domain, ...] = ("A", "B", "V")
+
+
+def ship(folder: Path) -> Path:
+    """Writes weights and card of a finished run; returns the path of the weights."""
+    run, body = RunFolder(folder), load_body()
+    options = ModelOptions(checkpoint=folder / MODEL)
+    model, _ = load_model(options, body.hierarchy, seed=0)
+    path = SHIPPED / f"{model.name}.safetensors"
+    summary = run.read_json(SUMMARY)
+    note = {"started_from": summary["started_from"], "synthetic": True}
+    save_checkpoint(path, model, note, dtype=torch.float16)
+    stored, _ = load_model(ModelOptions(checkpoint=path), body.hierarchy, seed=0)
+    card = {
+        "weights_sha256": file_sha256(path),
+        "bytes": path.stat().st_size,
+        "run": {name: summary[name] for name in ("before", "after", "baselines", "seconds")},
+        "started_from": summary["started_from"],
+        "train_set_sha256": summary["train_set_sha256"],
+        "test_set_sha256": summary["test_set_sha256"],
+        "body_sha256": summary["body_sha256"],
+        "scores_of_stored_weights": {d: _scores(stored, body, d) for d in DOMAINS},
+        "curve": run.read_rows(),
+        "config": run.read_json("config.json"),
+        "environment": run.read_json("environment.json"),
+    }
+    write_bytes(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
+    return path
+
+
+def _scores(model: HMRModel, body: Any, domain: Domain) -> dict[str, Any]:
+    """Scores on held-out people of a domain, with a constant fitted on its training people."""
+    data = DataOptions(domain=domain, num_samples=NUM_PEOPLE, num_test_samples=NUM_PEOPLE)
+    train, test = (
+        load_people(data, split, body=body, seed=0, image_size=model.image_size)
+        for split in ("train", "test")
+    )
+    constants = baselines(body, train, test)
+    return {
+        "model": evaluate(model, body, test).row(),
+        **{name: scores.row() for name, scores in constants.items()},
+        "num_people": len(test),
+    }
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        print(ship(Path(name)))
