@@ -19,7 +19,7 @@ from pchmr.config import (
 from pchmr.report import write_report
 
 NUM_CLIENTS = 10
-BATCH_SIZE = 8  # a client holds about a hundred pictures: steps enough for one epoch a round
+BATCH_SIZE = 16  # a client holds about sixty pictures: a few steps a round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Size:
     image_size: int | None
 
 
-FULL = Size(num_samples=1000, num_test_samples=320, num_rounds=6, image_size=None)
+FULL = Size(num_samples=600, num_test_samples=200, num_rounds=4, image_size=None)
 QUICK = Size(num_samples=120, num_test_samples=40, num_rounds=2, image_size=64)
 
 
