@@ -112,7 +112,7 @@ def test_a_killed_run_can_still_be_reported(demo, place: Path) -> None:
     [
         (("predict", "missing.jpg"), "missing.jpg"),
         (("predict", "corrupt.jpg"), "corrupt.jpg"),
-        (("predict", "photo.png", "--bbox", "1,1,4,4"), "bbox"),
+        (("predict", "photo.png", "--bbox", "1,1,4,4"), "too small to use"),
         (("predict", "photo.png", "--bbox", "1,1,4"), "bbox"),
         (("predict", "photo.png", "--checkpoint", "other.safetensors"), "other.safetensors"),
         (("evaluate", "--checkpoint", "nowhere.safetensors"), "nowhere.safetensors"),
