@@ -1,9 +1,12 @@
 """A worker: the shared local epoch, nothing left behind, and what each algorithm adds."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from toy import ToyNet, config_of, subset, world_of
 
+from pchmr.federated import Training
 from pchmr.federated.client import Task, Worker
 from pchmr.federated.corrections import before_step, proximal
 from pchmr.federated.rounds import client_seed
@@ -31,9 +34,18 @@ def test_one_client_trains_to_the_weights_of_one_centralized_epoch(tmp_path):
     stats = world.training.train_epoch(
         model, world.train_set, optimizer, seed=client_seed(config.seed, 0, 0), epoch=0.0
     )
-    update = Worker(world, config, tmp_path).run(task_of(world, 0))
-    for name, tensor in model.named_parameters():
-        assert torch.equal(dict(world.model.named_parameters())[name], tensor)
+    trained = []
+
+    def spy(client_model, *arguments, **settings):
+        done = world.training.train_epoch(client_model, *arguments, **settings)
+        trained.extend(p.detach().clone() for p in client_model.parameters())
+        return done
+
+    watched = replace(world, training=Training(world.training.new_optimizer, spy))
+    update = Worker(watched, config, tmp_path).run(task_of(world, 0))
+    for ours, centralized in zip(trained, model.parameters(), strict=True):
+        assert torch.equal(ours, centralized)
+    np.testing.assert_array_equal(start_of(world.model)[0], start_of(ToyNet())[0])
     parameters, buffers = start_of(model)
     np.testing.assert_array_equal(update.arrays["delta"], parameters - start_of(ToyNet())[0])
     np.testing.assert_array_equal(update.arrays["buffers"], buffers)
@@ -55,6 +67,16 @@ def test_an_update_does_not_depend_on_who_came_before(tmp_path):
     assert state_sha256(fresh.world.model.state_dict()) == state_sha256(
         used.world.model.state_dict()
     )
+
+
+def test_other_weights_in_the_same_round_are_taken_up(tmp_path):
+    config = config_of()
+    worker = Worker(world_of(config), config, tmp_path)
+    task = task_of(worker.world, 1)
+    first = worker.run(task).arrays["delta"].copy()
+    moved = replace(task, parameters=task.parameters + np.float32(0.1))
+    assert np.abs(worker.run(moved).arrays["delta"] - first).max() > 1e-3
+    np.testing.assert_array_equal(worker.run(task).arrays["delta"], first)
 
 
 def test_the_task_is_left_as_it_was(tmp_path):

@@ -1,34 +1,15 @@
-"""Flower is imported quietly, writes nothing, and a version that does not fit says so."""
+"""Flower is imported quietly, arrays are shared, and a version that does not fit says so."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from pchmr.federated import flower
 
-SCRIPT = """
-import socket, sys
-def refuse(*a, **k): raise RuntimeError("a connection was tried")
-socket.socket.connect = refuse
-import pchmr.federated
-from flwr.supercore import telemetry
-assert telemetry.FLWR_TELEMETRY_ENABLED == "0"
-assert "ray" not in sys.modules
-"""
-
-
-def test_import_writes_nothing_at_home_and_connects_nowhere(tmp_path):
-    home = tmp_path / "home"
-    home.mkdir()
-    env = {k: v for k, v in os.environ.items() if not k.startswith("FLWR")} | {"HOME": str(home)}
-    subprocess.run([sys.executable, "-c", SCRIPT], check=True, env=env, timeout=120)
-    assert list(home.rglob("*")) == []
-
 
 def test_telemetry_is_off_whatever_the_user_has_set():
+    assert flower.telemetry.FLWR_TELEMETRY_ENABLED == "0"
     for name, value in flower.QUIET.items():
         assert os.environ[name] == value
 

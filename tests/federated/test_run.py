@@ -123,6 +123,8 @@ def test_resume_is_bit_identical(algorithm, server, tmp_path):
     assert state_sha256(result.state_dict) == state_sha256(whole.state_dict)
     assert told == [1, 2, 3, 4, 5, 6]
     assert [row["round"] for row in folder(tmp_path / "cut").read_rows()] == told
+    assert len(list((tmp_path / "cut" / "checkpoints").iterdir())) == 2
+    assert not list((tmp_path / "cut").glob("clients/*"))
     _, done = run(resumed, tmp_path / "cut")
     assert state_sha256(done.state_dict) == state_sha256(whole.state_dict)
 
@@ -178,27 +180,34 @@ def test_partition_must_fit_the_config(tmp_path):
 
 
 KILLS = """
-import sys
+import socket, sys
+def refuse(*arguments): raise RuntimeError("a connection was tried")
+socket.socket.connect = refuse
 from pchmr.bench.faults import kill_and_resume
 found = kill_and_resume(int(sys.argv[1]), seed=int(sys.argv[2]))
 assert found["killed"] == found["identical"] == int(sys.argv[1]), found
+assert "ray" not in sys.modules
 """
 
 
-def kill(times: int, seed: int) -> None:
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+def kill(times: int, seed: int, folder: Path) -> None:
+    home = folder / "home"
+    home.mkdir()
+    env = {k: v for k, v in os.environ.items() if not k.startswith("FLWR")}
+    env |= {"OMP_NUM_THREADS": "1", "HOME": str(home), "MPLCONFIGDIR": str(folder / "mpl")}
     call = [sys.executable, "-c", KILLS, str(times), str(seed)]
     done = subprocess.run(call, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
+    assert list(home.rglob("*")) == []
 
 
-def test_kill_9_and_resume():
-    kill(4, seed=1)
+def test_kill_9_and_resume_with_nothing_written_at_home_and_no_connection(tmp_path):
+    kill(4, seed=1, folder=tmp_path)
 
 
 @pytest.mark.slow
-def test_kill_9_at_fifty_moments_and_resume():
-    kill(50, seed=2)
+def test_kill_9_at_fifty_moments_and_resume(tmp_path):
+    kill(50, seed=2, folder=tmp_path)
 
 
 @pytest.mark.slow

@@ -31,6 +31,8 @@ from pchmr.runs import RunFolder
 NUM_TENSORS = 300
 CLIENTS_PER_ROUND = 10
 TARGETS = {10: 0.4, 33: 0.9}
+# Rounds until the files that checkpoints take turns in exist; a run has hundreds of others.
+WARM_UP = 4
 SIZES = ((10, 10), (10, 100), (10, 1000), (33, 10), (33, 100), (33, 1000))
 
 
@@ -131,8 +133,8 @@ def measure_rounds(
     with tempfile.TemporaryDirectory() as folder:
         run_federated(config, world, RunFolder(Path(folder)), on_round=note)
     return {
-        "cpu_seconds": float(np.median(np.diff(cpu))),
-        "wall_seconds": float(np.median(np.diff(wall))),
+        "cpu_seconds": float(np.median(np.diff(cpu)[WARM_UP - 1 :])),
+        "wall_seconds": float(np.median(np.diff(wall)[WARM_UP - 1 :])),
         "start_seconds": min(TASKS_BEGAN, default=began) - began,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }
@@ -171,7 +173,7 @@ def in_own_process(module: str, function: str, *arguments: int | str) -> dict[st
 
 
 def measure(repeats: int) -> list[dict[str, Any]]:
-    """Rows with `figure`, `value`, `unit` and `target`; `repeats` rounds each after a first one."""
+    """Rows with `figure`, `value`, `unit` and `target`; medians over `repeats` rounds."""
     rows: list[dict[str, Any]] = []
 
     def add(figure: str, value: float, unit: str, target: str | None = None) -> None:
@@ -181,7 +183,7 @@ def measure(repeats: int) -> list[dict[str, Any]]:
         return in_own_process(__name__, "measure_rounds", *arguments)
 
     for millions, num_clients in SIZES:
-        found = rounds(millions, num_clients, repeats + 1, "inprocess")
+        found = rounds(millions, num_clients, repeats + WARM_UP, "inprocess")
         name = f"round overhead, {millions} M weights, 10 of {num_clients} clients"
         add(name, found["cpu_seconds"], "CPU-s", f"<= {TARGETS[millions]}")
         add(f"{name}, wall", found["wall_seconds"], "s")
@@ -200,7 +202,7 @@ def _compare_with_ray(
     add: Callable[..., None], rounds: Callable[..., dict[str, float]], repeats: int
 ) -> None:
     """The same round of ten clients and ten million weights on both engines."""
-    found = {engine: rounds(10, 10, repeats + 1, engine) for engine in ("inprocess", "ray")}
+    found = {engine: rounds(10, 10, repeats + WARM_UP, engine) for engine in ("inprocess", "ray")}
     for unit, key in (("CPU-s", "cpu_seconds"), ("s", "wall_seconds")):
         add(f"round on ray, 10 M weights, 10 clients, {key}", found["ray"][key], unit)
         ratio = found["ray"][key] / found["inprocess"][key]

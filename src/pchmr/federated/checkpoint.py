@@ -55,6 +55,12 @@ class Checkpoints:
         for path in self.folder.glob("round_*"):
             path.unlink()
 
+    def retire(self) -> None:
+        """Keeps only the newest checkpoint, once no round is left."""
+        for path in self._manifests()[1:]:
+            path.unlink()
+            path.with_suffix(".safetensors").unlink(missing_ok=True)
+
     def _sweep(self) -> None:
         """Removes what a killed run was writing."""
         for path in self.folder.glob(".round_*.tmp"):

@@ -160,6 +160,7 @@ class Worker:
         self._states = ClientStates(self.state_folder)
         self._delta = np.empty(self.spec.num_parameters, dtype=np.float32)
         self._parameters = list(self.world.model.parameters())
+        self._held: tuple[int, int] | None = None
 
     def schema(self, run: int) -> UpdateSchema:
         """What may leave this worker in a run."""
@@ -169,13 +170,14 @@ class Worker:
         """Trains on the client's rows from the global weights; returns what it learned."""
         rows = self.world.partitions[task.client_id]
         kept = self._states.load(task.client_id, task.round)
-        self._weights.write(task.parameters)
+        self._load(task)
         self._statistics.write(task.buffers)
         self._kept.write(kept.get("kept", self._kept_at_start))
         arrays, keep = {}, {}
         with self._correction(task, kept) as (change, variate):
             steps, loss = self._train(task, Subset(self.world.train_set, rows), change)
-        arrays["delta"] = self._weights.subtract(task.parameters, self._delta)
+        arrays["delta"] = self._weights.take(task.parameters, self._delta)
+        self._held = _weights_of(task)
         if self.spec.num_buffers:
             arrays["buffers"] = self._statistics.read()
         if variate is not None:
@@ -186,6 +188,12 @@ class Worker:
             self._states.save(task.client_id, task.round, keep)
         self._counters.restore()
         return Update(arrays, num_samples=len(rows), num_steps=steps, loss_sum=loss * len(rows))
+
+    def _load(self, task: Task) -> None:
+        """Puts the global weights into the model, unless the round's last task left them there."""
+        if self._held != _weights_of(task):
+            self._weights.write(task.parameters)
+        self._held = None
 
     @contextmanager
     def _correction(
@@ -223,3 +231,8 @@ class Worker:
         for parameter in self._parameters:
             parameter.grad = None
         return count.steps, loss
+
+
+def _weights_of(task: Task) -> tuple[int, int]:
+    """What tells the global weights of a round from others: they stay in place while it lasts."""
+    return task.round, task.parameters.ctypes.data

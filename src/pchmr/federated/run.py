@@ -110,6 +110,8 @@ def _run(
         ENGINES[config.engine].run(server, world, run.path / CLIENTS)
     finally:
         resident.load(server)
+    checkpoints.retire()
+    ClientStates(run.path / CLIENTS).clear()
     if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
         evaluate_fn(world.model)
     return _result(world, server)

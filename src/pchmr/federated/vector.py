@@ -146,38 +146,51 @@ def _slots(tensors: Mapping[str, Tensor]) -> tuple[Slot, ...]:
 
 
 class FlatView:
-    """The tensors of one model in the order of some slots, for repeated copies."""
+    """The tensors of one model in the order of some slots, for repeated copies.
+
+    On a CPU the tensors' own memory is read and written; elsewhere values pass through a copy.
+    """
 
     def __init__(self, model: nn.Module, slots: tuple[Slot, ...]) -> None:
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-        self._pairs = [(slot, tensors[slot.name].detach()) for slot in slots]
         self.size = slots[-1].stop if slots else 0
+        self._slots = slots
+        self._tensors = [tensors[slot.name].detach() for slot in slots]
+        self._here = [t.numpy() if t.is_cpu else None for t in self._tensors]
 
-    def read(self, out: Flat | None = None) -> Flat:
-        """The model's values as one vector, into `out` if given."""
-        out = np.empty(self.size, dtype=np.float32) if out is None else out
-        for slot, tensor in self._pairs:
-            np.copyto(out[slot.start : slot.stop].reshape(slot.shape), tensor.cpu().numpy())
+    def _pieces(self, flat: Flat) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray | None]]:
+        """Each slot's piece of a flat vector, its tensor, and the tensor's memory on a CPU."""
+        for slot, tensor, here in zip(self._slots, self._tensors, self._here, strict=True):
+            yield flat[slot.start : slot.stop].reshape(slot.shape), tensor, here
+
+    def read(self) -> Flat:
+        """The model's values as one vector."""
+        out = np.empty(self.size, dtype=np.float32)
+        for piece, tensor, here in self._pieces(out):
+            np.copyto(piece, tensor.cpu().numpy() if here is None else here)
         return out
 
     def write(self, values: Flat) -> None:
         """Sets the model's values from one vector."""
-        for slot, tensor in self._pairs:
-            piece = values[slot.start : slot.stop].reshape(slot.shape)
-            if tensor.is_cpu:
-                np.copyto(tensor.numpy(), piece)
-            else:
+        for piece, tensor, here in self._pieces(values):
+            if here is None:
                 tensor.copy_(torch.tensor(piece))
+            else:
+                np.copyto(here, piece)
 
-    def subtract(self, base: Flat, out: Flat) -> Flat:
-        """The model's values minus `base`, rounded to float32 once an entry."""
-        for slot, tensor in self._pairs:
-            span = slice(slot.start, slot.stop)
-            np.subtract(
-                tensor.cpu().numpy(),
-                base[span].reshape(slot.shape),
-                out=out[span].reshape(slot.shape),
-            )
+    def take(self, base: Flat, out: Flat) -> Flat:
+        """The model's values minus `base`, rounded once; the model is left with `base`.
+
+        One pass does both while a tensor is in the cache, and no trace of training stays.
+        """
+        pairs = zip(self._pieces(out), self._pieces(base), strict=True)
+        for (into, tensor, here), (piece, _, _) in pairs:
+            if here is None:
+                np.subtract(tensor.cpu().numpy(), piece, out=into)
+                tensor.copy_(torch.tensor(piece))
+            else:
+                np.subtract(here, piece, out=into)
+                np.copyto(here, piece)
         return out
 
 
