@@ -36,7 +36,7 @@ _SHADOW_TEXELS = 256
 _SHADOW_BIAS = 0.006
 # Rays worked on at once: few enough for a processor's caches, enough to keep a GPU busy. What is
 # drawn does not depend on them.
-_CPU_RAYS, _GPU_RAYS = 2**20, 2**23
+_CPU_RAYS, _GPU_RAYS = 2**19, 2**23
 
 
 def render_scene(scene: SceneBatch) -> RenderedBatch:
