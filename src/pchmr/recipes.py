@@ -22,14 +22,15 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "faults": ("faults",),
     "models": ("models",),
     "export": ("export",),
+    "annotators": ("annotators",),
 }
 
-START_OPTIONS = OptimOptions(learning_rate=1.5e-3, batch_size=32, clip=1.0)
+START_OPTIONS = OptimOptions(optimizer="muon", learning_rate=1.5e-3, batch_size=16, clip=1.0)
 START_DATA = DataOptions(domain="A", num_samples=20_000, num_test_samples=1000)
 _KEYPOINTS = TrainConfig(
     output=Path("runs/start-keypoints"),
-    num_epochs=5,
-    keypoint_epochs=5,
+    num_epochs=7,
+    keypoint_epochs=7,
     schedule="cosine",
     warmup_epochs=0.1,
     data_options=START_DATA,

@@ -27,6 +27,7 @@ from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.losses import LOSSES, targets
 from pchmr.losses import keypoints as keypoint_terms
 from pchmr.models import HMRModel
+from pchmr.muon import Muon
 from pchmr.recipes import derive_seed
 from pchmr.runs import RunFolder
 
@@ -43,12 +44,13 @@ class EpochStats:
     losses: dict[str, float]
 
 
-def new_optimizer(model: nn.Module, options: OptimOptions) -> torch.optim.AdamW:
-    """A fresh AdamW over the trainable weights (FastMETRO and TORE: betas 0.9, 0.999)."""
+def new_optimizer(model: nn.Module, options: OptimOptions) -> torch.optim.Optimizer:
+    """A fresh optimizer over the trainable weights (FastMETRO and TORE: AdamW)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(
-        parameters, lr=options.learning_rate, weight_decay=options.weight_decay, foreach=True
-    )
+    rate, decay = options.learning_rate, options.weight_decay
+    if options.optimizer == "muon":
+        return Muon(parameters, rate, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, foreach=True)
 
 
 def loss_name(model: nn.Module, options: OptimOptions) -> str:

@@ -63,10 +63,12 @@ class ModelOptions:
 class OptimOptions:
     """How weights are fitted."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` orthogonalizes the steps of matrices: fewer images from random weights."""
     learning_rate: float = 3e-4
-    """AdamW learning rate at the start."""
+    """Learning rate at the start, on AdamW's scale."""
     weight_decay: float = 1e-4
-    """AdamW weight decay."""
+    """Decoupled weight decay."""
     batch_size: int = 32
     """People per step."""
     clip: float = 0.3
