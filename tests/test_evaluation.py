@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
+from pchmr.config import SettingError
 from pchmr.data.sample import Subset
-from pchmr.evaluation import baselines, evaluate, score, truth_of
+from pchmr.evaluation import baselines, evaluate, protocol_2, score, truth_of
+from pchmr.models import build_model
 
 
 def truth_mesh(body):
@@ -70,3 +73,55 @@ def test_evaluate_puts_the_training_flag_back(tiny_body, toy_people) -> None:
     model = Always().train()
     evaluate(model, tiny_body, toy_people)
     assert model.training
+
+
+def test_unlabelled_people_leave_no_score(tiny_body, toy_people) -> None:
+    some = torch.arange(len(toy_people)) % 5 != 2
+    sample = replace(toy_people.sample, has_smpl=some, has_joints=some)
+    people = replace(toy_people, sample=sample)
+    scores = score(truth_mesh(tiny_body), tiny_body, people)
+    assert set(scores.per_action_mm) == {"0", "1", "3", "4"}
+    assert max(scores.per_joint_mm.values()) == pytest.approx(0, abs=1e-2)
+    nobody = torch.zeros_like(some)
+    people = replace(people, sample=replace(sample, has_smpl=nobody, has_joints=nobody))
+    scores = score(truth_mesh(tiny_body), tiny_body, people)
+    assert list(scores.row().values()) == [None, None, None]
+    assert not scores.per_joint_mm and not scores.per_action_mm
+    assert scores.acceleration_error_mm is None
+
+
+def test_gendered_truth_is_each_persons_own_body(tiny_body, tiny_arrays, toy_people) -> None:
+    taller = tiny_arrays["v_template"] * np.array([1.0, 1.1, 1.0], dtype=np.float32)
+    arrays = {**tiny_arrays, "v_template": taller}
+    tall = BodyModel(arrays, tiny_body.hierarchy, gender="male")
+    genders = np.array(["female", "male", "female", "male"] * 3)
+    people = replace(toy_people, columns={**toy_people.columns, "gender": genders})
+    bodies = {"female": tiny_body, "male": tall}
+    neutral = score(truth_mesh(tiny_body), tiny_body, people)
+    gendered = score(truth_mesh(tiny_body), tiny_body, people, bodies=bodies, batch_size=5)
+    assert neutral.mpvpe_mm == pytest.approx(0, abs=1e-3)
+    assert gendered.mpvpe_mm > 10
+    assert (gendered.per_sample_mpjpe_mm[genders == "female"] < 1e-2).all()
+    assert (gendered.per_sample_mpjpe_mm[genders == "male"] > 1).all()
+    with pytest.raises(SettingError, match="needs a body for male"):
+        score(truth_mesh(tiny_body), tiny_body, people, bodies={"female": tiny_body})
+    with pytest.raises(SettingError, match="column gender"):
+        score(truth_mesh(tiny_body), tiny_body, toy_people, bodies=bodies)
+
+
+def test_protocol_2_is_two_subjects_in_one_camera(toy_people) -> None:
+    subjects = np.array(["S1", "S9", "S11"] * 4)
+    cameras = np.array(["60457274", "54138969"]).repeat(6)
+    people = replace(toy_people, columns={"subject": subjects, "scene": cameras})
+    assert protocol_2(people).rows.tolist() == [1, 2, 4, 5]
+    with pytest.raises(SettingError, match=r"is this Human3\.6M"):
+        protocol_2(toy_people)
+
+
+def test_bfloat16_is_near(tiny_body, make_people) -> None:
+    torch.manual_seed(0)
+    model = build_model("fastmetro_xs", tiny_body.hierarchy, image_size=64)
+    people = make_people(tiny_body, 3, 64)
+    whole, half = (evaluate(model, tiny_body, people, bf16=bf16) for bf16 in (False, True))
+    assert whole.mpjpe_mm != half.mpjpe_mm
+    assert half.mpjpe_mm == pytest.approx(whole.mpjpe_mm, rel=0.1)

@@ -48,6 +48,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(configs.EvaluateConfig, "pchmr.bench.experiment:evaluate"),
     "predict": Verb(configs.PredictConfig, "pchmr.inference:run"),
     "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run"),
+    "labels": Verb(configs.LabelsConfig, "pchmr.annotate:manage"),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
     "data": Verb(configs.DataConfig, "pchmr.bench.world:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),

@@ -4,14 +4,18 @@ With one process every function on gradients is the identity. Rank 0 alone write
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from pchmr.config import SettingError
+from pchmr.config import SettingError, require
+
+LONGEST_WAIT = timedelta(hours=12)  # rank 0 renders and evaluates while the others wait
 
 
 def pick_device(name: str) -> torch.device:
@@ -36,22 +40,50 @@ def count() -> int:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined(device: torch.device) -> Iterator[None]:
     """Joins the group that `torchrun` describes in the environment, if any, and leaves it."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    if torch.cuda.is_available():
+    on_cuda = device.type == "cuda"
+    if on_cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if on_cuda else "gloo", timeout=LONGEST_WAIT)
     try:
         yield
     finally:
         dist.destroy_process_group()
 
 
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """Rank 0 runs the block before all others do, so that one process renders and writes."""
+    if rank():
+        dist.barrier()
+    yield
+    if count() > 1 and not rank():
+        dist.barrier()
+
+
+def compiled(model: nn.Module, device: torch.device) -> None:
+    """Lets `torch.compile` build what calls of the model run; weights and names stay.
+
+    Raises:
+        SettingError: On a processor, where there is no C++ compiler to build with.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    require(
+        device.type == "cuda" or compiler is not None,
+        "--compile needs a C++ compiler (g++) on a processor: install one or leave it out",
+    )
+    model.compile()
+
+
 def average_gradients(model: nn.Module, weight: float) -> None:
     """Replaces each gradient by the weighted mean over the processes, in one exchange.
+
+    With losses that are means over the images of a batch, that is the gradient of one process with
+    all the images.
 
     Args:
         model: Network whose gradients are there, or None where nothing reached a parameter.

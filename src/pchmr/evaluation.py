@@ -3,9 +3,12 @@
 Protocol (FastMETRO, METRO): 14 joints regressed from the fine mesh, both sides centred on the mean
 of the hips; vertices centred on the regressed pelvis. A score without its truth is left out,
 never printed as zero. Handed to training and federation as an argument, never imported by them.
+
+The papers score 3DPW against meshes of the neutral body although its labels carry a gender; without
+`bodies` that is done here too, with them each person's own body makes the truth.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,10 +20,12 @@ from torch import Tensor
 
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14, H36M_17
-from pchmr.data.sample import PeopleDataset, Sample
+from pchmr.config import require
+from pchmr.data.sample import PeopleDataset, Sample, Subset
 from pchmr.metrics import MM_PER_METRE, MetricState, mpjpe, mpvpe, pa_mpjpe
 
 BATCH_SIZE = 64
+PROTOCOL_2_SUBJECTS, FRONTAL_CAMERA = ("S9", "S11"), "60457274"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +76,32 @@ def centre_vertices(
     return vertices - pelvis
 
 
-def truth_of(sample: Sample, body: BodyModel) -> MeshTruth:
-    """Truth of a batch: the mesh where the body is known, labelled joints otherwise."""
-    vertices = body(sample.global_orient, sample.body_pose, sample.betas, sample.transl).vertices
+def mesh_of(sample: Sample, body: BodyModel) -> Float[Tensor, "batch vertices 3"]:
+    """Vertices that labels give on a body, camera frame."""
+    return body(sample.global_orient, sample.body_pose, sample.betas, sample.transl).vertices
+
+
+def truth_of(
+    sample: Sample,
+    body: BodyModel,
+    bodies: Mapping[str, BodyModel] | None = None,
+    genders: np.ndarray | None = None,
+) -> MeshTruth:
+    """Truth of a batch: the mesh where the body is known, labelled joints otherwise.
+
+    Args:
+        sample: People with labels.
+        body: Makes the meshes, and regresses joints.
+        bodies: Makes the meshes instead, by gender.
+        genders: Gender of each person, for `bodies`.
+    """
+    vertices = mesh_of(sample, body)
+    if bodies is not None:
+        assert genders is not None
+        for gender in np.unique(genders):
+            same = torch.from_numpy(genders == gender).to(vertices.device)
+            own = mesh_of(sample, bodies[str(gender)])
+            vertices = torch.where(same[:, None, None], own, vertices)
     regressed = centre_joints(body.regress(vertices, EVALUATION_14))
     labelled = centre_joints(sample.joints[..., :3])
     joints = torch.where(sample.has_smpl[:, None, None], regressed, labelled)
@@ -96,14 +124,31 @@ def batches(
 
 @torch.no_grad()
 def score(
-    predict: Predict, body: BodyModel, dataset: PeopleDataset, *, batch_size: int = BATCH_SIZE
+    predict: Predict,
+    body: BodyModel,
+    dataset: PeopleDataset,
+    *,
+    batch_size: int = BATCH_SIZE,
+    bodies: Mapping[str, BodyModel] | None = None,
 ) -> Scores:
-    """Scores of any function from samples to meshes."""
-    state, per_joint, samples = MetricState(), [], []
-    device = body.v_template.device
-    predicted_joints = []
+    """Scores of any function from samples to meshes.
+
+    Args:
+        predict: The function.
+        body: Regresses joints of predictions; makes the truth.
+        dataset: People to score on.
+        batch_size: People at a time; does not change the scores.
+        bodies: Makes the truth instead, by the values of the column `gender`.
+
+    Raises:
+        SettingError: `bodies` lacks a gender of the data set, or the data set has none.
+    """
+    state, per_joint, both_joints, done = MetricState(), [], [], 0
+    device, genders = body.v_template.device, _genders(dataset, bodies)
     for sample in batches(dataset, device, batch_size):
-        truth = truth_of(sample, body)
+        own = None if genders is None else genders[done : done + len(sample)]
+        done += len(sample)
+        truth = truth_of(sample, body, bodies, own)
         vertices = predict(sample)
         joints = centre_joints(body.regress(vertices, EVALUATION_14))
         errors = (joints - truth.joints).norm(dim=-1)
@@ -117,9 +162,34 @@ def score(
             }
         )
         per_joint.append(torch.where(with_joints[:, None], errors, torch.nan).cpu())
-        predicted_joints.append(torch.stack([joints, truth.joints], dim=1).cpu())
-        samples.append(sample.index.cpu())
-    return _scores(state, torch.cat(per_joint), torch.cat(predicted_joints), dataset)
+        both_joints.append(torch.stack([joints, truth.joints], dim=1).cpu())
+    return _scores(state, torch.cat(per_joint), torch.cat(both_joints), dataset)
+
+
+def _genders(dataset: PeopleDataset, bodies: Mapping[str, BodyModel] | None) -> np.ndarray | None:
+    """Gender of each row where bodies are told apart by it."""
+    if bodies is None:
+        return None
+    genders = dataset.columns.get("gender")
+    require(genders is not None, "gendered truth needs a data set with the column gender")
+    missing = sorted({str(gender) for gender in np.unique(genders)} - set(bodies))
+    require(not missing, f"gendered truth needs a body for {', '.join(missing)}")
+    return genders
+
+
+def protocol_2(people: PeopleDataset) -> Subset:
+    """Protocol 2 of Human3.6M: subjects S9 and S11 in the frontal camera (column `scene`).
+
+    Raises:
+        SettingError: The data set holds no such row.
+    """
+    subject, camera = (people.columns[name].astype(str) for name in ("subject", "scene"))
+    rows = np.flatnonzero(np.isin(subject, PROTOCOL_2_SUBJECTS) & (camera == FRONTAL_CAMERA))
+    require(
+        len(rows) > 0,
+        "--protocol h36m-p2: no person of S9 or S11 in camera 60457274; is this Human3.6M?",
+    )
+    return Subset(people, rows)
 
 
 def _scores(
@@ -129,35 +199,41 @@ def _scores(
     dataset: PeopleDataset,
 ) -> Scores:
     per_sample = errors.double().mean(dim=1).numpy() * MM_PER_METRE
-    means = errors.double().nanmean(dim=0).tolist()
+    known = ~np.isnan(per_sample)
     values: dict[str, Any] = {"mpjpe_mm": None, "pa_mpjpe_mm": None, "mpvpe_mm": None}
     values.update(state.scores_mm())
+    means = errors[known].double().mean(dim=0).tolist() if known.any() else []
+    by_joint = zip(EVALUATION_14.names[: len(means)], means, strict=True)
     return Scores(
         **values,
         num_samples=len(dataset),
-        per_joint_mm={n: m * MM_PER_METRE for n, m in zip(EVALUATION_14.names, means, strict=True)},
-        per_action_mm=_by_label(per_sample, dataset.columns.get("action")),
-        acceleration_error_mm=_acceleration_error_mm(joints, dataset),
+        per_joint_mm={name: mean * MM_PER_METRE for name, mean in by_joint},
+        per_action_mm=_by_label(per_sample, dataset.columns.get("action"), known),
+        acceleration_error_mm=_acceleration_error_mm(joints, dataset, known),
         per_sample_mpjpe_mm=per_sample,
     )
 
 
-def _by_label(values: np.ndarray, labels: np.ndarray | None) -> dict[str, float]:
-    if labels is None or not len(values):
+def _by_label(values: np.ndarray, labels: np.ndarray | None, known: np.ndarray) -> dict[str, float]:
+    """Means by label over the rows whose value is known; a label without any is left out."""
+    if labels is None:
         return {}
-    return {str(label): float(np.nanmean(values[labels == label])) for label in np.unique(labels)}
+    labels, values = labels[known], values[known]
+    return {str(label): float(values[labels == label].mean()) for label in np.unique(labels)}
 
 
 def _acceleration_error_mm(
-    joints: Float[Tensor, "samples 2 14 3"], dataset: PeopleDataset
+    joints: Float[Tensor, "samples 2 14 3"], dataset: PeopleDataset, known: np.ndarray
 ) -> float | None:
-    """Mean error of second differences of joints over runs of consecutive frames of a clip."""
+    """Mean error of second differences of joints over three frames in a row of a clip."""
     clips, frames = dataset.columns.get("clip"), dataset.columns.get("frame")
     if clips is None or frames is None or len(clips) < 3:
         return None
     order = np.lexsort((frames, clips))
     clips, frames, joints = clips[order], frames[order], joints[torch.from_numpy(order)]
     consecutive = (clips[2:] == clips[:-2]) & (frames[2:] - frames[:-2] == 2)
+    for shift in range(3):
+        consecutive &= known[order][shift : len(order) - 2 + shift]
     if not consecutive.any():
         return None
     second = joints[2:] - 2 * joints[1:-1] + joints[:-2]
@@ -171,13 +247,23 @@ def evaluate(
     dataset: PeopleDataset,
     *,
     batch_size: int = BATCH_SIZE,
+    bodies: Mapping[str, BodyModel] | None = None,
+    bf16: bool = False,
 ) -> Scores:
-    """Scores of a model in evaluation mode; its training flag is put back afterwards."""
+    """Scores of a model in evaluation mode; its training flag is put back afterwards.
+
+    `bodies` as in `score`; `bf16` runs the network in automatic mixed precision.
+    """
+    device = body.v_template.device.type
+
+    def predict(sample: Sample) -> Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            return model(sample.images).vertices.float()
+
     training = model.training
     model.eval()
     try:
-        return score(lambda sample: model(sample.images).vertices, body, dataset,
-                     batch_size=batch_size)  # fmt: skip
+        return score(predict, body, dataset, batch_size=batch_size, bodies=bodies)
     finally:
         model.train(training)
 

@@ -149,6 +149,11 @@ def _shares(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, in
         yield order[start : start + step][first : first + batch_size], start
 
 
+def num_own_rows(num_samples: int, batch_size: int) -> int:
+    """Rows of an epoch that this process sees."""
+    return sum(len(rows) for rows, _ in _shares(np.arange(num_samples), batch_size))
+
+
 def train_step(
     model: nn.Module,
     body: BodyModel,
@@ -215,15 +220,17 @@ def fit(
     """Trains for `config.num_epochs` and returns a row per epoch (also into the run folder).
 
     With a run folder the state is saved after every epoch, and `config.resume` goes on from it to
-    the same weights that an uninterrupted run reaches.
+    the same weights that an uninterrupted run reaches. Of several processes rank 0 alone scores and
+    writes.
     """
     options = config.optim_options
     optimizer = new_optimizer(model, options)
     rows, first = [], 0
     if run and config.resume and (run.path / STATE).exists():
         first = load_state(run, model, optimizer)
-        run.keep_rows(first)
-        rows = run.read_rows()
+        rows = run.read_rows()[:first]
+        if compute.rank() == 0:
+            run.keep_rows(first)
     for epoch in range(first, config.num_epochs):
         began = time.perf_counter()
         stage, factor = _stage(config, epoch)
@@ -236,10 +243,12 @@ def fit(
         row: dict[str, Any] = {"round": epoch + 1, "num_samples": stats.num_samples}
         row |= {"losses": stats.losses, "seconds": seconds}
         row["images_per_second"] = stats.num_samples / seconds
+        rows.append(row)
+        if compute.rank():
+            continue
         if evaluate_fn and _due(epoch + 1, config.evaluate_every, config.num_epochs):
             row |= evaluate_fn(model)
-        rows.append(row)
-        if run and compute.rank() == 0:
+        if run:
             run.append_row(row)
             save_state(run, model, optimizer, epoch + 1)
     return rows

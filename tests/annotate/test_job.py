@@ -124,9 +124,58 @@ def test_mistakes_end_in_one_line(
     assert message in error and error.count("\n") == 1
 
 
-def test_images_need_a_keypoint_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["annotate", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
-    assert "--keypoint-prior" in capsys.readouterr().err
+def test_missing_weights_say_where_to_get_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = ["--keypoint-prior", "vitpose", "--keypoint-weights", str(tmp_path / "absent")]
     assert main(["annotate", str(tmp_path), *weights, "--output", str(tmp_path / "out")]) == 2
-    assert "nothing is downloaded" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "nothing is downloaded" in error and "usyd-community" in error and "absent" in error
+
+
+def test_a_video_of_observations_keeps_one_shape(tmp_path: Path, noisy: Observations) -> None:
+    source = write(tmp_path / "obs.npz", noisy, points=None, intrinsics=None)
+    command = ["annotate", "--observations", str(source), "--output", str(tmp_path / "out")]
+    assert main([*command, "--consecutive"]) == 0
+    with np.load(tmp_path / "out" / "labels.npz") as file:
+        assert (file["betas"] == file["betas"][:1]).all()
+        assert (file["intrinsics"] == file["intrinsics"][:1]).all()
+    assert json.loads((tmp_path / "out" / "manifest.jsonl").read_text())["source"] is None
+
+
+def test_photos_alone_become_labels_pictures_and_a_data_set(
+    tmp_path: Path, body, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The default: the shipped network, no other file; then killed, resumed and read back."""
+    from PIL import Image
+
+    from pchmr.config import DataOptions
+    from pchmr.data import load_people
+
+    options = DataOptions(num_test_samples=3, cache=tmp_path / "cache", image_size=112)
+    people = load_people(options, "test", body=body, seed=0, image_size=112)
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for row in range(3):
+        image = people.batch([row]).images[0].permute(1, 2, 0)
+        Image.fromarray((255 * image).byte().numpy()).save(photos / f"{row}.png")
+    (photos / "b.jpg").write_bytes(b"damaged")
+    command = ["annotate", str(photos), "--output", str(out), "--accept-mm", "900",
+               "--reject-mm", "900"]  # fmt: skip
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert "3 clips" in said.out and "damaged" in said.err and "no focal length" in said.err
+    rows = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    labeled = [row for row in rows if "failed" not in row]
+    assert [row["clip"] for row in labeled] == ["0", "1", "2"]
+    assert labeled[0]["provenance"]["keypoints"]["name"] == "embedded"
+    assert labeled[0]["mode"] == "deposer-keypoint" and labeled[0]["focal"] == "a guess"
+    assert all(is_private(path) for path in out.iterdir())
+    with Image.open(out / "0.png") as drawn:
+        assert drawn.size == (960, 480)
+    (out / "1.npz").unlink()  # as if killed before the second clip was whole
+    stamp = (out / "0.npz").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (out / "0.npz").stat().st_mtime_ns == stamp and (out / "1.npz").is_file()
+    train = load_people(DataOptions(data=out), "train", body=body, seed=0, image_size=64)
+    assert 0 < len(train) < 3

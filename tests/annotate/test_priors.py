@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pchmr.annotate.keypoints import GOLIATH_70
-from pchmr.annotate.pictures import PictureReader, limb_mask, parse_box, read_depth
+from pchmr.annotate.pictures import limb_mask, parse_box, read_depth
 from pchmr.annotate.priors import PRIORS, load_depth_prior, load_keypoint_prior
 from pchmr.annotate.priors.crops import Crop, heatmap_peaks
 from pchmr.annotate.priors.interfaces import Box, DepthMap, DepthPrior, KeypointPrior
@@ -397,10 +397,3 @@ def test_a_photo_becomes_labels(transformers, tmp_path: Path) -> None:
     assert rows[0]["provenance"]["keypoints"]["license"] == "CC-BY-NC-4.0"
     assert len(rows[0]["provenance"]["depth"]["sha256"]) == 64
     assert rows[0]["mode"] == "deposer-keypoint"
-
-
-def test_readers_need_a_keypoint_prior() -> None:
-    from pchmr.config import AnnotateConfig
-
-    with pytest.raises(SettingError, match="need a keypoint model"):
-        PictureReader.open(AnnotateConfig(images=Path("photos")))

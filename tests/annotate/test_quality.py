@@ -52,7 +52,7 @@ def test_a_fit_tells_what_the_shipped_predictors_ask(
     annotator: Annotator, noisy: Observations
 ) -> None:
     for mode, predictor in load_predictors().items():
-        found = inspect(annotator, annotator.fit(noisy, MODES[mode]))
+        found = inspect(annotator, annotator.fit(noisy, MODES[mode.rpartition("/")[2]]))
         assert set(predictor.names) <= set(found.signals)
         assert found.joint_std.shape == (len(noisy), len(LABEL_POINTS))
         assert np.isfinite(found.joint_std).all()

@@ -12,7 +12,7 @@ from pchmr.body import BodyModel
 from pchmr.cli import main
 from pchmr.config import EXPORT_VARIANTS, DataOptions, ExportConfig, SettingError
 from pchmr.device import export as export_room
-from pchmr.device.export import CARD, Trial, default_variant, export, file_name, open_trial
+from pchmr.device.export import CARD, Trial, advice, default_variant, export, file_name, open_trial
 from pchmr.device.graph import INPUT, MeshGraph, export_model, output_names, polar_rotation
 from pchmr.device.runtime import OnnxModel
 from pchmr.device.variants import PRODUCTS
@@ -161,6 +161,27 @@ def test_card_describes_the_files(folder: Path, trial: Trial) -> None:
 def test_int8_is_the_default_only_where_it_costs_little(costs, is_trained, default) -> None:
     measured = {name: {"cost_mm": cost} for name, cost in costs.items()}
     assert default_variant(measured, is_trained=is_trained) == default
+
+
+@pytest.mark.parametrize(
+    ("cost", "kind", "default", "said"),
+    [
+        (0.4, "shipped", "int8", None),
+        (1.76, "shipped", "fp32", "costs +1.76 mm MPJPE, more than 1 mm"),
+        (1.76, "shipped", None, "export fp32 or fp16 too"),
+        (0.0, "random", "fp32", "random weights says nothing"),
+        (None, "shipped", "fp32", "an unknown error"),
+    ],
+)
+def test_the_reason_against_int8_is_told(cost, kind, default, said) -> None:
+    card = {
+        "default": default,
+        "started_from": {"kind": kind},
+        "variants": {"int8": {"cost_mm": cost}},
+    }
+    lines = advice(card)
+    assert len(lines) == (0 if said is None else 1)
+    assert said is None or said in lines[0]
 
 
 @pytest.mark.usefixtures("no_build")

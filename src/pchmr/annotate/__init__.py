@@ -1,9 +1,10 @@
 """Labels of a person's own pictures, made where the pictures are; nothing leaves the device.
 
-`run` is what `pchmr annotate` calls. For use as a library: `Annotator`, `MODES`,
-`load_observations`, `fit_prior`, `save_prior`.
+`run` is what `pchmr annotate` calls, `manage` what `pchmr labels` calls. For use as a library:
+`Annotator`, `MODES`, `load_observations`, `fit_prior`, `save_prior`.
 """
 
+from pchmr.annotate.custody import manage
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Start
 from pchmr.annotate.fitting import Labeler
 from pchmr.annotate.job import run
@@ -21,6 +22,7 @@ __all__ = [
     "fit_prior",
     "load_observations",
     "load_prior",
+    "manage",
     "run",
     "save_prior",
 ]

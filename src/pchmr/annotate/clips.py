@@ -26,8 +26,7 @@ from pchmr.config import SettingError
 SMOOTH_FRAMES = 1.5  # standard deviation of the smoothing kernel
 CONTACT_METRES = 0.02  # that a foot point moves a frame at most while it is in contact
 PATH_SD, CONTACT_SD = 0.03, 0.008  # metres
-SHAPE_SD = 0.05
-FOCAL_SD = 0.01
+SHAPE_SD = 1e-3  # holds the shape; what is left of a difference is dropped at the end
 ITERATIONS = 8
 
 
@@ -46,6 +45,13 @@ class PathObjective(Objective):
     path: Float[Tensor, "frames points 3"]
     path_weight: Float[Tensor, "frames points"]
     clip_betas: Float[Tensor, "1 betas"]
+
+    def take(self, rows: Tensor) -> "PathObjective":
+        """The same objective for some frames."""
+        return replace(
+            self, evidence=self.evidence.take(rows), path=self.path[rows],
+            path_weight=self.path_weight[rows],
+        )  # fmt: skip
 
     def terms(
         self, state: State, weights: Weights, *, matches: Tensor | None, derive: bool
@@ -71,16 +77,28 @@ class PathObjective(Objective):
 
 
 def fit_clip(
-    annotator: Annotator, observations: Observations, mode: str, starts: Sequence[Start] = ()
+    annotator: Annotator,
+    observations: Observations,
+    mode: str,
+    starts: Sequence[Start] = (),
+    *,
+    batch_size: int = 32,
 ) -> Fit:
     """Fits consecutive frames of one person together.
+
+    Args:
+        annotator: Body and prior.
+        observations: Of all frames.
+        mode: One of `MODES`.
+        starts: Further starts of all frames.
+        batch_size: Frames solved at once; what joins them needs no more memory.
 
     Raises:
         SettingError: The mode is a SMPLify-X baseline, which knows single frames only.
     """
     if mode not in MODES:
         raise SettingError(f"--consecutive needs one of {', '.join(MODES)}, not {mode}")
-    first = FITTERS[mode](annotator, observations, starts)
+    first = _singly(annotator, observations, mode, starts, batch_size)
     trust = first.objective.evidence.confidence.sum(dim=-1)
     betas = _trusted_mean(first.state.betas, trust)
     focal = _trusted_mean(first.state.log_focal[:, None], trust)[:, 0]
@@ -91,22 +109,61 @@ def fit_clip(
     path = points(rig, pose(annotator.skeleton, first.state), first.state.betas)
     wanted, weight = smooth_path(path)
     evidence = first.objective.evidence
-    known = torch.where(evidence.focal_sd > 0, torch.full_like(trust, FOCAL_SD), evidence.focal_sd)
     scale = torch.exp(focal).expand_as(evidence.focal)
     rays = evidence.rays
     if rays is not None and evidence.rays_follow_focal:
         rays = torch.cat([rays[..., :2] / scale[:, None, None], rays[..., 2:]], dim=-1)
     base = replace(
         first.objective,
-        evidence=replace(evidence, focal_sd=known, focal=evidence.focal * scale, rays=rays),
+        evidence=replace(evidence, focal_sd=0 * scale, focal=evidence.focal * scale, rays=rays),
     )
     state = state._replace(log_focal=torch.zeros_like(state.log_focal))
     objective = PathObjective(
         **vars(base), path_rig=rig, path=wanted, path_weight=weight, clip_betas=betas
     )
     stages = [replace(MODES[mode].refine[-1], iterations=ITERATIONS)]
-    done = run_stages(objective, stages, state)
-    return replace(first, state=done.state, energy=done.energy, objective=base)
+    parts = [
+        run_stages(objective.take(rows), stages, state.take(rows))
+        for rows in torch.arange(len(observations)).split(batch_size)
+    ]
+    done = State(*(torch.cat(values) for values in zip(*(p.state for p in parts), strict=True)))
+    done = done._replace(betas=state.betas, log_focal=state.log_focal)
+    return replace(
+        first, state=done, energy=torch.cat([part.energy for part in parts]), objective=base
+    )
+
+
+def part_of(fit: Fit, rows: Tensor) -> Fit:
+    """Some frames of a fit."""
+    return replace(
+        fit, state=fit.state.take(rows), energy=fit.energy[rows], margin=fit.margin[rows],
+        ambiguity=fit.ambiguity[rows], objective=fit.objective.take(rows),
+    )  # fmt: skip
+
+
+def _singly(
+    annotator: Annotator,
+    observations: Observations,
+    mode: str,
+    starts: Sequence[Start],
+    batch_size: int,
+) -> Fit:
+    """Every frame on its own, batch by batch, as one fit."""
+    parts = []
+    for at in range(0, len(observations), batch_size):
+        rows = slice(at, at + batch_size)
+        more = [Start(start.rotmat[rows], start.betas[rows]) for start in starts]
+        parts.append(FITTERS[mode](annotator, observations.take(rows), more))
+    states = zip(*(part.state for part in parts), strict=True)
+    uses = MODES[mode]
+    return replace(
+        parts[0],
+        state=State(*(torch.cat(values) for values in states)),
+        energy=torch.cat([part.energy for part in parts]),
+        margin=torch.cat([part.margin for part in parts]),
+        ambiguity=torch.cat([part.ambiguity for part in parts]),
+        objective=annotator.objective(observations, depth=uses.uses_depth, dense=uses.uses_dense),
+    )
 
 
 def _trusted_mean(values: Float[Tensor, "frames width"], trust: Tensor) -> Tensor:

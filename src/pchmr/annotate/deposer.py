@@ -17,7 +17,7 @@ from pchmr.annotate.keypoints import LABEL_POINTS, BodyPoints, read_names
 from pchmr.annotate.kinematics import Skeleton, State, points, pose
 from pchmr.annotate.observations import Observations
 from pchmr.annotate.prior import PosePrior, load_prior
-from pchmr.annotate.residuals import AFFINE_SCALE, Evidence, Objective, Weights
+from pchmr.annotate.residuals import AFFINE_SCALE, SCALES, Evidence, Objective, Weights
 from pchmr.annotate.solver import Solution, minimize
 from pchmr.annotate.surface import Surface
 from pchmr.body import BodyModel
@@ -255,7 +255,7 @@ def place(objective: Objective, start: Start) -> State:
 
 
 def _first_scale(seen: Evidence) -> float:
-    return 1.0 if seen.depth_kind == "metric" else AFFINE_SCALE[0]
+    return SCALES.get(seen.depth_kind, AFFINE_SCALE)[0]
 
 
 def _first_shift(seen: Evidence, z: Tensor) -> Tensor:

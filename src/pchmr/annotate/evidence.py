@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.annotate.observations import SEEN, Observations
-from pchmr.annotate.residuals import REFERENCE_SIDE, Evidence
+from pchmr.annotate.residuals import DEPTH_SD, PIXEL_SD, REFERENCE_SIDE, SCALES, Evidence
 
 GUESSED_FOCAL = 1.2  # of the longer side of the picture, about 45 degrees
 GUESSED_FOCAL_SD = 0.25
@@ -16,6 +16,7 @@ SMALLEST_EXTENT = 0.1  # of the picture's height that a person is taken to fill 
 MAX_RAYS = 150
 PERSON_SPREAD = 0.45  # metres; turns disparities into metres, nothing else
 LEAST_DEPTHS = 3
+LEAST_SIGMA = 0.5  # of the usual standard deviation: nobody is believed to be surer than twice that
 
 
 def gather_evidence(
@@ -44,13 +45,20 @@ def gather_evidence(
     spread = keypoint_spread(torch.from_numpy(keypoints), torch.from_numpy(confidence))[1]
     reference = focal * PERSON_SPREAD / np.maximum(spread.numpy(), 1.0)
 
+    pixels = (extent / REFERENCE_SIDE)[:, None]
+    sharpness = _sharpness(observations.keypoint_sigma, list(columns), PIXEL_SD * pixels)
+    usual_depth = np.full_like(pixels, DEPTH_SD)
+    depth_sharpness = _sharpness(observations.keypoint_depth_sigma, list(columns), usual_depth)
+
     def tensor(array: np.ndarray | None) -> Tensor | None:
         return None if array is None else torch.from_numpy(array).to(like)
 
     return Evidence(
         keypoints=torch.from_numpy(keypoints).to(like),
         confidence=torch.from_numpy(confidence).to(like),
-        pixel_unit=torch.from_numpy(extent / REFERENCE_SIDE).to(like),
+        pixel_unit=torch.from_numpy(pixels[:, 0]).to(like),
+        keypoint_sharpness=tensor(sharpness),
+        depth_sharpness=tensor(depth_sharpness if use_depth else None),
         center=torch.from_numpy(center).to(like),
         focal=torch.from_numpy(focal).to(like),
         focal_sd=torch.from_numpy(focal_sd).to(like),
@@ -68,6 +76,16 @@ def _keypoints(observations: Observations, columns: list[int]) -> tuple[np.ndarr
     finite = np.isfinite(table[..., :2]).all(axis=-1)
     confidence = np.where(finite & (confidence > SEEN), confidence, 0.0)
     return np.nan_to_num(table[..., :2], nan=0.0, posinf=0.0, neginf=0.0), confidence
+
+
+def _sharpness(
+    sigma: np.ndarray | None, columns: list[int], usual: np.ndarray
+) -> np.ndarray | None:
+    """The usual standard deviation over each keypoint's own, 1 where that is unknown."""
+    if sigma is None:
+        return None
+    own = np.where(np.isfinite(sigma[:, columns]), sigma[:, columns], usual)
+    return usual / np.maximum(own, LEAST_SIGMA * usual)
 
 
 def _camera(
@@ -102,7 +120,7 @@ def _depth(
     use_depth: bool,
     use_dense: bool,
 ) -> dict[str, np.ndarray | None]:
-    """Depths about the person's mean; not metric ones in standard deviations."""
+    """Depths about the person's mean; those that are no metres in standard deviations."""
     found: dict[str, np.ndarray | None] = {}
     metric = observations.depth_kind == "metric"
     mean: np.ndarray | None = None
@@ -123,7 +141,7 @@ def _depth(
         own = _masked_mean(z, valid)
         mean = own if mean is None else np.where(np.isfinite(mean), mean, own)
         centred = z - mean[:, None]
-        if not metric:
+        if observations.depth_kind not in SCALES:
             spread = np.sqrt(_masked_mean(centred**2, valid))
             centred = centred / np.maximum(spread, 1e-9)[:, None]
         found["depth"] = np.where(valid, centred, 0.0)

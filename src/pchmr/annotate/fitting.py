@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from pchmr.annotate.clips import fit_clip
+from pchmr.annotate.clips import fit_clip, part_of
 from pchmr.annotate.deposer import Annotator, Fit, Start
 from pchmr.annotate.keypoints import LABEL_JOINTS
+from pchmr.annotate.kinematics import pose
 from pchmr.annotate.modes import FITTERS, check_mode
 from pchmr.annotate.observations import Observations
 from pchmr.annotate.quality import ErrorPredictor, inspect, known_errors, predict_mm, verdicts
@@ -29,6 +30,7 @@ class Labeler:
         batch_size: Frames solved together.
         accept_mm: Predicted error below which a label is accepted.
         reject_mm: Predicted error above which it is rejected.
+        source: Where observations come from; a predictor named `SOURCE/MODE` goes before `MODE`.
         consecutive: Frames are one person's video: one shape and focal length, smooth motion.
     """
 
@@ -38,6 +40,7 @@ class Labeler:
     batch_size: int = 32
     accept_mm: float = 60.0
     reject_mm: float = 150.0
+    source: str = ""
     consecutive: bool = False
 
     def label(
@@ -61,21 +64,29 @@ class Labeler:
             part = observations.take(rows)
             more = starts(rows) if starts else ()
             if self.consecutive:
-                fit = fit_clip(self.annotator, part, self.mode, more)
+                fit = fit_clip(self.annotator, part, self.mode, more, batch_size=self.batch_size)
             else:
                 fit = FITTERS[self.mode](self.annotator, part, more)
-            parts.append(self._arrays(part, fit))
+            for some in torch.arange(len(part)).split(self.batch_size):
+                parts.append(self._arrays(part.take(some.numpy()), part_of(fit, some)))
             if on_frames:
                 on_frames(len(part))
         names = {name for part in parts for name in part}
         return {
             **{name: np.concatenate([part[name] for part in parts]) for name in sorted(names)},
             "joint_names": np.array(LABEL_JOINTS),
+            "keypoint_names": np.array(observations.keypoint_names),
         }
+
+    @property
+    def _judge(self) -> str:
+        """Name of the predictor that fits the source best."""
+        own = f"{self.source}/{self.mode}"
+        return own if own in self.predictors else self.mode
 
     def _arrays(self, observations: Observations, fit: Fit) -> dict[str, ndarray]:
         found = inspect(self.annotator, fit)
-        predicted = known_errors(observations, predict_mm(self.predictors, self.mode, found))
+        predicted = known_errors(observations, predict_mm(self.predictors, self._judge, found))
         judged = verdicts(
             observations, predicted, accept_mm=self.accept_mm, reject_mm=self.reject_mm
         )
@@ -90,6 +101,7 @@ class Labeler:
             "vertices": self.annotator.vertices(fit).cpu().numpy(),
             "joints": self.annotator.label_joints(fit).cpu().numpy(),
             "joint_std": found.joint_std,
+            "smpl_joints": pose(self.annotator.skeleton, state).joints.cpu().numpy(),
             "keypoints_2d": observations.keypoints_2d,
             "predicted_error_mm": predicted,
             **{f"residual_{name}": value for name, value in found.residuals.items()},

@@ -4,6 +4,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from pchmr.annotate.deposer import Annotator
+from pchmr.annotate.deposer import Annotator, Start
 from pchmr.annotate.fitting import Labeler
 from pchmr.annotate.keypoints import read_names
 from pchmr.annotate.labels import LabelFolder
 from pchmr.annotate.modes import best_mode
 from pchmr.annotate.observations import Observations, load_observations
-from pchmr.annotate.pictures import PictureReader, list_clips
+from pchmr.annotate.overlay import overlay_png
+from pchmr.annotate.pictures import GUESS, Glimpse, PictureReader, list_clips
 from pchmr.annotate.prior import load_prior
 from pchmr.annotate.quality import load_predictors
 from pchmr.body import load_body
@@ -55,8 +57,9 @@ class _Job:
             raise SettingError("--device cuda: no CUDA device is visible; use --device cpu")
         use_cuda = config.device != "cpu" and torch.cuda.is_available()
         self.device = torch.device("cuda" if use_cuda else "cpu")
-        self.reader = PictureReader.open(config) if config.observations is None else None
         body = load_body(config.body).to(self.device)
+        pictured = config.observations is None
+        self.reader = PictureReader.open(config, body) if pictured else None
         self.prior = load_prior(config.pose_prior)
         self.annotator = Annotator(body, self.prior)
         self.predictors = load_predictors()
@@ -77,9 +80,7 @@ class _Job:
         if self.folder.is_finished(OBSERVED_CLIP, key):
             self.kept += 1
             return
-        self._label(
-            OBSERVED_CLIP, observations, key, {"source": "observations"}, self.config.consecutive
-        )
+        self._label(OBSERVED_CLIP, observations, key, {"source": "observations"})
 
     def label_pictures(self) -> None:
         """Labels every photo or video; a failure is noted and the rest goes on."""
@@ -93,7 +94,7 @@ class _Job:
                     self.kept += 1
                 else:
                     seen = self.reader.observe(path)
-                    self._label(clip, seen, key, self.reader.provenance, len(seen) > 1)
+                    self._label(clip, seen.observations, key, self.reader.provenance, path, seen)
                 done += 1
             except UserError as error:
                 first = first or error
@@ -109,6 +110,7 @@ class _Job:
             "input_sha256": input_sha256,
             "mode": config.mode,
             "consecutive": config.consecutive,
+            "bbox": config.bbox,
             "body_sha256": self.annotator.body.sha256,
             "pose_prior_sha256": self.prior.sha256,
             "accept_mm": config.accept_mm,
@@ -122,7 +124,8 @@ class _Job:
         observations: Observations,
         key: dict[str, Any],
         provenance: dict[str, Any],
-        consecutive: bool,
+        path: Path | None = None,
+        seen: Glimpse | None = None,
     ) -> None:
         began = time.perf_counter()
         mode = best_mode(observations) if self.config.mode == "auto" else self.config.mode
@@ -133,13 +136,31 @@ class _Job:
             batch_size=self.config.batch_size,
             accept_mm=self.config.accept_mm,
             reject_mm=self.config.reject_mm,
-            consecutive=consecutive,
+            source=self.reader.keypoint_prior.provenance.name if self.reader else "",
+            consecutive=self.config.consecutive if seen is None else len(observations) > 1,
         )
-        arrays = labeler.label(observations)
+        about: dict[str, Any] = {"source": None if path is None else str(path.resolve())}
+        starts = None
+        if seen is not None:
+            about["focal"] = seen.focal
+            if seen.focal == GUESS:
+                print(f"{clip}: no focal length in EXIF, a common one is assumed", file=sys.stderr)
+            if seen.start is not None:
+                starts = partial(_rows_of, seen.start)
+        arrays = labeler.label(observations, starts)
+        if seen is not None:
+            about["picture"] = self._picture(clip, seen, arrays)
         self.folder.write(
             clip, arrays, key, mode=mode, provenance=provenance,
+            **about,
             seconds=round(time.perf_counter() - began, 3), **clip_summary(arrays),
         )  # fmt: skip
+
+    def _picture(self, clip: str, seen: Glimpse, arrays: dict[str, ndarray]) -> str | None:
+        """Draws the first frame's label; returns the name of the file."""
+        faces = self.annotator.body.faces
+        drawn = overlay_png(seen.picture, arrays["vertices"][0], faces, arrays["intrinsics"][0])
+        return None if drawn is None else self.folder.write_picture(clip, drawn)
 
     def tell(self) -> None:
         """One line about what was made."""
@@ -152,6 +173,10 @@ class _Job:
         more = f", {failed} clips failed (see manifest.jsonl)" if failed else ""
         kept = f", {self.kept} kept from before" if self.kept else ""
         print(f"{len(rows)} clips: {words or 'nothing'}{kept}{more}   labels: {self.folder.path}")
+
+
+def _rows_of(start: Start, rows: slice) -> list[Start]:
+    return [Start(start.rotmat[rows], start.betas[rows])]
 
 
 def clip_summary(arrays: dict[str, ndarray]) -> dict[str, Any]:

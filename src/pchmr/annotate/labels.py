@@ -7,6 +7,7 @@ the next run skips them. Nothing here sends anything anywhere, and no federated 
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -87,15 +88,37 @@ class LabelFolder:
         with private_umask(), replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         row = {"labels": path.name, "labels_sha256": file_sha256(path), **about}
+        row["labeled"] = round(time.time())
         self._put(clip, {**row, "key": dict(key)})
         return path
+
+    def write_picture(self, clip: str, content: bytes) -> str:
+        """Writes a clip's overlay; returns the file's name."""
+        with private_umask():
+            write_bytes(self.path / f"{clip}.png", content)
+        return f"{clip}.png"
 
     def fail(self, clip: str, reason: str) -> None:
         """Notes that a clip could not be labeled; the rest goes on."""
         self._put(clip, {"failed": reason})
 
+    def forget(self, clip: str) -> None:
+        """Deletes a clip's labels, then its row; with the last clip the folder goes too."""
+        row = self.rows.pop(clip)
+        for name in (row.get("labels"), row.get("picture")):
+            if name:
+                (self.path / name).unlink(missing_ok=True)
+        self._save()
+        if not self.rows:
+            (self.path / MANIFEST).unlink(missing_ok=True)
+            if not any(self.path.iterdir()):
+                self.path.rmdir()
+
     def _put(self, clip: str, row: dict[str, Any]) -> None:
         self.rows[clip] = {"clip": clip, "label_version": LABEL_VERSION, **row}
+        self._save()
+
+    def _save(self) -> None:
         text = "".join(json.dumps(r) + "\n" for r in self.rows.values())
         with private_umask():
             write_bytes(self.path / MANIFEST, text.encode())

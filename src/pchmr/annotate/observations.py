@@ -1,11 +1,13 @@
 """What was seen of a person, frame by frame: the `--observations` file and its checks.
 
 Arrays of the .npz: `keypoints_2d` (N, K, 3) pixels and confidence, `keypoint_names` (K,),
-`image_size` (N, 2) width and height, and optionally `intrinsics` (N, 3, 3), `focal_sd` () the
-standard deviation of the log focal length (0 trusts the intrinsics), `keypoint_depth` (N, K) depth
-of the surface seen at each keypoint, `points` (N, P, 3) metres of the visible surface in the camera
-frame, and `depth_kind` () one of "metric", "affine", "affine_disparity". NaN marks what is missing;
-rows of NaN pad `points`.
+`image_size` (N, 2) width and height, and optionally `keypoint_sigma` (N, K) standard deviation in
+pixels, `intrinsics` (N, 3, 3), `focal_sd` () the standard deviation of the log focal length (0
+trusts the intrinsics), `keypoint_depth` (N, K) depth of the surface seen at each keypoint,
+`keypoint_depth_sigma` (N, K) its standard deviation in metres on the person, `points` (N, P, 3)
+metres of the visible surface in the camera frame, and `depth_kind` () one of "metric", "relative"
+(metres about an unknown distance), "affine" (any unit), "affine_disparity" (its inverse). NaN marks
+what is missing; rows of NaN pad `points`.
 """
 
 import zipfile
@@ -21,9 +23,16 @@ from pchmr.annotate.keypoints import read_names
 from pchmr.annotate.residuals import DepthKind
 from pchmr.data.errors import InputError
 
-DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "affine", "affine_disparity")
+DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "relative", "affine", "affine_disparity")
 REQUIRED = ("keypoints_2d", "keypoint_names", "image_size")
-OPTIONAL = ("intrinsics", "focal_sd", "keypoint_depth", "points", "depth_kind")
+OPTIONAL = (
+    "keypoint_sigma", "intrinsics", "focal_sd", "keypoint_depth", "keypoint_depth_sigma", "points",
+    "depth_kind",
+)  # fmt: skip
+ARRAYS = (
+    "keypoints_2d", "image_size", "keypoint_sigma", "intrinsics", "keypoint_depth",
+    "keypoint_depth_sigma", "points",
+)  # fmt: skip
 MAX_FILE_BYTES = 2 * 2**30
 SEEN = 0.05  # confidence above which a keypoint counts as observed
 LEAST_SEEN = 4
@@ -36,9 +45,11 @@ class Observations:
     keypoints_2d: Float[ndarray, "frames keypoints 3"]
     keypoint_names: tuple[str, ...]
     image_size: Int[ndarray, "frames 2"]
+    keypoint_sigma: Float[ndarray, "frames keypoints"] | None = None
     intrinsics: Float[ndarray, "frames 3 3"] | None = None
     focal_sd: float = 0.0
     keypoint_depth: Float[ndarray, "frames keypoints"] | None = None
+    keypoint_depth_sigma: Float[ndarray, "frames keypoints"] | None = None
     points: Float[ndarray, "frames points 3"] | None = None
     depth_kind: DepthKind = "metric"
 
@@ -53,8 +64,7 @@ class Observations:
 
     def take(self, rows: ndarray | slice) -> "Observations":
         """Some frames."""
-        arrays = ("keypoints_2d", "image_size", "intrinsics", "keypoint_depth", "points")
-        values = {name: getattr(self, name) for name in arrays}
+        values = {name: getattr(self, name) for name in ARRAYS}
         return replace(self, **{n: None if v is None else v[rows] for n, v in values.items()})
 
 
@@ -114,13 +124,17 @@ def check_observations(arrays: dict[str, ndarray]) -> Observations:
     read_names(names)
     depth = _floats(arrays, "keypoint_depth", ("N", "K"), sizes)
     points = _floats(arrays, "points", ("N", "P", 3), sizes)
+    if depth is not None and not np.isfinite(depth).any():
+        raise InputError("keypoint_depth holds no finite value: leave it out, or write metres")
     return Observations(
         keypoints_2d=keypoints,
         keypoint_names=names,
         image_size=image_size.round().astype(np.int64),
         intrinsics=_intrinsics(_floats(arrays, "intrinsics", ("N", 3, 3), sizes)),
         focal_sd=_focal_sd(arrays),
+        keypoint_sigma=_sigma(arrays, "keypoint_sigma", sizes),
         keypoint_depth=depth,
+        keypoint_depth_sigma=_sigma(arrays, "keypoint_depth_sigma", sizes),
         points=points,
         depth_kind=_depth_kind(arrays, depth is not None or points is not None),
     )
@@ -143,6 +157,13 @@ def _floats(
         text = ", ".join(str(w) for w in wanted)
         raise InputError(f"{name} has shape {array.shape}, expected ({text})")
     return array.astype(np.float64)
+
+
+def _sigma(arrays: dict[str, ndarray], name: str, sizes: dict[str, int]) -> ndarray | None:
+    array = _floats(arrays, name, ("N", "K"), sizes)
+    if array is not None and (array <= 0).any():
+        raise InputError(f"{name} must be positive; NaN where it is unknown")
+    return array
 
 
 def _names(array: ndarray, count: int) -> tuple[str, ...]:

@@ -9,22 +9,26 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
+from pchmr.annotate.deposer import Start
 from pchmr.annotate.keypoints import canonical_name
-from pchmr.annotate.observations import LEAST_SEEN, SEEN, Observations
+from pchmr.annotate.observations import ARRAYS, LEAST_SEEN, SEEN, Observations
 from pchmr.annotate.priors import (
-    KEYPOINT_PRIORS,
     DepthPrior,
     KeypointPrior,
     load_depth_prior,
     load_keypoint_prior,
 )
-from pchmr.annotate.priors.interfaces import Box, DepthMap, Image
+from pchmr.annotate.priors.embedded import box_of, find
+from pchmr.annotate.priors.interfaces import Box, DepthMap, Image, PersonPrior, PersonView
+from pchmr.annotate.starts import HmrStarts, stack_starts
+from pchmr.body import BodyModel
 from pchmr.config import AnnotateConfig, SettingError
 from pchmr.data.errors import InputError
 from pchmr.data.photos import exif_focal_length, is_video, list_photos, load_photo, video_frames
 
 EXIF_FOCAL_SD = 0.05
 MODEL_FOCAL_SD = 0.10
+GUESS = "a guess"
 NUM_POINTS = 300
 LIMB_WIDTH = 0.035  # of the keypoints' extent: half the width of the strip around a limb
 REACH = 0.6  # metres from the median limb depth beyond which a point is background
@@ -51,30 +55,54 @@ def list_clips(path: Path) -> Iterator[tuple[str, Path]]:
 
 
 @dataclass(frozen=True)
+class Glimpse:
+    """What was seen of a clip.
+
+    Attributes:
+        observations: Of its frames.
+        start: The HMR network's prediction of every frame, where there is one.
+        focal: Where the focal length comes from: EXIF, the depth model, or a guess.
+        picture: Its first frame.
+    """
+
+    observations: Observations
+    start: Start | None
+    focal: str
+    picture: Image
+
+
+@dataclass(frozen=True)
 class PictureReader:
-    """The priors of a run."""
+    """The priors of a run.
+
+    Attributes:
+        keypoint_prior: Finds keypoints, and the person where no box is given.
+        depth_prior: Depth, in place of what the keypoint prior says of it.
+        box: The user's.
+        starts: Network whose prediction is one more start.
+    """
 
     keypoint_prior: KeypointPrior
-    depth_prior: DepthPrior | None
-    box: Box | None
+    depth_prior: DepthPrior | None = None
+    box: Box | None = None
+    starts: HmrStarts | None = None
 
     @classmethod
-    def open(cls, config: AnnotateConfig) -> "PictureReader":
-        """Loads the priors that the config names.
+    def open(cls, config: AnnotateConfig, body: BodyModel) -> "PictureReader":
+        """Loads the priors that the config names, and the HMR network that fits the body.
 
         Raises:
-            SettingError: No keypoint prior, missing weights, or a box that is none.
+            SettingError: Missing weights, or a box that is none.
         """
-        if config.keypoint_prior is None or config.keypoint_weights is None:
-            raise SettingError(
-                "images need a keypoint model: give --keypoint-prior "
-                f"({', '.join(KEYPOINT_PRIORS)}) with --keypoint-weights, or --observations"
-            )
         depth = None
         if config.depth_prior is not None and config.depth_weights is not None:
             depth = load_depth_prior(config.depth_prior, config.depth_weights)
-        keypoints = load_keypoint_prior(config.keypoint_prior, config.keypoint_weights)
-        return cls(keypoints, depth, parse_box(config.bbox))
+        name = config.keypoint_prior or "embedded"
+        keypoints = load_keypoint_prior(name, config.keypoint_weights)
+        starts = None
+        if config.body is None or config.checkpoint is not None:
+            starts = HmrStarts.open(body, config.checkpoint)
+        return cls(keypoints, depth, parse_box(config.bbox), starts)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -82,10 +110,12 @@ class PictureReader:
         found = {"keypoints": asdict(self.keypoint_prior.provenance)}
         if self.depth_prior is not None:
             found["depth"] = asdict(self.depth_prior.provenance)
+        if self.starts is not None:
+            found["start"] = self.starts.provenance
         return found
 
-    def observe(self, path: Path) -> Observations:
-        """Observations of a photo, or of every frame of a video.
+    def observe(self, path: Path) -> Glimpse:
+        """What is seen in a photo, or in every frame of a video.
 
         Raises:
             InputError: The file cannot be read, or shows no person.
@@ -93,16 +123,46 @@ class PictureReader:
         video = is_video(path)
         focal = None if video else exif_focal_length(path)
         frames = video_frames(path) if video else iter([load_photo(path)])
-        parts = [self.observe_image(image, focal) for image in frames]
+        parts: list[Observations] = []
+        starts: list[Start] = []
+        first: Image | None = None
+        for image in frames:
+            first = image if first is None else first
+            last = box_of(parts[-1].keypoints_2d[0]) if parts and self.box is None else None
+            box = self.box or last or self._only_person(path, image)
+            parts.append(self.observe_image(image, focal, box))
+            if self.starts is not None:
+                starts.append(self.starts.start(image, box))
+        assert first is not None
         if not any(part.num_seen[0] >= LEAST_SEEN for part in parts):
             raise InputError(f"{path}: no person was found; give --bbox x,y,w,h around one")
-        return stack(parts)
+        known = GUESS if parts[0].intrinsics is None else "the depth model"
+        source = known if focal is None else "EXIF"
+        return Glimpse(stack(parts), stack_starts(starts) if starts else None, source, first)
 
-    def observe_image(self, image: Image, focal: float | None = None) -> Observations:
-        """Observations of one picture; `focal` in pixels where the camera told it."""
+    def _only_person(self, path: Path, image: Image) -> Box:
+        boxes = find(self.keypoint_prior, image)
+        if len(boxes) > 1:
+            text = " or ".join(f"{b.x:.0f},{b.y:.0f},{b.width:.0f},{b.height:.0f}" for b in boxes)
+            raise InputError(f"{path}: several people were found; choose one with --bbox {text}")
+        return boxes[0]
+
+    def observe_image(
+        self, image: Image, focal: float | None = None, box: Box | None = None
+    ) -> Observations:
+        """Observations of one picture.
+
+        Args:
+            image: Picture.
+            focal: Pixels, where the camera told it.
+            box: Where the person probably is, for instance in the frame before; without it and
+                without a box of the user's the person is looked for.
+        """
         height, width = image.shape[:2]
-        box = self.box or Box(x=0.0, y=0.0, width=float(width), height=float(height))
-        keypoints = self.keypoint_prior.keypoints(image, box)
+        prior = self.keypoint_prior
+        box = self.box or box or find(prior, image)[0]
+        view = prior.look(image, box) if isinstance(prior, PersonPrior) else None
+        keypoints = prior.keypoints(image, box) if view is None else view.keypoints
         found = self.depth_prior.depth(image, box) if self.depth_prior else None
         sd = EXIF_FOCAL_SD
         if focal is None and found is not None and found.focal_length is not None:
@@ -110,21 +170,35 @@ class PictureReader:
         camera = None
         if focal is not None:
             camera = np.array([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]])
-        depth = points = None
-        if found is not None:
-            depth = read_depth(found, keypoints)[None]
-            if found.kind == "metric" and camera is not None:
-                points = limb_points(found, keypoints, self.keypoint_prior.names, camera[0])[None]
         return Observations(
             keypoints_2d=keypoints[None],
-            keypoint_names=self.keypoint_prior.names,
+            keypoint_names=prior.names,
             image_size=np.array([[width, height]]),
+            keypoint_sigma=None if view is None else view.sigma[None],
             intrinsics=camera,
             focal_sd=sd if camera is not None else 0.0,
-            keypoint_depth=depth,
-            points=points,
-            depth_kind=found.kind if found is not None else "metric",
+            **self._depth(found, view, keypoints, camera),
         )
+
+    def _depth(
+        self,
+        found: DepthMap | None,
+        view: PersonView | None,
+        keypoints: Float[ndarray, "keypoints 3"],
+        camera: Float[ndarray, "1 3 3"] | None,
+    ) -> dict[str, Any]:
+        """What is known of depth: a depth model's word, else that of the keypoint prior."""
+        if found is None:
+            if view is None:
+                return {}
+            sigma = view.depth_sigma[None]
+            depth = {"keypoint_depth": view.depth[None], "keypoint_depth_sigma": sigma}
+            return {**depth, "depth_kind": "relative"}
+        points = None
+        if found.kind == "metric" and camera is not None:
+            points = limb_points(found, keypoints, self.keypoint_prior.names, camera[0])[None]
+        depth = read_depth(found, keypoints)[None]
+        return {"keypoint_depth": depth, "points": points, "depth_kind": found.kind}
 
 
 def parse_box(text: str | None) -> Box | None:
@@ -211,7 +285,7 @@ def stack(parts: list[Observations]) -> Observations:
     """
     first = parts[0]
     arrays: dict[str, Any] = {}
-    for name in ("keypoints_2d", "image_size", "intrinsics", "keypoint_depth", "points"):
+    for name in ARRAYS:
         values = [getattr(part, name) for part in parts]
         if any((value is None) != (values[0] is None) for value in values):
             raise InputError(f"frames differ: some have {name} and some have not")

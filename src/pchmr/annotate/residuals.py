@@ -29,13 +29,15 @@ from pchmr.annotate.rig import Rig
 from pchmr.annotate.surface import Surface
 from pchmr.geometry import rotmat_to_rotvec
 
-DepthKind = Literal["metric", "affine", "affine_disparity"]
+DepthKind = Literal["metric", "relative", "affine", "affine_disparity"]
 REFERENCE_SIDE = 700.0
 NEAREST_DEPTH = 0.1
 PIXEL_SD = 6.0
+DEPTH_SD = 0.05
 TANGENTIAL = 0.2  # weight of the distance along the surface, against 1 along its normal
 LIMIT_SD = 0.1  # radians beyond a joint limit
 METRIC_SCALE_SD = 0.05
+SCALES = {"metric": (1.0, METRIC_SCALE_SD), "relative": (1.0, 0.15)}
 METRIC_SHIFT_SD = 0.15  # metres, beside the error of the scale
 SHIFT_RHO = 0.75  # metres by which metric depth may be off before it stops to pull
 AFFINE_SCALE = (0.13, 0.10)  # metres per standard deviation of the person's depth: mean, sd
@@ -58,6 +60,8 @@ class Evidence:
         depth_reference: Metres; turns disparities into metres.
         depth_mean: Metres; where metric depth puts the person.
         surface_offset: How much farther each keypoint lies than the surface in front of it.
+        keypoint_sharpness: `PIXEL_SD` over the keypoint's own standard deviation; None is 1.
+        depth_sharpness: `DEPTH_SD` over the depth's own standard deviation; None is 1.
         rays: Directions of dense depth points, z is 1.
         ray_depth: Their depth, centred like `depth`.
         ray_confidence: 0 for padding.
@@ -76,6 +80,8 @@ class Evidence:
     depth_reference: Float[Tensor, " batch"] | None = None
     depth_mean: Float[Tensor, " batch"] | None = None
     surface_offset: Float[Tensor, " keypoints"] | None = None
+    keypoint_sharpness: Float[Tensor, "batch keypoints"] | None = None
+    depth_sharpness: Float[Tensor, "batch keypoints"] | None = None
     rays: Float[Tensor, "batch rays 3"] | None = None
     ray_depth: Float[Tensor, "batch rays"] | None = None
     ray_confidence: Float[Tensor, "batch rays"] | None = None
@@ -210,7 +216,7 @@ class Objective:
         return like.new_zeros(*like.shape, len(self.skeleton.columns))
 
     def _pixel_term(self, state: State, keypoints: PointJacobian | Tensor, w: Weights) -> Term:
-        """Reprojection error in reference pixels."""
+        """Reprojection error in reference pixels, less sharp where the keypoint is."""
         seen = self.evidence
         xyz = keypoints if isinstance(keypoints, Tensor) else keypoints.points
         scale = (seen.focal * state.log_focal.exp() / seen.pixel_unit)[:, None, None]
@@ -225,7 +231,10 @@ class Objective:
             moved = per_point[..., :2, :] - plane[..., None] * per_point[..., 2:, :]
             derivative[..., : moved.shape[-1]] = factor * moved
             derivative[..., self.skeleton.columns.focal] = (scale * plane)[..., None]
-        return Term("keypoints", residual, derivative, seen.confidence / PIXEL_SD, w.rho_px)
+        weight = seen.confidence / PIXEL_SD
+        return _sharpened(
+            Term("keypoints", residual, derivative, weight, w.rho_px), seen.keypoint_sharpness
+        )
 
     def _depth_term(self, state: State, keypoints: PointJacobian | Tensor, w: Weights) -> Term:
         """Keypoint depth against the observed surface, metres along the optical axis."""
@@ -247,15 +256,16 @@ class Objective:
             derivative = self._blank(residual)
             moved = slope[..., None] * keypoints.derivative[..., 2, :]
             derivative[:, :, 0, : moved.shape[-1]] = moved
-            derivative[:, :, 0, columns.depth] = _depth_columns(seen.depth)
+            ones = torch.ones_like(seen.depth)
+            derivative[:, :, 0, columns.depth] = -torch.stack([seen.depth, ones], dim=-1)
         weight = seen.depth_confidence / w.depth_sd
-        return Term("depth", residual, derivative, weight, w.rho_depth)
+        found = Term("depth", residual, derivative, weight, w.rho_depth)
+        return _sharpened(found, seen.depth_sharpness)
 
     def _scale_term(self, state: State, derive: bool) -> Term:
         """How many metres a unit of observed depth may be."""
         columns = self.skeleton.columns
-        metric = self.evidence.depth_kind == "metric"
-        mean, sd = (1.0, METRIC_SCALE_SD) if metric else AFFINE_SCALE
+        mean, sd = SCALES.get(self.evidence.depth_kind, AFFINE_SCALE)
         residual = (state.depth[:, :1] - mean)[..., None]
         derivative = None
         if derive:
@@ -368,6 +378,17 @@ class Objective:
 _NORMAL_GAIN = math.sqrt(1 + TANGENTIAL**2) - TANGENTIAL
 
 
+def _sharpened(term: Term, factor: Tensor | None) -> Term:
+    """Residuals in units of their own standard deviation, so that the robust radius is too."""
+    if factor is None:
+        return term
+    slope = term.derivative
+    return term._replace(
+        residual=factor[..., None] * term.residual,
+        derivative=None if slope is None else factor[..., None, None] * slope,
+    )
+
+
 def _stretch(vector: Tensor, normal: Tensor) -> Tensor:
     """The vector weighed fully along the normal and little across, a symmetric square root."""
     along = (vector * normal).sum(dim=-1, keepdim=True)
@@ -377,7 +398,3 @@ def _stretch(vector: Tensor, normal: Tensor) -> Tensor:
 def _pick(values: Float[Tensor, "batch points width"], rows: Tensor) -> Tensor:
     """Rows (B, n) of values (B, P, w)."""
     return values.gather(1, rows[..., None].expand(-1, -1, values.shape[-1]))
-
-
-def _depth_columns(depth: Tensor) -> Tensor:
-    return -torch.stack([depth, torch.ones_like(depth)], dim=-1)

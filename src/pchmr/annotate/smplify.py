@@ -132,6 +132,7 @@ def fit_smplify(
         given_focal: Take the observed intrinsics instead of 5000 pixels and the picture's middle.
     """
     size = torch.from_numpy(observations.image_size).to(annotator.body.v_template)
+    observations = replace(observations, keypoint_sigma=None)
     if not given_focal or observations.intrinsics is None:
         observations = replace(observations, intrinsics=_default_cameras(observations))
     base = annotator.objective(replace(observations, focal_sd=0.0), depth=False, dense=False)

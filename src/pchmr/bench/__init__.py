@@ -1,7 +1,9 @@
 """Measures what the project promises, and appends one JSON line per figure to `results/`.
 
 A benchmark is a function `(repeats) -> rows` with `figure`, `value`, `unit` and `target`; commit,
-versions and hardware are added here. Times are process CPU seconds on one thread.
+versions and hardware are added here. Times are process CPU seconds on one thread. A module with a
+`FILE` fills that file instead of `speed`, with the rows of its `tables(config)`; one with a
+`run(config)` writes files of its own.
 """
 
 import json
@@ -35,14 +37,34 @@ def run(config: BenchConfig) -> Path:
     torch.set_num_threads(1)
     path = config.output / "speed.jsonl"
     for part in BENCHES[config.name]:
-        measure: Measure = import_module(f"pchmr.bench.{part}").measure
+        module = import_module(f"pchmr.bench.{part}")
         say(f"measuring {part}")
-        rows = list(stamped(part, measure(config.repeats)))
+        if hasattr(module, "run"):
+            path = module.run(config)
+            continue
+        if hasattr(module, "FILE"):
+            path = config.output / f"{module.FILE}.jsonl"
+            rows = list(stamped(part, module.tables(config)))
+        else:
+            measure: Measure = module.measure
+            rows = list(stamped(part, measure(config.repeats)))
         append(path, rows)
         for row in rows:
-            say(f"  {row['figure']}: {row['value']} {row['unit']} (target {row['target']})")
+            say(_line(row))
     write_results(config.output)
     return path
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A row for the person who waits."""
+    scores = row["scores"] if "scores" in row else {"value": row["value"]}
+    numbers = ", ".join(_shown(name, value) for name, value in scores.items())
+    target = f" (target {row['target']})" if "target" in row else ""
+    return f"  {row.get('figure', row.get('cell'))}: {numbers} {row.get('unit', '')}{target}"
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value}" if name == "value" else f"{name} {value}"
 
 
 def stamped(table: str, rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:

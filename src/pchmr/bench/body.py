@@ -68,4 +68,5 @@ def forward_ms(body: BodyModel, repeats: int) -> list[float]:
 
 
 def _row(figure: str, value: float, unit: str, target: float) -> dict[str, Any]:
-    return {"figure": figure, "value": round(value, 3), "unit": unit, "target": target}
+    row: dict[str, Any] = {"figure": figure, "value": round(value, 3), "unit": unit}
+    return row | {"target": f"<= {target}"}

@@ -13,9 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -193,17 +191,4 @@ def measure(repeats: int) -> list[dict[str, Any]]:
     for millions in TARGETS:
         found = in_own_process(__name__, "measure_plain_loop", millions, repeats)
         add(f"plain torch loop, {millions} M weights, 10 clients", found["cpu_seconds"], "CPU-s")
-    if find_spec("ray"):
-        _compare_with_ray(add, rounds, repeats)
     return rows
-
-
-def _compare_with_ray(
-    add: Callable[..., None], rounds: Callable[..., dict[str, float]], repeats: int
-) -> None:
-    """The same round of ten clients and ten million weights on both engines."""
-    found = {engine: rounds(10, 10, repeats + WARM_UP, engine) for engine in ("inprocess", "ray")}
-    for unit, key in (("CPU-s", "cpu_seconds"), ("s", "wall_seconds")):
-        add(f"round on ray, 10 M weights, 10 clients, {key}", found["ray"][key], unit)
-        ratio = found["ray"][key] / found["inprocess"][key]
-        add(f"ray over in-process, {key}", ratio, "x", ">= 8")

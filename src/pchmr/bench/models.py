@@ -42,8 +42,14 @@ def measure(repeats: int) -> list[Row]:
 
 
 def row(figure: str, value: float, unit: str, target: str) -> Row:
-    """One figure, rounded to four digits."""
-    return {"figure": figure, "value": float(f"{value:.4g}"), "unit": unit, "target": target}
+    """One figure, rounded to four digits, of a network with random weights."""
+    return {
+        "figure": figure,
+        "value": float(f"{value:.4g}"),
+        "unit": unit,
+        "target": target,
+        "started_from": {"kind": "random"},
+    }
 
 
 def made(name: str) -> HMRModel:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.spatial import KDTree
+from scipy.spatial.transform import Rotation
 
 from pchmr.body.joints import COCO_23, SMPL_24, SMPL_PARENTS, mirror_name
 
@@ -110,6 +111,59 @@ def sample_people(num_people: int, seed: int) -> People:
         faces=body.get_triangular_faces().numpy(),
         mirror=mirror,
     )
+
+
+# Bones inside a joint's group that take a share of the next joint's turn, as Anny's spine bends.
+SHARED: dict[str, tuple[str, float]] = {
+    "spine03": ("spine2", 0.5), "neck02": ("head", 0.33), "neck03": ("head", 0.67),
+    "shoulder01.L": ("left_shoulder", 0.25), "shoulder01.R": ("right_shoulder", 0.25),
+}  # fmt: skip
+
+
+def pose_people(
+    world: Float[ndarray, "people 24 3 3"], seed: int
+) -> Float[ndarray, "people vertices 3"]:
+    """People of Anny's own shapes, bent by Anny's own bones and skinning; Y up, metres.
+
+    Args:
+        world: World rotations of the 24 joints away from the T-pose.
+        seed: Draws the shapes.
+    """
+    import anny
+
+    body = anny.Anny(topology="notoes")
+    phenotypes = _sample_phenotypes(body, len(world), seed)
+    axes = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+    found = []
+    for start in range(0, len(world), CHUNK):
+        some = {name: values[start : start + CHUNK] for name, values in phenotypes.items()}
+        _, centers = _rest(body, some)
+        turns = _bone_turns(body, world[start : start + CHUNK] @ t_pose_rotations(centers))
+        with torch.no_grad():
+            rest = body(phenotype_kwargs=some)["rest_bone_poses"]
+            posed = torch.zeros_like(rest.expand(len(turns), -1, -1, -1))
+            turned = torch.from_numpy(axes.T @ turns @ axes).to(rest)
+            posed[..., :3, :3] = turned @ rest[..., :3, :3]
+            posed[..., 3, 3] = 1
+            vertices = body(
+                pose_parameters=posed, phenotype_kwargs=some, pose_parameterization="world-orient"
+            )["vertices"]
+        found.append(_to_y_up(vertices.numpy()))
+    return np.concatenate(found)
+
+
+def _bone_turns(model, turns: Float[ndarray, "people 24 3 3"]) -> ndarray:
+    """World rotations of all bones: those of their joint, some on the way to the next joint's."""
+    labels = list(model.bone_labels)
+    found = np.empty((len(turns), len(labels), 3, 3))
+    for joint, name in enumerate(SMPL_24.names):
+        for bone in _merge_rule(name)[1]:
+            found[:, labels.index(bone)] = turns[:, joint]
+    for bone, (name, share) in SHARED.items():
+        here, there = found[:, labels.index(bone)], turns[:, SMPL_24.index(name)]
+        between = Rotation.from_matrix(here.transpose(0, 2, 1) @ there).as_rotvec()
+        found[:, labels.index(bone)] = here @ Rotation.from_rotvec(share * between).as_matrix()
+    return found
 
 
 def skin(

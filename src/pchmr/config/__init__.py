@@ -4,6 +4,7 @@ Nothing here imports torch or numpy, so `pchmr --help` answers at once. Cross-fi
 `SettingError`, which the command line prints as one line.
 """
 
+from pchmr.config.annotation import AnnotateConfig, LabelsConfig
 from pchmr.config.errors import SettingError, UserError, require
 from pchmr.config.options import (
     DataOptions,
@@ -17,7 +18,6 @@ from pchmr.config.plain import from_dict, from_json, to_json
 from pchmr.config.verbs import (
     EXPORT_VARIANTS,
     Algorithm,
-    AnnotateConfig,
     BenchConfig,
     DataConfig,
     DemoConfig,
@@ -46,6 +46,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "FederateConfig",
+    "LabelsConfig",
     "ModelOptions",
     "OptimOptions",
     "Partition",

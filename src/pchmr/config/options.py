@@ -124,8 +124,10 @@ class ServerOptions:
     """Adaptivity floor of fedadam, fedyogi and fedadagrad."""
     mu: float = 0.01
     """Proximal weight of fedprox; 0 is fedavg."""
-    trainable: Literal["all", "head"] = "all"
-    """What trains and travels: every weight, or all but the backbone."""
+    trainable: Literal["all", "head", "lora"] = "all"
+    """What trains and travels: every weight, all but the backbone, or low-rank corrections."""
+    lora_rank: int = 8
+    """Rank of the corrections of `--trainable lora`."""
     batch_norm: Literal["average", "local", "freeze"] = "average"
     """Running statistics: averaged, kept by each client with its scales (FedBN), or left alone."""
     round_schedule: Literal["constant", "cosine", "step"] = "constant"
@@ -142,6 +144,11 @@ class ServerOptions:
         require(0 <= self.beta_1 < 1 and 0 <= self.beta_2 < 1, "--beta-1, --beta-2: in [0, 1)")
         require(self.tau > 0, "--tau must be positive")
         require(self.mu >= 0, "--mu must not be negative")
+        require(self.lora_rank >= 1, "--lora-rank must be at least 1")
+        require(
+            self.trainable == "lora" or self.lora_rank == 8,
+            f"--lora-rank is read by --trainable lora only, not by {self.trainable}: leave it out",
+        )
         good, wait = self.min_good_replies, self.deadline_seconds
         require(good is None or good >= 1, "--min-good-replies must be at least 1")
         require(wait is None or wait > 0, "--deadline-seconds must be positive")

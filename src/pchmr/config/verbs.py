@@ -43,6 +43,8 @@ class TrainConfig:
     """Epochs between scores on held-out people; 0 scores only at the end."""
     resume: bool = False
     """Go on from the last finished epoch of the run folder."""
+    compile: bool = False
+    """Build the network with torch.compile: minutes at the start, faster steps on a GPU."""
     device: Device = "auto"
     """Where to compute."""
     data_options: DataOptions = field(default_factory=DataOptions)
@@ -157,6 +159,10 @@ class EvaluateConfig:
     """Run folder to write."""
     seed: int = 0
     """Seed that draws the people."""
+    protocol: Literal["all", "h36m-p2"] = "all"
+    """Which held-out people count; h36m-p2: S9 and S11 of Human3.6M in the frontal camera."""
+    bf16: bool = False
+    """Run the network in bfloat16; coordinates stay in float32."""
     device: Device = "auto"
     """Where to compute."""
     data_options: DataOptions = field(default_factory=DataOptions)
@@ -179,68 +185,6 @@ class PredictConfig:
     """Where to compute."""
     model_options: ModelOptions = field(default_factory=ModelOptions)
     """Which network."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnnotateConfig:
-    """Label a person's own pictures on this device: fit the body to keypoints and depth."""
-
-    images: Annotated[Path | None, tyro.conf.Positional] = None
-    """Photo, folder of photos, or video."""
-    observations: Path | None = None
-    """Keypoints and depth of another tool as .npz, in place of images."""
-    output: Path = Path("labels")
-    """Private folder for the labels (.npz) and manifest.jsonl; finished clips are kept."""
-    mode: str = "auto"
-    """auto, deposer-dense, deposer-keypoint, strong-2d, smplifyx, smplifyx-given-focal."""
-    consecutive: bool = False
-    """The frames of --observations are a video of one person: one shape, smooth motion."""
-    body: Path | None = None
-    """SMPL-format body file; without it, the embedded licence-free body."""
-    pose_prior: Path | None = None
-    """Pose prior of your own motion data; without it, the shipped licence-free one."""
-    keypoint_prior: str | None = None
-    """Keypoint model: sapiens2-pose, vitpose, sapiens1-pose, rtmpose-onnx."""
-    keypoint_weights: Path | None = None
-    """Its weights, a local file or folder; nothing is downloaded."""
-    depth_prior: str | None = None
-    """Depth model: sapiens2-pointmap, depth-anything, depth-pro, sapiens1-depth."""
-    depth_weights: Path | None = None
-    """Its weights."""
-    bbox: str | None = None
-    """Box of the person, `x,y,w,h` in pixels; without it, the whole picture."""
-    accept_mm: float = 60.0
-    """Predicted error in mm below which a label is accepted."""
-    reject_mm: float = 150.0
-    """Predicted error in mm above which a label is rejected."""
-    batch_size: int = 32
-    """Frames solved together."""
-    device: Device = "auto"
-    """Where to compute."""
-
-    def __post_init__(self) -> None:
-        require(
-            (self.images is None) != (self.observations is None),
-            "give either IMAGES or --observations, one of them",
-        )
-        require(self.batch_size >= 1, "--batch-size must be at least 1")
-        require(
-            0 < self.accept_mm <= self.reject_mm,
-            "--accept-mm must be positive and at most --reject-mm",
-        )
-        for kind in ("keypoint", "depth"):
-            name, weights = getattr(self, f"{kind}_prior"), getattr(self, f"{kind}_weights")
-            require(
-                (name is None) == (weights is None),
-                f"--{kind}-prior and --{kind}-weights belong together: give both or neither",
-            )
-        if self.observations is not None:
-            given = self.keypoint_prior or self.depth_prior or self.bbox
-            require(
-                not given, "--observations bring keypoints and depth: leave priors and bbox out"
-            )
-        else:
-            require(not self.consecutive, "--consecutive is for --observations; videos always are")
 
 
 EXPORT_VARIANTS = ("fp32", "fp16", "int8")
@@ -286,10 +230,10 @@ class ExportConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """Write one HTML page over run folders: tables, curves, contact sheet."""
+    """Write one HTML page over run folders; or the tables, findings and curves of `results`."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
-    """Run folders, or folders of run folders."""
+    """Run folders, folders of run folders, or a folder of `pchmr bench` like `results`."""
     output: Path = Path("runs/report.html")
     """Page to write."""
 
@@ -341,6 +285,10 @@ class DataConfig:
         _require_read(self.partition_options, self.partition)
 
 
+COMPARISONS = ("learning-curves", "client-scale", "lda", "natural", "optimizers", "finetune")
+BENCH_DEFAULTS = {"data": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1}
+
+
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
     """Measure, and append one JSON line per figure."""
@@ -351,3 +299,22 @@ class BenchConfig:
     """Folder of the JSONL files."""
     repeats: int = 5
     """Measurements per figure; the minimum and the median are kept."""
+    data: Path | None = None
+    """Folder of `pchmr data synth` in place of domain B's images."""
+    scale: Literal["cpu", "gpu"] = "cpu"
+    """Size of a comparison: XS networks on few images, or S networks at 224 px."""
+    num_seeds: int = 1
+    """Seeds of a comparison, all cells of the first before those of the second."""
+    num_workers: int = 1
+    """Cells of a comparison that run side by side, each on one thread."""
+
+    def __post_init__(self) -> None:
+        require(self.num_seeds >= 1, "--num-seeds must be at least 1")
+        require(self.num_workers >= 1, "--num-workers must be at least 1")
+        for name, default in BENCH_DEFAULTS.items():
+            readers = COMPARISONS if name != "data" else ("annotators", *COMPARISONS)
+            flag = name.replace("_", "-")
+            require(
+                getattr(self, name) == default or self.name in readers,
+                f"--{flag} is read by {', '.join(readers)} only, not by {self.name}: leave it out",
+            )

@@ -8,6 +8,7 @@ import numpy as np
 
 from pchmr.body import BodyModel
 from pchmr.config import DataOptions, SettingError
+from pchmr.data.labels import LabeledPictures, is_labels
 from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.recipe import Split
@@ -31,7 +32,7 @@ def load_people(
     Args:
         options: Domain, sizes, cache.
         split: Train and test share no subject and no scene.
-        body: Body that the people are made of.
+        body: Body that the people are made of; its device renders them.
         seed: Draws the people where the options name no seed of their own.
         image_size: Side of the crops in pixels.
         progress: Called with the number of people rendered and of all people.
@@ -40,6 +41,9 @@ def load_people(
         UserError: A folder without the split, with fewer people, or with crops of another size.
     """
     count = options.num_samples if split == "train" else options.num_test_samples
+    if options.data is not None and is_labels(options.data):
+        found = LabeledPictures(options.data, split, body=body, image_size=image_size)
+        return found if len(found) <= count else Subset(found, np.arange(count))
     if options.data is not None:
         return _from_folder(options.data / split, count, image_size)
     recipe = SyntheticRecipe(
@@ -49,7 +53,11 @@ def load_people(
         image_size=image_size,
         seed=seed if options.data_seed is None else options.data_seed,
     )
-    return SyntheticPeople(recipe, body, options.cache, progress, num_workers=num_workers(count))
+    device = body.v_template.device
+    workers = num_workers(count) if device.type == "cpu" else 0
+    return SyntheticPeople(
+        recipe, body, options.cache, progress, num_workers=workers, device=device
+    )
 
 
 def _from_folder(folder: Path, count: int, image_size: int) -> PeopleDataset:

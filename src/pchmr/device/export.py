@@ -74,9 +74,28 @@ def run(config: ExportConfig) -> Path:
     model, started_from = load_model(config.model_options, body.hierarchy, seed=config.seed)
     trial = open_trial(config, body, model.image_size)
     card = export(model, trial, config.variant_names, config.output, started_from)
-    default = card["default"] or "none (int8 costs too much; export fp32 too)"
-    console.print(f"{config.output}: default form {default}, details in {CARD}")
+    for line in advice(card):
+        console.print(line)
+    console.print(f"{config.output}: default form {card['default'] or 'none'}, details in {CARD}")
     return config.output
+
+
+def advice(card: dict[str, Any]) -> list[str]:
+    """Why int8 is not the default of a card, in one line; nothing where it is or was not asked."""
+    int8 = card["variants"].get("int8")
+    if int8 is None or card["default"] == "int8":
+        return []
+    if card["started_from"]["kind"] == "random":
+        reason = "the cost of random weights says nothing"
+    else:
+        reason = f"it costs {_cost(int8)}, more than {ALLOWED_COST_MM:g} mm"
+    cure = "" if card["default"] else "; export fp32 or fp16 too"
+    return [f"int8 is not the default: {reason}{cure}"]
+
+
+def _cost(about: dict[str, Any]) -> str:
+    cost = about["cost_mm"]
+    return "an unknown error" if cost is None else f"{cost:+.2f} mm MPJPE"
 
 
 def require_extra() -> None:
@@ -298,5 +317,6 @@ def _tell(name: str, about: dict[str, Any]) -> None:
         parts += [
             f"{about['num_bytes'] / 1e6:.1f} MB",
             f"at most {about['max_vertex_difference_m'] * 1e3:.3g} mm from PyTorch",
+            f"costs {_cost(about)}",
         ]
     console.print(f"{name:<8} {', '.join(parts)}")

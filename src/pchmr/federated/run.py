@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from pchmr.federated.checkpoint import Checkpoint, Checkpoints
 from pchmr.federated.client import World, schema_of
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.engines import ENGINES
+from pchmr.federated.low_rank import only_low_rank_trains
 from pchmr.federated.server import Row, Server
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView, only_head_trains
@@ -68,10 +69,17 @@ def run_federated(
         len(world.partitions) == config.num_clients,
         f"--num-clients {config.num_clients}, but the people are dealt to {len(world.partitions)}",
     )
-    with ExitStack() as stack:
-        head_only = config.server_options.trainable == "head"
-        stack.enter_context(only_head_trains(world.model, head_only))
-        return _run(config, world, run, evaluate_fn, on_round)
+    with _trainable(config, world.model):
+        server = _run(config, world, run, evaluate_fn, on_round)
+    return _result(world, server)
+
+
+def _trainable(config: FederateConfig, model: nn.Module) -> AbstractContextManager[None]:
+    """Leaves trainable what the settings ask for, as long as it is entered."""
+    options = config.server_options
+    if options.trainable == "lora":
+        return only_low_rank_trains(model, options.lora_rank, config.seed)
+    return only_head_trains(model, options.trainable == "head")
 
 
 def _run(
@@ -80,7 +88,7 @@ def _run(
     run: RunFolder,
     evaluate_fn: EvaluateFn | None,
     on_round: Callable[[Row], None] | None,
-) -> FederatedResult:
+) -> Server:
     spec = FlatSpec.of(world.model, config.server_options.batch_norm)
     resident = _Resident(world.model, spec)
     identity = identity_of(config, world, spec)
@@ -114,7 +122,7 @@ def _run(
     ClientStates(run.path / CLIENTS).clear()
     if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
         evaluate_fn(world.model)
-    return _result(world, server)
+    return server
 
 
 class _Resident:

@@ -46,9 +46,9 @@ def keypoint_loss(
 
 
 def map_loss(
-    logits: Float[Tensor, "batch 14 rows columns"],
-    truth: Float[Tensor, "batch 14 2"],
-    weights: Float[Tensor, "batch 14"],
+    logits: Float[Tensor, "batch joints rows columns"],
+    truth: Float[Tensor, "batch joints 2"],
+    weights: Float[Tensor, "batch joints"],
 ) -> Float[Tensor, ""]:
     """Cross entropy of heat maps against each true place, shared by its four nearest cells."""
     rows, columns = logits.shape[-2:]

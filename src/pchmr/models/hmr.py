@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from pchmr.body import MeshHierarchy
 from pchmr.config import require
 from pchmr.models.backbone import backbone_spec
+from pchmr.models.folded import FoldedBackbone
 from pchmr.models.output import HMROutput
 from pchmr.models.smpl_head import SMPLHead
 from pchmr.models.specs import ModelSpec
@@ -83,6 +84,7 @@ class HMRModel(nn.Module):
         self.grid = math.ceil(choice.image_size / backbone.stride)
         self.num_features = backbone.num_features
         self.backbone = backbone.make()
+        self.folded: FoldedBackbone | None = FoldedBackbone()
         for name, values in (("image_mean", IMAGE_MEAN), ("image_std", IMAGE_STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
@@ -130,8 +132,11 @@ class HMRModel(nn.Module):
 
     def _maps(self, images: Float[Tensor, "batch 3 height width"]) -> Any:
         """The backbone's map, or maps, of RGB in [0, 1]."""
+        images = (images - self.image_mean) / self.image_std
+        if self.folded is not None and self.folded.fits(self.backbone, images):
+            return self.folded(self.backbone, images)
         extract: Callable[[Tensor], Any] = self.backbone.forward_features  # type: ignore[assignment]
-        return extract((images - self.image_mean) / self.image_std)
+        return extract(images)
 
     def keypoints(self, images: Float[Tensor, "batch 3 height width"]) -> KeypointOutput:
         """What the keypoint head sees, without the mesh: a third of its cost.

@@ -1,8 +1,8 @@
 """The plain formulation of FastMETRO and TORE: the slow twin that the fast one is held against.
 
 It computes what the papers write down: `nn.MultiheadAttention` over dense boolean masks, every
-token repeated for every item, upsampling by sparse products item by item. It shares the weights and
-returns the same numbers.
+token repeated for every item, upsampling by sparse products item by item, batch normalization apart
+from the convolutions. It shares the weights and returns the same numbers.
 """
 
 import copy
@@ -113,6 +113,7 @@ def plain_attention(attention: Attention) -> nn.MultiheadAttention:
 def plain_copy(model: HMRModel) -> HMRModel:
     """A copy of the network in the plain formulation; dropout and weights stay."""
     plain = copy.deepcopy(model)
+    plain.folded = None
     levels = (plain.hierarchy.upsample[1], plain.hierarchy.upsample[0])
     names = ("coarse2intermediate_upsample", "intermediate2fine_upsample")
     for name, matrix in zip(names, levels, strict=True):

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from pchmr.data.errors import InputError
+from pchmr.report.comparison import with_gaps
+from pchmr.report.curves import budget_curves
+from pchmr.report.findings import FINDINGS, findings_markdown, read_tables
 from pchmr.report.records import SCORES, number
 from pchmr.runs import write_bytes
 
-README = "README.md"
+README, CURVES = "README.md", "curves"
 HEAD = """# Results
 
 Generated from the `.jsonl` files beside this page by `pchmr bench`; do not edit. A cell is the mean
@@ -33,25 +36,40 @@ Line = dict[str, Any]
 
 
 def write_results(folder: Path) -> Path:
-    """Writes `README.md` from the folder's JSONL files; returns its path.
+    """Writes `README.md`, the findings and curves from the folder's JSONL files; returns its path.
 
     Raises:
         InputError: A line is no JSON object with a figure or cell.
     """
+    tables = read_tables(folder)
+    if tables:
+        write_bytes(folder / FINDINGS, findings_markdown(folder).encode())
+    for (recipe, model), lines in tables.items():
+        picture = budget_curves(f"{recipe}: {model}", lines)
+        write_bytes(folder / CURVES / f"{recipe}-{model}.svg", picture)
     path = folder / README
     write_bytes(path, results_markdown(folder).encode())
     return path
 
 
 def results_markdown(folder: Path) -> str:
-    """What `README.md` should hold; depends on the JSONL files alone."""
+    """What `README.md` should hold; depends on the JSONL files and the pictures' names alone."""
     tables: dict[str, list[Line]] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for line in _lines(path):
             name = str(line.get("table", path.stem))
             title = name if name == path.stem else f"{path.stem}: {name}"
             tables.setdefault(title, []).append(line)
-    return "\n".join([HEAD, *(_table(title, tables[title]) for title in sorted(tables))])
+    tables = {title: with_gaps(lines) for title, lines in tables.items()}
+    parts = [HEAD, *(_table(title, tables[title]) for title in sorted(tables))]
+    return "\n".join([*parts, *_pictures(folder)])
+
+
+def _pictures(folder: Path) -> list[str]:
+    """Links to the curves and contact sheets beside the tables."""
+    found = [*sorted((folder / CURVES).glob("*.svg")), *sorted(folder.glob("*.jpg"))]
+    links = [f"![{path.stem}]({path.relative_to(folder).as_posix()})\n" for path in found]
+    return ["## Pictures\n", *links] if links else []
 
 
 def _lines(path: Path) -> list[Line]:

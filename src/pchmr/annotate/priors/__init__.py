@@ -11,6 +11,7 @@ from pchmr.annotate.priors.interfaces import DepthPrior, KeypointPrior, Provenan
 from pchmr.config import SettingError
 
 PRIORS: dict[str, str] = {
+    "embedded": "embedded:Embedded",
     "sapiens2-pose": "sapiens2:Sapiens2Pose",
     "sapiens2-pointmap": "sapiens2:Sapiens2Pointmap",
     "vitpose": "vitpose:VitPose",
@@ -22,12 +23,24 @@ PRIORS: dict[str, str] = {
 }
 """Name -> file:class in this room; every class takes the path of its weights."""
 
-KEYPOINT_PRIORS = ("sapiens2-pose", "vitpose", "sapiens1-pose", "rtmpose-onnx")
+PUBLISHERS = {
+    "sapiens2-pose": "huggingface.co/facebook (Sapiens2 License)",
+    "sapiens2-pointmap": "huggingface.co/facebook (Sapiens2 License)",
+    "vitpose": "huggingface.co/usyd-community (Apache-2.0)",
+    "depth-anything": "huggingface.co/depth-anything (Apache-2.0 or CC-BY-NC-4.0)",
+    "depth-pro": "huggingface.co/apple/DepthPro-hf (apple-amlr)",
+    "sapiens1-pose": "huggingface.co/facebook/sapiens (CC-BY-NC-4.0)",
+    "sapiens1-depth": "huggingface.co/facebook/sapiens (CC-BY-NC-4.0)",
+    "rtmpose-onnx": "github.com/open-mmlab/mmpose (Apache-2.0)",
+}
+"""Whose page hands the weights out, and under what."""
+
+KEYPOINT_PRIORS = ("embedded", "sapiens2-pose", "vitpose", "sapiens1-pose", "rtmpose-onnx")
 DEPTH_PRIORS = ("sapiens2-pointmap", "depth-anything", "depth-pro", "sapiens1-depth")
 
 
-def load_keypoint_prior(name: str, weights: Path) -> KeypointPrior:
-    """A keypoint model from local weights.
+def load_keypoint_prior(name: str, weights: Path | None = None) -> KeypointPrior:
+    """A keypoint model from local weights; only `embedded` brings its own.
 
     Raises:
         SettingError: Unknown name, missing weights or a missing library.
@@ -40,15 +53,18 @@ def load_depth_prior(name: str, weights: Path) -> DepthPrior:
     return _load(name, weights, DEPTH_PRIORS)
 
 
-def _load(name: str, weights: Path, allowed: tuple[str, ...]):
+def _load(name: str, weights: Path | None, allowed: tuple[str, ...]):
     if name not in allowed:
         raise SettingError(f"unknown prior {name}; known: {', '.join(allowed)}")
-    if not weights.exists():
-        raise SettingError(
-            f"weights of {name} do not exist at {weights}: nothing is downloaded here; get them "
-            "from their publisher under their licence and give the path"
-        )
     file, kind = PRIORS[name].split(":")
+    if weights is None and name == "embedded":
+        return getattr(import_module(f"pchmr.annotate.priors.{file}"), kind)()
+    if weights is None or not weights.exists():
+        where = "are not given" if weights is None else f"do not exist at {weights}"
+        raise SettingError(
+            f"weights of {name} {where}: nothing is downloaded here; get them from "
+            f"{PUBLISHERS.get(name, 'their publisher')} under their licence and give the path"
+        )
     try:
         return getattr(import_module(f"pchmr.annotate.priors.{file}"), kind)(weights)
     except ImportError as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from pchmr.annotate.residuals import DepthKind
@@ -69,6 +69,50 @@ class KeypointPrior(Protocol):
 
     def keypoints(self, image: Image, box: Box) -> Float[ndarray, "keypoints 3"]:
         """Pixels of the picture (the middle of the first is 0.5) and confidence in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonView:
+    """What a prior that knows its own errors says of a person.
+
+    Attributes:
+        keypoints: Pixels of the picture and confidence in [0, 1].
+        sigma: Standard deviation of a coordinate, pixels.
+        depth: Metres about an unknown distance, of the surface in front of each keypoint.
+        depth_sigma: Its standard deviation, metres.
+    """
+
+    keypoints: Float[ndarray, "keypoints 3"]
+    sigma: Float[ndarray, " keypoints"]
+    depth: Float[ndarray, " keypoints"]
+    depth_sigma: Float[ndarray, " keypoints"]
+
+
+@runtime_checkable
+class PersonPrior(KeypointPrior, Protocol):
+    """Finds keypoints, and says how sure it is and how deep they lie."""
+
+    def look(self, image: Image, box: Box) -> PersonView:
+        """The person in the box."""
+        ...
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Finds people."""
+
+    def detect(self, image: Image) -> list[Box]:
+        """Boxes of people, the surest first."""
+        ...
+
+
+@runtime_checkable
+class MaskPrior(Protocol):
+    """Tells the person from everything else."""
+
+    def mask(self, image: Image, box: Box) -> Bool[ndarray, "height width"]:
+        """True on the person in the box."""
         ...
 
 

@@ -31,6 +31,8 @@ DEPTH_SIDE = 160
 NUM_POINTS = 300
 BEHIND = 0.13  # metres behind the seen surface at which a keypoint counts as hidden
 SMOOTH_CELLS = 6
+CUT_BORDERS = (0.25, 0.05, 0.25, 0.45)  # how often left, top, right and bottom cut a person
+CUT = (0.15, 0.45)  # share of a truncated person's height or width beyond the border
 CHUNK = 32
 ORACLE_NAMES = (
     *COCO_23.names,
@@ -49,6 +51,7 @@ class OracleNoise:
         outlier_px: Standard deviation of where.
         honest_share: Outliers that have a low confidence.
         swap_share: Frames in which left and right keypoints are exchanged.
+        truncated_share: People whom a border of the picture cuts.
         depth_smooth: Metres, standard deviation of a smooth error over the person.
         depth_white: Metres, of each pixel's own error.
         scale_sd: Relative error of metric depth.
@@ -63,6 +66,7 @@ class OracleNoise:
     outlier_px: float = 50.0
     honest_share: float = 0.6
     swap_share: float = 0.0
+    truncated_share: float = 0.0
     depth_smooth: float = 0.02
     depth_white: float = 0.008
     scale_sd: float = 0.05
@@ -174,11 +178,13 @@ def observe(body: BodyModel, people: People, noise: OracleNoise, *, seed: int = 
     table = torch.cat([body.get_buffer("J_regressor_coco"), _knuckle_table(body)])
     assert len(table) == len(rows)
     joints = torch.einsum("kv,nvx->nkx", table, people.vertices)
+    frames = _frames(people, noise, np.random.default_rng(derive_seed(seed, "oracle borders")))
     maps = _depth_maps(body, people)
     truth = project_pinhole(joints, people.intrinsics).numpy()
     hidden = joints[..., 2].numpy() - maps.read(truth) > BEHIND
     rng = np.random.default_rng(derive_seed(seed, "oracle keypoints"))
-    keypoints = _noisy_keypoints(truth, hidden, noise, rng)
+    keypoints = _noisy_keypoints(truth, hidden, frames, noise, rng)
+    maps = maps.within(frames)
     focal = np.exp(noise.focal_sd * rng.standard_normal(len(people)))
     intrinsics = people.intrinsics.double().numpy().copy()
     intrinsics[:, [0, 1], [0, 1]] *= focal[:, None]
@@ -223,6 +229,31 @@ class _DepthMaps:
         value = self.depth[row, at[..., 1], at[..., 0]]
         return np.where(inside & (value > 0), value, np.nan)
 
+    def within(self, frames: Float[np.ndarray, "people 4"]) -> "_DepthMaps":
+        """The maps without what lies beyond the borders of the pictures."""
+        step = (np.arange(self.depth.shape[1]) + 0.5) * self.pixel[:, None]
+        x, y = self.corner[:, :1] + step, self.corner[:, 1:] + step
+        left, top, right, bottom = frames.T[..., None]
+        inside = ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None]
+        return _DepthMaps(np.where(inside, self.depth, 0.0), self.corner, self.pixel)
+
+
+def _frames(
+    people: People, noise: OracleNoise, rng: np.random.Generator
+) -> Float[np.ndarray, "people 4"]:
+    """Left, top, right and bottom border of each picture; some cut their person."""
+    count = len(people)
+    frames = np.tile([0.0, 0.0, PICTURE_SIDE, PICTURE_SIDE], (count, 1))
+    window = project_pinhole(people.surface, people.intrinsics)
+    low, high = window.amin(dim=1).double().numpy(), window.amax(dim=1).double().numpy()
+    is_cut, border = rng.random(count) < noise.truncated_share, rng.choice(4, count, p=CUT_BORDERS)
+    share = rng.uniform(*CUT, count)
+    for row in np.flatnonzero(is_cut):
+        axis, is_far = border[row] % 2, border[row] >= 2
+        reach = share[row] * (high[row, axis] - low[row, axis])
+        frames[row, border[row]] = high[row, axis] - reach if is_far else low[row, axis] + reach
+    return frames
+
 
 def _depth_maps(body: BodyModel, people: People) -> _DepthMaps:
     window = project_pinhole(people.surface, people.intrinsics)
@@ -241,7 +272,11 @@ def _depth_maps(body: BodyModel, people: People) -> _DepthMaps:
 
 
 def _noisy_keypoints(
-    truth: np.ndarray, hidden: np.ndarray, noise: OracleNoise, rng: np.random.Generator
+    truth: np.ndarray,
+    hidden: np.ndarray,
+    frames: np.ndarray,
+    noise: OracleNoise,
+    rng: np.random.Generator,
 ) -> Float[np.ndarray, "people keypoints 3"]:
     shape = truth.shape[:2]
     sd = noise.pixel_sd * np.where(hidden, noise.hidden_factor, 1.0)
@@ -254,7 +289,8 @@ def _noisy_keypoints(
     swapped = rng.random(len(truth)) < noise.swap_share
     mirror = _mirror_columns()
     pixels[swapped] = pixels[swapped][:, mirror]
-    inside = ((pixels >= 0) & (pixels < PICTURE_SIDE)).all(axis=-1)
+    low, high = frames[:, None, :2], frames[:, None, 2:]
+    inside = ((pixels >= low) & (pixels < high)).all(axis=-1)
     return np.concatenate([pixels, np.where(inside, confidence, 0.0)[..., None]], axis=-1)
 
 

@@ -15,14 +15,21 @@ def derive_seed(seed: int, *names: str | int) -> int:
 
 # Names of `pchmr bench`, and the modules of `pchmr.bench` that each runs.
 BENCHES: dict[str, tuple[str, ...]] = {
-    "speed": ("rasterizer", "body", "federated", "models"),
+    "speed": ("rasterizer", "body", "federated", "engines", "models"),
     "rasterizer": ("rasterizer",),
     "body": ("body",),
-    "federated": ("federated",),
+    "federated": ("federated", "engines"),
     "faults": ("faults",),
     "models": ("models",),
     "export": ("export",),
     "annotators": ("annotators",),
+    "people": ("people",),
+    "learning-curves": ("comparison",),
+    "client-scale": ("comparison",),
+    "lda": ("comparison",),
+    "natural": ("comparison",),
+    "optimizers": ("comparison",),
+    "finetune": ("comparison",),
 }
 
 START_OPTIONS = OptimOptions(optimizer="muon", learning_rate=1.5e-3, batch_size=16, clip=1.0)
@@ -46,16 +53,45 @@ def _start(model: str, name: str) -> TrainConfig:
         output=Path(f"runs/{name}"),
         num_epochs=2,
         keypoint_epochs=0,
-        optim_options=replace(START_OPTIONS, learning_rate=1e-3, batch_size=16),
+        data_options=replace(START_DATA, num_samples=30_000),
+        optim_options=replace(START_OPTIONS, learning_rate=1e-3),
         model_options=ModelOptions(
             model=model, backbone_weights=_KEYPOINTS.output / "model.safetensors"
         ),
     )
 
 
-# The start models, in the order in which they are made.
+# The published training, one process of four (`torchrun --nproc-per-node 4`); --backbone-weights
+# brings ImageNet's, --data the people, --model another size.
+_FASTMETRO = TrainConfig(
+    output=Path("runs/paper-fastmetro"),
+    seed=88,
+    num_epochs=60,
+    data_options=START_DATA,
+    model_options=ModelOptions(model="fastmetro_s", from_scratch=True),
+    optim_options=OptimOptions(learning_rate=1e-4, batch_size=16, paper_losses=True),
+)
+_TORE = replace(
+    _FASTMETRO,
+    output=Path("runs/paper-tore"),
+    schedule="step",
+    model_options=ModelOptions(model="tore_s", from_scratch=True),
+    optim_options=replace(_FASTMETRO.optim_options, clip_by="value"),
+)
+_FINETUNE = replace(
+    _FASTMETRO,
+    output=Path("runs/paper-3dpw"),
+    num_epochs=8,
+    model_options=ModelOptions(model="fastmetro_s"),  # from --checkpoint
+    optim_options=replace(_FASTMETRO.optim_options, learning_rate=2e-5),
+)
+
+# The start models, in the order in which they are made, then the papers' own training.
 RECIPES: dict[str, TrainConfig | FederateConfig] = {
     "start-keypoints": _KEYPOINTS,
     "start-xs": _start("fastmetro_xs", "start-xs"),
     "start-tore-xs": _start("tore_xs", "start-tore-xs"),
+    "paper-fastmetro": _FASTMETRO,
+    "paper-tore": _TORE,
+    "paper-3dpw": _FINETUNE,
 }

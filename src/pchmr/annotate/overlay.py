@@ -1,0 +1,87 @@
+"""A labeled person to look at: the mesh over the picture, and the same mesh from the side."""
+
+import io
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+
+from pchmr.data.synthetic.rasterizer import shade_mesh
+
+HEIGHT = 480  # pixels of both views
+COLOR = (0.55, 0.68, 0.95)
+BACKGROUND = 245
+FILL = 0.85  # of the side view's shorter side that the person fills
+
+
+def sheet(
+    image: UInt8[ndarray, "rows columns 3"],
+    vertices: Float[Tensor, "vertices 3"],
+    faces: Tensor,
+    intrinsics: Float[Tensor, "3 3"],
+    height: int = HEIGHT,
+) -> UInt8[ndarray, "height width 3"]:
+    """Overlay on the left, side view on the right.
+
+    Args:
+        image: Picture.
+        vertices: Labeled mesh, camera frame, metres.
+        faces: Triangles.
+        intrinsics: Of the whole picture, pixels.
+        height: Of the sheet in pixels.
+    """
+    scale = height / image.shape[0]
+    width = max(round(image.shape[1] * scale), 1)
+    canvas = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    camera = intrinsics.clone()
+    camera[:2] *= scale
+    front = _drawn(np.asarray(canvas), vertices, faces, camera)
+    return np.concatenate([front, side_view(vertices, faces, height)], axis=1)
+
+
+def side_view(
+    vertices: Float[Tensor, "vertices 3"], faces: Tensor, side: int
+) -> UInt8[ndarray, "side side 3"]:
+    """The mesh seen from its left as the camera stands, nearly parallel; toward the camera is left.
+
+    What a picture cannot show, depth, lies across this view.
+    """
+    centred = vertices - (vertices.amin(dim=0) + vertices.amax(dim=0)) / 2
+    turned = torch.stack([centred[:, 2], centred[:, 1], -centred[:, 0]], dim=-1)
+    reach = float((turned.amax(dim=0) - turned.amin(dim=0))[:2].amax())
+    distance = 20.0 * reach
+    focal = FILL * side * distance / reach
+    camera = torch.tensor([[focal, 0, side / 2], [0, focal, side / 2], [0, 0, 1.0]])
+    blank = np.full((side, side, 3), BACKGROUND, dtype=np.uint8)
+    return _drawn(blank, turned + torch.tensor([0.0, 0.0, distance]), faces, camera)
+
+
+def _drawn(canvas: ndarray, vertices: Tensor, faces: Tensor, camera: Tensor) -> ndarray:
+    """The shaded mesh on a canvas."""
+    height, width = canvas.shape[:2]
+    drawn = shade_mesh(vertices[None], faces, camera.float()[None], height, width, COLOR)[0]
+    color, alpha = drawn[:3].permute(1, 2, 0).numpy() * 255, drawn[3, ..., None].numpy()
+    return np.round(color * alpha + canvas * (1 - alpha)).astype(np.uint8)
+
+
+def png(image: UInt8[ndarray, "height width 3"]) -> bytes:
+    """The image as a PNG file."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def overlay_png(
+    image: UInt8[ndarray, "rows columns 3"],
+    vertices: Float[ndarray, "vertices 3"],
+    faces: Tensor,
+    intrinsics: Float[ndarray, "3 3"],
+) -> bytes | None:
+    """The sheet of label arrays as a PNG file; None where the mesh is not before the camera."""
+    if not (np.isfinite(vertices).all() and vertices[:, 2].min() > 0):
+        return None
+    mesh, camera = torch.from_numpy(vertices).float(), torch.from_numpy(intrinsics).float()
+    return png(sheet(image, mesh, faces.cpu(), camera))

@@ -1,0 +1,129 @@
+"""What pictures alone give: the embedded prior on rendered people, every mode that it can feed.
+
+The network was trained on domain A; the people of domain B, their clothes, rooms and activities are
+new to it. Nothing of an oracle is used, the camera is not known either.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pchmr.annotate.deposer import Annotator
+from pchmr.annotate.observations import Observations
+from pchmr.annotate.pictures import PictureReader, stack
+from pchmr.annotate.priors.embedded import WEIGHTS, Embedded
+from pchmr.annotate.quality import load_predictors
+from pchmr.bench.annotators.scores import Run, kept, run_mode
+from pchmr.bench.annotators.tables import (
+    KEYPOINT,
+    METRIC,
+    STRONG,
+    Case,
+    Row,
+    coverage_rows,
+    error_row,
+    ratio_rows,
+)
+from pchmr.bench.progress import say
+from pchmr.body import BodyModel
+from pchmr.config import DataOptions
+from pchmr.data import load_people
+from pchmr.data.sample import PeopleDataset
+from pchmr.data.synthetic import SyntheticPeople
+
+NUM_IMAGES, NUM_BASELINE = 500, 100
+IMAGE_SIZE = 112
+MODES = (STRONG, KEYPOINT, "smplifyx")
+SETTING, SOURCE = "images only", "embedded/"
+
+
+def image_rows(annotator: Annotator, data: Path | None) -> Iterator[Row]:
+    """Errors of every mode from pictures alone, ratios to `strong-2d`, what the prior sees.
+
+    Args:
+        annotator: Body and prior.
+        data: Folder of `pchmr data synth`; without it, held-out people of domain B.
+    """
+    if not WEIGHTS.is_file():
+        say(f"no weights at {WEIGHTS}: the table of images is left out")
+        return
+    yield from card_rows()
+    people = _people(annotator.body, data)
+    reader = PictureReader(Embedded())
+    seen: list[Observations] = []
+
+    def observed(count: int) -> Observations:
+        for row in range(len(seen), count):
+            seen.append(reader.observe_image(picture(people, row)))
+        return stack(seen[:count])
+
+    runs: dict[str, tuple[Case, Run, Row]] = {}
+    for mode in MODES:
+        count = min(len(people), NUM_IMAGES if mode in (STRONG, KEYPOINT) else NUM_BASELINE)
+        name = f"{mode} images {people.content_hash} {count} {_weights_sha256()}"
+        run = kept(name, lambda m=mode, n=count: run_mode(
+            annotator, meshes(annotator.body, people, n), observed(n), m
+        ))  # fmt: skip
+        words = (
+            "rendered people of B, pictures only" if data is None else f"pictures of {data.name}"
+        )
+        about = {"n": count, "seed": 0, "differs": words}
+        depth = "embedded prior" if mode == KEYPOINT else "none"
+        case = Case(setting=SETTING, mode=mode, depth=depth, noise=METRIC,
+                    targets={"mpvpe_mm": 1.0, "mpjpe_mm": 1.0, "pa_mpjpe_mm": 1.0})  # fmt: skip
+        runs[mode] = (case, run, about)
+        row = error_row(case, run, about)
+        yield {k: v for k, v in row.items() if k != "noise"} | {"table": SETTING}
+    _, strong, _ = runs[STRONG]
+    case, run, about = runs[KEYPOINT]
+    yield from ({**row, "table": SETTING} for row in ratio_rows(case, run, strong, about))
+    judged = {mode: runs[mode][1] for mode in (STRONG, KEYPOINT)}
+    if {f"{SOURCE}{mode}" for mode in judged} <= set(load_predictors()):
+        yield from ({**row, "table": SETTING} for row in coverage_rows(judged, about, SOURCE))
+
+
+def _people(body: BodyModel, data: Path | None) -> PeopleDataset:
+    """The held-out people of a folder, or those of domain B."""
+    if data is not None:
+        return SyntheticPeople.open(data / "test")
+    options = DataOptions(num_test_samples=NUM_IMAGES, image_size=IMAGE_SIZE)
+    return load_people(options, "test", body=body, seed=0, image_size=IMAGE_SIZE)
+
+
+def card_rows() -> Iterator[Row]:
+    """What stands on the network's card: px, PCK and depth on domains A, B and V."""
+    card = json.loads(WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
+    for domain, scores in card["scores_of_stored_weights"].items():
+        numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
+        yield {
+            "table": "embedded prior", "cell": f"keypoints of domain {domain}", "seed": 0,
+            "n": scores["num_people"], "scores": numbers,
+        }  # fmt: skip
+
+
+def picture(people: PeopleDataset, row: int) -> np.ndarray:
+    """8-bit pixels of a person."""
+    image = people.batch([row]).images[0]
+    return (255 * image).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+@torch.no_grad()
+def meshes(
+    body: BodyModel, people: PeopleDataset, count: int
+) -> Float[Tensor, "people vertices 3"]:
+    """True meshes in the camera frame, metres."""
+    found = []
+    for at in range(0, count, 64):
+        sample = people.batch(range(at, min(at + 64, count)))
+        found.append(body(sample.global_orient, sample.body_pose, sample.betas).vertices)
+    return torch.cat(found)
+
+
+def _weights_sha256() -> str:
+    return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()

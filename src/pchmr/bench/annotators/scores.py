@@ -1,0 +1,164 @@
+"""One way of annotating on one set of people: errors in mm, signals of quality, time; kept on disk.
+
+Errors are against synthetic truth: compare rows with each other, never with a figure on
+photographs. A finished run is kept in the cache folder under everything that decides it, so that a
+killed benchmark loses the run it was in and no other.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pchmr.annotate.deposer import Annotator, Fit
+from pchmr.annotate.keypoints import FOOT_POINTS, HAND_POINTS
+from pchmr.annotate.modes import FITTERS
+from pchmr.annotate.observations import Observations
+from pchmr.annotate.quality import inspect
+from pchmr.body import BodyModel
+from pchmr.body.joints import COCO_23, EVALUATION_14, SMPL_24
+from pchmr.data.synthetic.people import default_cache
+from pchmr.metrics import MM_PER_METRE, mpjpe, mpvpe, pa_mpjpe
+from pchmr.recipes import derive_seed
+from pchmr.runs import replacing
+
+BATCH = 32
+FAILURE_MM = 150.0
+BOOTSTRAPS = 1000
+SCORES = ("mpvpe_mm", "mpjpe_mm", "pa_mpjpe_mm", "foot_mm", "hand_mm")
+SIGNAL = "signal_"
+SOLVER_FILES = (
+    "deposer", "evidence", "keypoints", "kinematics", "modes", "prior", "quality", "residuals",
+    "rig", "smplify", "solver", "surface",
+)  # fmt: skip
+DECIDING = (
+    *(f"annotate/{name}.py" for name in SOLVER_FILES),
+    "annotate/assets/pose_prior_v1.npz",
+    "annotate/priors/oracle.py",
+    "bench/annotators/scores.py",
+    "bench/annotators/strangers.py",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Scores of one mode on one set of observations, one value a person."""
+
+    scores: dict[str, Float[np.ndarray, " people"]]
+    signals: dict[str, np.ndarray]
+    ms_per_image: float
+
+
+def run_mode(
+    annotator: Annotator,
+    vertices: Float[Tensor, "people vertices 3"],
+    observations: Observations,
+    mode: str,
+    *,
+    batch: int = BATCH,
+) -> Run:
+    """Annotates people batch by batch and scores them; time is process CPU time of the fit."""
+    scores: list[dict[str, Tensor]] = []
+    signals: list[dict[str, np.ndarray]] = []
+    spent = 0.0
+    for at in range(0, len(vertices), batch):
+        rows = slice(at, at + batch)
+        began = time.process_time()
+        fit = FITTERS[mode](annotator, observations.take(rows), ())
+        spent += time.process_time() - began
+        scores.append(score(annotator, fit, vertices[rows]))
+        signals.append(inspect(annotator, fit).signals)
+    return Run(
+        {name: torch.cat([part[name] for part in scores]).numpy() for name in SCORES},
+        {name: np.concatenate([part[name] for part in signals]) for name in signals[0]},
+        spent / len(vertices) * 1000,
+    )
+
+
+def score(
+    annotator: Annotator, fit: Fit, truth: Float[Tensor, "people vertices 3"]
+) -> dict[str, Tensor]:
+    """Errors in mm, all about the mean of the hips of the evaluation joints."""
+    body, found = annotator.body, annotator.vertices(fit)
+    root = list(EVALUATION_14.root)
+    sides = []
+    for vertices in (found, truth):
+        joints = body.regress(vertices, EVALUATION_14)
+        center = joints[:, root].mean(dim=1, keepdim=True)
+        sides.append((vertices - center, joints - center))
+    (vertices, joints), (true_vertices, true_joints) = sides
+    errors = {
+        "mpvpe_mm": mpvpe(vertices, true_vertices),
+        "mpjpe_mm": mpjpe(joints, true_joints),
+        "pa_mpjpe_mm": pa_mpjpe(joints, true_joints),
+    }
+    for name, chosen in (("foot_mm", FOOT_POINTS), ("hand_mm", HAND_POINTS)):
+        ends = [_ends(body, part, chosen) for part in (vertices, true_vertices)]
+        errors[name] = mpjpe(*ends)
+    return {name: value * MM_PER_METRE for name, value in errors.items()}
+
+
+def _ends(body: BodyModel, vertices: Tensor, chosen: Sequence[str]) -> Tensor:
+    """Points regressed from meshes; hand joints by their rest regressor."""
+    rows = []
+    for point in chosen:
+        kind, name = point.split(":")
+        rows.append(_row(body, kind, name))
+    return torch.einsum("kv,nvx->nkx", torch.stack(rows), vertices)
+
+
+def _row(body: BodyModel, kind: str, name: str) -> Tensor:
+    if kind == "coco":
+        return body.get_buffer("J_regressor_coco")[COCO_23.index(name)]
+    return body.J_regressor[SMPL_24.index(name)]
+
+
+def kept(name: str, compute: Callable[[], Run]) -> Run:
+    """The run of that name from the cache folder, or computed and kept there.
+
+    The name must say everything that decides the run but the code, which is told apart here.
+    """
+    key = hashlib.sha256(f"{name}\n{code_sha256()}".encode()).hexdigest()[:24]
+    path = default_cache() / "annotators" / f"{key}.npz"
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        ms = float(arrays.pop("ms_per_image"))
+        signals = {n.removeprefix(SIGNAL): v for n, v in arrays.items() if n.startswith(SIGNAL)}
+        return Run({n: arrays[n] for n in SCORES}, signals, ms)
+    run = compute()
+    signals = {f"{SIGNAL}{n}": v for n, v in run.signals.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **run.scores, **signals, ms_per_image=np.array(run.ms_per_image))
+    return run
+
+
+def code_sha256() -> str:
+    """Hash of everything that decides a fit and its scores."""
+    digest = hashlib.sha256()
+    root = Path(str(resources.files("pchmr")))
+    for name in DECIDING:
+        digest.update(name.encode() + (root / name).read_bytes())
+    return digest.hexdigest()
+
+
+def interval(
+    values: Sequence[Float[np.ndarray, " people"]],
+    statistic: Callable[..., np.ndarray],
+    *,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of a statistic of means over people, drawn with replacement."""
+    rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
+    pick = rng.integers(0, len(values[0]), (BOOTSTRAPS, len(values[0])))
+    drawn = statistic(*(value[pick].mean(axis=1) for value in values))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,91 @@
+"""The demo's part on annotation: a page with pictures, overlays and side views, in a minute.
+
+`tell` labels held-out people from their pictures alone, with depth and without, and says how far
+off the labels are, which only rendered people can tell.
+"""
+
+from base64 import b64encode
+from pathlib import Path
+
+import numpy as np
+import torch
+from jinja2 import Environment, StrictUndefined
+from torch import Tensor
+
+from pchmr.annotate.deposer import MODES, Annotator, Fit
+from pchmr.annotate.overlay import png, sheet, side_view
+from pchmr.annotate.pictures import PictureReader, stack
+from pchmr.annotate.priors.embedded import Embedded
+from pchmr.bench.annotators.images import IMAGE_SIZE, meshes, picture
+from pchmr.bench.annotators.scores import score
+from pchmr.bench.annotators.tables import KEYPOINT, STRONG
+from pchmr.body import load_body
+from pchmr.config import DataOptions
+from pchmr.data import load_people
+from pchmr.runs import write_bytes
+
+NUM_PEOPLE = 16
+NUM_SHOWN = 4
+HEIGHT = 224
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Annotation</title>
+<style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222}
+table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right}
+td:first-child,th:first-child{text-align:left}img{max-width:100%;display:block;margin:.3rem 0}
+</style>
+<h1>Labels made on the device</h1>
+<p>{{ count }} held-out people, labeled from their pictures alone by the shipped network and the
+fit. Errors in mm against the truth that only rendered people have.</p>
+<table><tr><th>mode<th>MPJPE<th>PA-MPJPE<th>MPVPE</tr>
+{% for mode, row in rows %}<tr><td>{{ mode }}{% for v in row %}<td>{{ v }}{% endfor %}</tr>
+{% endfor %}</table>
+<p>From left to right: the label without depth over the picture and from its side, the label with
+depth likewise, and the truth from its side. The camera looks from the left of each side view.</p>
+{% for source in sheets %}<img alt="labels of one person" src="data:image/png;base64,{{ source }}">
+{% endfor %}</html>
+"""
+
+
+def tell(output: Path, seed: int = 0, num_people: int = NUM_PEOPLE) -> Path:
+    """Writes the page and returns its path.
+
+    Args:
+        output: HTML file to write.
+        seed: Draws the people of domain B.
+        num_people: How many are labeled.
+    """
+    annotator = Annotator(load_body())
+    data = DataOptions(num_test_samples=num_people, image_size=IMAGE_SIZE)
+    people = load_people(data, "test", body=annotator.body, seed=seed, image_size=IMAGE_SIZE)
+    images = [picture(people, row) for row in range(num_people)]
+    reader = PictureReader(Embedded())
+    seen = stack([reader.observe_image(image) for image in images])
+    fits = {mode: annotator.fit(seen, MODES[mode]) for mode in (STRONG, KEYPOINT)}
+    truth = meshes(annotator.body, people, num_people)
+    rows = []
+    for mode, fit in fits.items():
+        found = score(annotator, fit, truth)
+        names = ("mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm")
+        rows.append((mode, [f"{float(found[name].mean()):.0f}" for name in names]))
+    sheets = [
+        b64encode(png(_strip(annotator, fits, images[row], truth[row], row))).decode()
+        for row in range(min(NUM_SHOWN, num_people))
+    ]
+    page = Environment(undefined=StrictUndefined, autoescape=True).from_string(PAGE)
+    write_bytes(output, page.render(count=num_people, rows=rows, sheets=sheets).encode())
+    return output
+
+
+def _strip(
+    annotator: Annotator, fits: dict[str, Fit], image: np.ndarray, truth: Tensor, row: int
+) -> np.ndarray:
+    """Overlay and side view of every mode, then the truth from the side."""
+    parts = []
+    faces = annotator.body.faces
+    for fit in fits.values():
+        seen = fit.objective.evidence
+        camera = torch.eye(3)
+        camera[[0, 1], [0, 1]] = seen.focal[row] * fit.state.log_focal[row].exp()
+        camera[:2, 2] = seen.center[row]
+        parts.append(sheet(image, annotator.vertices(fit)[row], faces, camera, HEIGHT))
+    return np.concatenate([*parts, side_view(truth, faces, HEIGHT)], axis=1)

@@ -1,0 +1,41 @@
+"""The same round of ten clients and ten million weights on both engines, side by side."""
+
+from importlib.util import find_spec
+from typing import Any
+
+from pchmr.bench.federated import WARM_UP, in_own_process
+from pchmr.bench.progress import say
+
+ATTEMPTS = 3  # ray gives up starting after 30 seconds on a busy machine
+
+
+def measure(repeats: int) -> list[dict[str, Any]]:
+    """Rows with `figure`, `value`, `unit` and `target`; none where ray is not installed."""
+    if not find_spec("ray"):
+        say("ray is not installed: pip install 'pchmr[ray]' to compare with it")
+        return []
+    found = {engine: _round(engine, repeats) for engine in ("inprocess", "ray")}
+    rows = []
+    for unit, key in (("CPU-s", "cpu_seconds"), ("s", "wall_seconds")):
+        ratio = found["ray"][key] / found["inprocess"][key]
+        for engine, values in found.items():
+            figure = f"round on {engine}, 10 M weights, 10 clients, {key}"
+            rows.append({"figure": figure, "value": round(values[key], 3), "unit": unit})
+        figure = f"ray over in-process, {key}"
+        rows.append({"figure": figure, "value": round(ratio, 3), "unit": "x", "target": ">= 8"})
+    return [{"target": None} | row for row in rows]
+
+
+def _round(engine: str, repeats: int) -> dict[str, float]:
+    """What a round costs, in a process of its own.
+
+    Raises:
+        RuntimeError: It failed again and again.
+    """
+    arguments = ("pchmr.bench.federated", "measure_rounds", 10, 10, repeats + WARM_UP, engine)
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return in_own_process(*arguments)
+        except RuntimeError:
+            say(f"{engine} failed; once more")
+    return in_own_process(*arguments)

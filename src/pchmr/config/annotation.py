@@ -1,0 +1,92 @@
+"""Configs of the verbs that label a person's own pictures and keep the labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pchmr.config.errors import require
+from pchmr.config.verbs import Device
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateConfig:
+    """Label a person's own pictures on this device: fit the body to keypoints and depth."""
+
+    images: Annotated[Path | None, tyro.conf.Positional] = None
+    """Photo, folder of photos, or video."""
+    observations: Path | None = None
+    """Keypoints and depth of another tool as .npz, in place of images."""
+    output: Path = Path("labels")
+    """Private folder for the labels (.npz) and manifest.jsonl; finished clips are kept."""
+    mode: str = "auto"
+    """auto, deposer-dense, deposer-keypoint, strong-2d, smplifyx, smplifyx-given-focal."""
+    consecutive: bool = False
+    """The frames of --observations are a video of one person: one shape, smooth motion."""
+    body: Path | None = None
+    """SMPL-format body file; without it, the embedded licence-free body."""
+    pose_prior: Path | None = None
+    """Pose prior of your own motion data; without it, the shipped licence-free one."""
+    keypoint_prior: str | None = None
+    """Keypoint model: sapiens2-pose, vitpose, sapiens1-pose, rtmpose-onnx; without it, our own."""
+    keypoint_weights: Path | None = None
+    """Its weights, a local file or folder; nothing is downloaded."""
+    depth_prior: str | None = None
+    """Depth model: sapiens2-pointmap, depth-anything, depth-pro, sapiens1-depth."""
+    depth_weights: Path | None = None
+    """Its weights."""
+    checkpoint: Path | None = None
+    """HMR weights whose prediction is one more start; without it, the shipped ones."""
+    bbox: str | None = None
+    """Box of the person, `x,y,w,h` in pixels; without it, the person is looked for."""
+    accept_mm: float = 60.0
+    """Predicted error in mm below which a label is accepted."""
+    reject_mm: float = 150.0
+    """Predicted error in mm above which a label is rejected."""
+    batch_size: int = 32
+    """Frames solved together."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def __post_init__(self) -> None:
+        require(
+            (self.images is None) != (self.observations is None),
+            "give either IMAGES or --observations, one of them",
+        )
+        require(self.batch_size >= 1, "--batch-size must be at least 1")
+        require(
+            0 < self.accept_mm <= self.reject_mm,
+            "--accept-mm must be positive and at most --reject-mm",
+        )
+        for kind in ("keypoint", "depth"):
+            name, weights = getattr(self, f"{kind}_prior"), getattr(self, f"{kind}_weights")
+            require(
+                (name is None) == (weights is None),
+                f"--{kind}-prior and --{kind}-weights belong together: give both or neither",
+            )
+        if self.observations is not None:
+            given = self.keypoint_prior or self.depth_prior or self.bbox
+            require(
+                not given, "--observations bring keypoints and depth: leave priors and bbox out"
+            )
+        else:
+            require(not self.consecutive, "--consecutive is for --observations; videos always are")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsConfig:
+    """List, export, expire or delete the labels of `pchmr annotate`."""
+
+    labels: Annotated[Path, tyro.conf.Positional]
+    """Folder of labels."""
+    export: Path | None = None
+    """Folder to write them to in 3DPW's layout, as private as the labels."""
+    keep_days: float | None = None
+    """Delete what was labeled longer ago."""
+    delete: str | None = None
+    """Clips to delete, with commas, or all."""
+
+    def __post_init__(self) -> None:
+        ok = self.keep_days is None or self.keep_days >= 0
+        require(ok, "--keep-days must not be negative")

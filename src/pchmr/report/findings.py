@@ -1,0 +1,207 @@
+"""`results/findings.md`: what the comparisons say about the paper's claims, generated.
+
+A claim is confirmed where the whole interval lies in the region that the claim names, refuted where
+none of it does, and undecided between. Nothing here is typed: without rows a claim is not tested.
+"""
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pchmr.recipes.comparisons import ALPHAS, COMPARISONS, NATURAL_CLIENTS
+from pchmr.report.comparison import (
+    BEFORE,
+    CENTRALIZED,
+    GAP,
+    TARGET_SHARE,
+    Interval,
+    Line,
+    client_correlation,
+    curve_of,
+    difference_percent,
+    error_of,
+    latest,
+    of_cell,
+    reached,
+    skew_correlation,
+    with_gaps,
+)
+from pchmr.report.tables import human_bytes
+
+FINDINGS = "findings.md"
+HEAD = f"""# Findings
+
+Generated from the `.jsonl` files beside this page by `pchmr bench` and `pchmr report`; do not edit.
+How runs are compared: [docs/comparison.md](../docs/comparison.md). What differs from the paper in
+every row: rendered people of domain B and an embedded body instead of Human3.6M and 3DPW with
+SMPL; XS networks; start weights from domain A; few images and rounds. Differences are of MPJPE in
+percent with 95 % intervals, paired by seed and held-out person. The target of budgets lies at
+{100 * TARGET_SHARE:.0f} % of what centralized training gained.
+"""
+NONE = "–"
+IID = f"iid, 10 of {NATURAL_CLIENTS} clients"
+NATURAL = f"natural, 10 of {NATURAL_CLIENTS} scenes"
+HUNDRED = "10 of 100 clients"
+SKEWED = f"LDA alpha {min(ALPHAS):g}, {HUNDRED}"
+Tables = dict[tuple[str, str], list[Line]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim of the paper, and what would bear it out.
+
+    Attributes:
+        text: The claim.
+        recipe: Comparison that tests it.
+        ours: Cell whose error is held against that of `theirs`.
+        theirs: The other cell.
+        low: Least difference in percent that agrees with the claim.
+        high: Largest one.
+        model: First letters of the networks that it is about.
+    """
+
+    text: str
+    recipe: str
+    ours: str
+    theirs: str
+    low: float
+    high: float
+    model: str
+
+
+def _claims() -> list[Claim]:
+    found = []
+    for model, said in (("fastmetro", "FastMETRO"), ("tore", "TORE (claim 3: alike)")):
+        rows = (
+            ("1", "10 of 10 matches or beats centralized", "client-scale", "10 of 10 clients",
+             CENTRALIZED, -100.0, 1.0),
+            ("2", "100 clients cost a modest amount", "client-scale", HUNDRED, CENTRALIZED,
+             -100.0, 10.0),
+            ("2", "1000 clients cost a modest amount", "client-scale", "10 of 1000 clients",
+             CENTRALIZED, -100.0, 10.0),
+            ("4", "the most skewed Dirichlet partition hurts, modestly", "lda", SKEWED, HUNDRED,
+             0.0, 10.0),
+            ("5", "federated fine-tuning matches centralized", "natural", IID, CENTRALIZED,
+             -100.0, 1.0),
+            ("6", "the natural partition costs a few percent", "natural", NATURAL, IID, 0.0, 5.0),
+        )  # fmt: skip
+        for place, text, recipe, ours, theirs, low, high in rows:
+            found.append(
+                Claim(text=f"({place}) {said}: {text}", recipe=recipe, ours=ours, theirs=theirs,
+                      low=low, high=high, model=model)
+            )  # fmt: skip
+    return found
+
+
+def findings_markdown(folder: Path) -> str:
+    """What `findings.md` should hold; depends on the JSONL files alone."""
+    tables = read_tables(folder)
+    parts = [HEAD, _claims_table(tables)]
+    parts += [_comparison(recipe, model, lines) for (recipe, model), lines in tables.items()]
+    return "\n".join(parts)
+
+
+def read_tables(folder: Path) -> Tables:
+    """Lines of each comparison and network, in the order of the comparisons."""
+    tables: Tables = {}
+    for recipe in COMPARISONS:
+        path = folder / f"{recipe}.jsonl"
+        texts = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for line in latest(map(json.loads, texts)):
+            tables.setdefault((recipe, str(line.get("table"))), []).append(line)
+    return {place: with_gaps(lines) for place, lines in tables.items()}
+
+
+def verdict(found: Interval | None, low: float, high: float) -> str:
+    """Confirmed, refuted or undecided; not yet tested without an interval."""
+    if found is None:
+        return "not yet tested"
+    if low <= found.low and found.high <= high:
+        return "confirmed"
+    return "refuted" if found.high < low or found.low > high else "undecided"
+
+
+def _claims_table(tables: Tables) -> str:
+    rows = []
+    for claim in _claims():
+        models = [m for recipe, m in tables if recipe == claim.recipe and m.startswith(claim.model)]
+        for model in models or [claim.model]:
+            lines = tables.get((claim.recipe, model), [])
+            found = difference_percent(of_cell(lines, claim.ours), of_cell(lines, claim.theirs))
+            region = f"{claim.low:+.0f} to {claim.high:+.0f}"
+            if claim.low <= -100:
+                region = f"at most {claim.high:+.0f}"
+            basis = f"{found.num_seeds}, {found.over}" if found else NONE
+            said = verdict(found, claim.low, claim.high)
+            rows.append([
+                claim.text, model, f"{claim.ours} against {claim.theirs}", region,
+                str(found or NONE), basis, f"**{said}**",
+            ])  # fmt: skip
+    header = ["claim", "network", "what is compared", "region, %", "difference, %",
+              "seeds, interval over", "verdict"]  # fmt: skip
+    note = "Claims 7 to 10 (annotation, personalization, secure aggregation) are other benchmarks'."
+    return f"## Claims of the paper\n\n{_markdown(header, rows)}\n\n{note}\n"
+
+
+def _comparison(recipe: str, model: str, lines: list[Line]) -> str:
+    """Gap closed, difference to centralized, and budgets of every row."""
+    central, before = of_cell(lines, CENTRALIZED), next(iter(of_cell(lines, BEFORE).values()), None)
+    rows = []
+    for cell in dict.fromkeys(str(line.get("cell")) for line in lines):
+        members = of_cell(lines, cell)
+        found = [reached(line, before, central.get(seed)) for seed, line in members.items()]
+        apart = None if cell == CENTRALIZED else difference_percent(members, central)
+        ends = [points[-1] for line in members.values() if (points := curve_of(line, None))]
+        rows.append([
+            cell, str(len(members)), _mean(members, error_of), _mean(members, _gap),
+            str(apart or NONE), *_budget(ends), *_way(found),
+        ])  # fmt: skip
+    header = ["row", "seeds", "MPJPE", "gap closed, %", "against centralized, %", "rounds",
+              "images seen", "bytes moved", "rounds to target", "bytes to target"]  # fmt: skip
+    text = f"## {recipe}: {model}\n\n{_markdown(header, rows)}\n"
+    return text + _correlations(lines) if recipe in ("lda", "natural") else text
+
+
+def _gap(line: Line) -> float | None:
+    return line["scores"].get(GAP)
+
+
+def _mean(members: dict[object, Line], value: Callable[[Line], float | None]) -> str:
+    known = [v for line in members.values() if (v := value(line)) is not None]
+    return f"{statistics.fmean(known):.1f}" if known else NONE
+
+
+def _budget(ends: list[list[float]]) -> list[str]:
+    """Rounds, images and bytes of the whole run."""
+    if not ends:
+        return [NONE] * 3
+    rounds, images, moved = (statistics.fmean(end[i] for end in ends) for i in range(3))
+    return [f"{rounds:.0f}", f"{images:.0f}", human_bytes(moved)]
+
+
+def _way(ways: list[list[float] | None]) -> list[str]:
+    known = [way for way in ways if way is not None]
+    if not known or len(known) < len(ways):
+        return ["not reached" if ways else NONE] * 2
+    return [
+        f"{statistics.fmean(way[0] for way in known):.1f}",
+        human_bytes(statistics.fmean(way[2] for way in known)),
+    ]
+
+
+def _correlations(lines: list[Line]) -> str:
+    dealt = [line for line in lines if line.get("kind") == "federated"]
+    runs, clients = skew_correlation(dealt), client_correlation(dealt)
+    said = []
+    if runs:
+        said.append(f"of a run's MPJPE with its mean label skew {runs[0]:+.2f} ({runs[1]} runs)")
+    if clients is not None:
+        said.append(f"of a client's error with its own skew {clients:+.2f} (mean over runs)")
+    return f"\nRank correlation (Spearman) {'; '.join(said)}.\n" if said else ""
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,0 +1,136 @@
+"""The comparisons of paradigms, on people of 64 px that are few enough to train in seconds."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pchmr.bench import comparison
+from pchmr.bench.cell import Job, measure, shortened
+from pchmr.bench.comparison import AVERAGED, CONSTANT, Board, whole_lines
+from pchmr.config import BenchConfig, DataOptions, FederateConfig, OptimOptions, SettingError
+from pchmr.recipes import comparisons as recipes
+from pchmr.recipes.comparisons import COMPARISONS, SCALES, Scale, cells
+
+TINY = Scale(
+    models=("fastmetro_xs",),
+    data=DataOptions(num_samples=20, num_test_samples=6, data_seed=0, image_size=64),
+    optim=OptimOptions(batch_size=4, clip=1.0),
+    num_seen=40,
+    learning_rates=(1e-4, 1e-3),
+)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Scale:
+    monkeypatch.setitem(SCALES, "cpu", TINY)
+    return TINY
+
+
+def lda_like(rows: recipes.Rows) -> list[recipes.Cell]:
+    """Two cells that another comparison shares, and one with server options to choose from."""
+    grid = ({"server_momentum": 0.1}, {"server_momentum": 0.5})
+    return [
+        rows.before(),
+        rows.centralized(),
+        rows.federated("10 of 10 clients", 10),
+        rows.federated("fedavgm", 10, algorithm="fedavgm", servers=grid),
+    ]
+
+
+def config(folder: Path, name: str = "client-scale", **changes: Any) -> BenchConfig:
+    return BenchConfig(name=name, output=folder, **changes)
+
+
+@pytest.fixture
+def few(tiny: Scale, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMPARISONS, "client-scale", lda_like)
+    monkeypatch.setitem(COMPARISONS, "natural", lambda rows: lda_like(rows)[:3])
+
+
+def by_cell(path: Path) -> dict[str, dict[str, Any]]:
+    return {line["cell"]: line for line in whole_lines(path)}
+
+
+def test_rows_hold_scores_budgets_and_what_was_chosen(few: None, tmp_path: Path) -> None:
+    path = comparison.run(config(tmp_path))
+    rows = by_cell(path)
+    assert [*rows] == [
+        "before", CONSTANT, "centralized", "centralized" + AVERAGED, "10 of 10 clients", "fedavgm",
+    ]  # fmt: skip
+    federated = rows["10 of 10 clients"]
+    assert federated["config"]["num_rounds"] == 2
+    assert [point[:2] for point in federated["curve"]] == [[1, 20], [2, 40]]
+    assert federated["curve"][-1][2] > 0
+    assert federated["curve"][-1][3] == pytest.approx(federated["scores"]["mpjpe_mm"], abs=1e-3)
+    assert len(federated["clients_mm"]) == 10 and federated["quarantined"] == 0
+    tried = {line["cell"]: line["scores"]["mpjpe_mm"] for line in whole_lines(
+        tmp_path / "tuning.jsonl")}  # fmt: skip
+    assert len(tried) == 6
+    rates = {r: tried[f"10 of 10 clients, fedavg, learning rate {r:g}"] for r in (1e-4, 1e-3)}
+    assert federated["chosen"] == {"learning_rate": min(rates, key=lambda r: rates[r])}
+    assert set(rows["fedavgm"]["chosen"]) == {"learning_rate", "server_momentum"}
+    assert rows["before"]["started_from"]["kind"] == "shipped"
+    # Again: nothing is run, and another comparison takes over what it shares.
+    before = path.read_text()
+    assert comparison.run(config(tmp_path)).read_text() == before
+    other = by_cell(comparison.run(config(tmp_path, "natural")))
+    assert other["10 of 10 clients"] == federated
+    # A torn line is cut off, and only that cell runs again, to the same numbers.
+    path.write_text(before[:-30])
+    again = by_cell(comparison.run(config(tmp_path)))
+    assert again["fedavgm"]["scores"] == rows["fedavgm"]["scores"]
+    assert [*again] == [*rows]
+
+
+def test_other_start_weights_or_people_make_another_key(few: None, tmp_path: Path) -> None:
+    board = Board(config(tmp_path))
+    run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
+    keys = [board._key(Job(run)), board._key(Job(run, is_trial=True))]
+    scratch = replace(run, model_options=replace(run.model_options, from_scratch=True))
+    fewer = replace(run, data_options=replace(run.data_options, num_test_samples=5))
+    keys += [
+        board._key(Job(scratch)),
+        board._key(Job(fewer)),
+        board._key(Job(replace(run, seed=1))),
+    ]
+    assert len(set(keys)) == 5
+    assert board._key(Job(replace(run, output=Path("elsewhere"), num_workers=2))) == keys[0]
+
+
+@pytest.mark.slow
+def test_rows_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
+    assert measure(Job(run))["scores"] == measure(Job(run))["scores"]
+
+
+def test_every_comparison_makes_runs_of_the_same_size() -> None:
+    for name in COMPARISONS:
+        for scale, size in SCALES.items():
+            found = cells(name, scale, 2)
+            labels = [(cell.model, cell.name, cell.base.seed) for cell in found]
+            assert len(labels) > 3
+            for cell in found:
+                run = cell.base
+                if isinstance(run, FederateConfig):
+                    seen = run.num_rounds * run.clients_per_round / run.num_clients
+                    assert seen * size.data.num_samples == pytest.approx(size.num_seen, rel=0.05)
+                    assert isinstance(short := shortened(run), FederateConfig)
+                    assert 1 <= short.num_rounds <= run.num_rounds
+
+
+def test_settings_that_a_benchmark_ignores_are_refused() -> None:
+    with pytest.raises(SettingError, match="--scale"):
+        BenchConfig(name="speed", scale="gpu")
+    with pytest.raises(SettingError, match="--num-seeds"):
+        BenchConfig(name="lda", num_seeds=0)
+    assert BenchConfig(name="lda", data=Path("people")).data
+
+
+def test_bytes_that_are_no_rows_are_left_alone(tmp_path: Path) -> None:
+    assert whole_lines(tmp_path / "none.jsonl") == []
+    (tmp_path / "some.jsonl").write_text(json.dumps({"key": "a"}) + "\n" + '{"key": "b')
+    assert whole_lines(tmp_path / "some.jsonl") == [{"key": "a"}]
+    assert (tmp_path / "some.jsonl").read_text() == '{"key": "a"}\n'

@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pchmr.config import ReportConfig
+from pchmr.report import is_results, run
+from pchmr.report.comparison import (
+    GAP,
+    Interval,
+    difference_percent,
+    of_cell,
+    reached,
+    skew_correlation,
+    with_gaps,
+)
+from pchmr.report.findings import findings_markdown, verdict
+from pchmr.report.results import CURVES, README, results_markdown
+
+PEOPLE = np.linspace(-20, 20, 21)
+START = {"sha256": "start"}
+
+
+def line(cell: str, kind: str, error: float, seed: int = 0, **more: Any) -> dict[str, Any]:
+    return {
+        "table": "fastmetro_xs",
+        "cell": cell,
+        "kind": kind,
+        "seed": seed,
+        "scores": {"mpjpe_mm": error},
+        "people_mm": (error + PEOPLE).tolist(),
+        "started_from": START,
+        **more,
+    }
+
+
+def comparison(noise: float = 0.0) -> list[dict[str, Any]]:
+    made = [line("before", "before", 200.0)]
+    for seed in (0, 1):
+        curve = [[1, 100, 10, 180.0], [2, 200, 20, 120.0 + seed]]
+        made.append(line("centralized", "centralized", 100.0 + seed, seed))
+        made.append(
+            line("10 of 10 clients", "federated", 120.0 + seed + noise * seed, seed, curve=curve)
+        )
+    return made
+
+
+def test_gap_closed_is_held_against_the_same_seed_and_start() -> None:
+    stranger = line("from nowhere", "federated", 150.0, started_from={"sha256": None})
+    found = with_gaps([*comparison(), stranger])
+    assert found[2]["scores"][GAP] == pytest.approx(80.0)
+    assert found[4]["scores"][GAP] == pytest.approx(100 * 79 / 99)
+    assert GAP not in found[0]["scores"] and GAP not in found[-1]["scores"]
+    assert with_gaps([{"figure": "x", "value": 1}]) == [{"figure": "x", "value": 1}]
+
+
+def test_paired_difference_ignores_what_both_sides_share() -> None:
+    lines = comparison()
+    found = difference_percent(of_cell(lines, "10 of 10 clients"), of_cell(lines, "centralized"))
+    assert found is not None and found.num_seeds == 2
+    assert found.low == pytest.approx(found.mean) == pytest.approx(found.high)
+    assert found.mean == pytest.approx(100 * 20 / 100.5)
+    wide = comparison(noise=4.0)
+    found = difference_percent(of_cell(wide, "10 of 10 clients"), of_cell(wide, "centralized"))
+    assert found is not None and found.over == "seeds" and found.low < 19 < 25 < found.high
+    assert difference_percent({}, of_cell(lines, "centralized")) is None
+
+
+def test_verdicts() -> None:
+    def between(low: float, high: float) -> str:
+        return verdict(Interval((low + high) / 2, low, high, 1, "people"), 0.0, 10.0)
+
+    assert between(1.0, 9.0) == "confirmed"
+    assert between(-3.0, -1.0) == between(11.0, 12.0) == "refuted"
+    assert between(-1.0, 3.0) == between(9.0, 11.0) == "undecided"
+    assert verdict(None, 0.0, 10.0) == "not yet tested"
+
+
+def test_budget_to_the_target_is_read_off_the_curve() -> None:
+    before, central, ours = comparison()[:3]
+    way = reached(ours, before, central)  # target 130: five sixths of the second stretch
+    assert way == pytest.approx([1 + 5 / 6, 100 + 500 / 6, 10 + 50 / 6])
+    assert reached(ours | {"curve": [[1, 100, 10, 180.0]]}, before, central) is None
+
+
+def test_rank_correlation_with_skew() -> None:
+    lines = [line(str(i), "federated", 100.0 + i, mean_skew=i / 10) for i in range(4)]
+    found = skew_correlation(lines)
+    assert found is not None and found[0] == pytest.approx(1.0) and found[1] == 4
+    assert skew_correlation(lines[:2]) is None
+
+
+def test_a_folder_of_results_is_regenerated_with_findings_and_curves(tmp_path: Path) -> None:
+    text = "".join(json.dumps(row) + "\n" for row in comparison())
+    (tmp_path / "client-scale.jsonl").write_text(text)
+    assert is_results(tmp_path) and not is_results(tmp_path / "none")
+    run(ReportConfig(runs=(tmp_path,)))
+    findings = (tmp_path / "findings.md").read_text()
+    assert findings == findings_markdown(tmp_path)
+    assert "| 10 of 10 clients | 2 | 120.5 | 79.9 | +19.9 [+19.9, +19.9] | 2 | 200 |" in findings
+    assert "**refuted**" in findings and "**not yet tested**" in findings
+    assert (tmp_path / README).read_text() == results_markdown(tmp_path)
+    assert "gap_closed_percent" in (tmp_path / README).read_text()
+    picture = tmp_path / CURVES / "client-scale-fastmetro_xs.svg"
+    before = picture.read_bytes()
+    run(ReportConfig(runs=(tmp_path,)))
+    assert picture.read_bytes() == before and b"10 of 10 clients" in before
