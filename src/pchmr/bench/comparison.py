@@ -125,9 +125,10 @@ class Board:
     def _next(self, cell: Cell) -> list[Named]:
         """The trials that a cell waits for, or else its run, or nothing once that is done."""
         rates = {rate: fixed(cell.tuned_on, rate, {}) for rate in cell.rates}
-        if waiting := self._trials(cell, {f"learning rate {r:g}": run for r, run in rates.items()}):
+        tried = {f"learning rate {rate:g}": run for rate, run in rates.items()}
+        if waiting := self._trials(cell, tried if len(rates) > 1 else {}):
             return waiting
-        rate = self._best(rates) if rates else 0.0
+        rate = self._best(rates) if len(rates) > 1 else next(iter(rates), 0.0)
         like = replace(cell.base, seed=0, model_options=cell.tuned_on.model_options)
         servers = {json.dumps(s): fixed(like, rate, s) for s in cell.servers}
         if waiting := self._trials(cell, servers if len(servers) > 1 else {}):

@@ -39,7 +39,7 @@ class Scale:
     data: DataOptions
     optim: OptimOptions
     num_seen: int
-    learning_rates: tuple[float, ...] = (5e-4, 1.5e-3, 4e-3)
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     checkpoints: dict[str, Path] = field(default_factory=dict)
 
 
@@ -57,7 +57,6 @@ SCALES = {
         ),
         optim=OptimOptions(batch_size=16, clip=1.0, bf16=True),
         num_seen=200_000,
-        learning_rates=(1e-4, 3e-4, 1e-3),
         checkpoints={
             name: Path(f"runs/start-{name.replace('_', '-')}/model.safetensors")
             for name in ("fastmetro_s", "tore_s")
@@ -138,9 +137,11 @@ class Rows:
         return self._cell(name, self._central(from_scratch), self.first._central(False))
 
     def centralized_on(self, num_samples: int) -> Cell:
-        """As many steps on fewer images."""
+        """As many epochs on fewer images."""
         data = replace(self.scale.data, num_samples=num_samples)
-        few = replace(self, scale=replace(self.scale, data=data))
+        epochs = self.scale.num_seen // self.scale.data.num_samples
+        scale = replace(self.scale, data=data, num_seen=epochs * num_samples)
+        few = replace(self, scale=scale)
         name = f"centralized, {num_samples} images"
         return self._cell(name, few._central(False), self.first._central(False))
 
@@ -191,7 +192,8 @@ class Rows:
 PER_ROUND = 10
 ALPHAS = (100.0, 1.0, 0.1, 0.01)
 SKEW = 0.1  # alpha of the partition on which algorithms are compared
-FEWER_IMAGES = (250, 1000)
+FEWER_IMAGES = (1000, 4000)
+WHOLE_B = 12_000  # ten images or more for each of 1000 clients
 NATURAL_CLIENTS = 60  # scenes among the training people of B
 TUNED_ON = {NATURAL_CLIENTS: 100}  # clients whose learning rate others take over
 # (family of the network, row) -> MPJPE / PA-MPJPE in mm on Human3.6M or, natural, on 3DPW.
@@ -238,7 +240,14 @@ def client_scale(rows: Rows) -> list[Cell]:
 
 
 def learning_curves(rows: Rows) -> list[Cell]:
-    """What domain B teaches: from the start weights, on fewer images, from random weights."""
+    """What one pass over domain B teaches the start weights, on fewer images too, and random ones.
+
+    Fitted like the start weights, with Muon; every comparison of paradigms keeps AdamW.
+    """
+    data = replace(rows.scale.data, num_samples=WHOLE_B)
+    optim = replace(rows.scale.optim, optimizer="muon", batch_size=16)
+    size = replace(rows.scale, data=data, optim=optim, num_seen=WHOLE_B, learning_rates=(5e-4,))
+    rows = replace(rows, scale=size)
     made = [rows.before(), rows.centralized()]
     if rows.seed == 0:
         made += [rows.centralized_on(number) for number in FEWER_IMAGES]
