@@ -16,7 +16,7 @@ from pchmr.config import (
 )
 from pchmr.recipes import RECIPES, derive_seed
 
-REQUIRED = {"images": Path("a.jpg"), "task": "check"}
+REQUIRED = {"images": Path("a.jpg"), "task": "check", "labels": Path("labels")}
 
 
 def example(kind: type) -> object:

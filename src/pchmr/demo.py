@@ -1,4 +1,4 @@
-"""The whole story in one function: before, centralized, federated, and the page that shows it.
+"""The whole story in one function: before, centralized, federated, labels, and their page.
 
 People are rendered, ten clients hold them, and the start model has seen none of them.
 """
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pchmr.bench import experiment
+from pchmr.bench.annotators.story import tell
 from pchmr.bench.progress import say
 from pchmr.config import (
     DataOptions,
@@ -30,10 +31,11 @@ class Size:
     num_test_samples: int
     num_rounds: int
     image_size: int | None
+    num_labeled: int
 
 
-FULL = Size(num_samples=600, num_test_samples=200, num_rounds=4, image_size=None)
-QUICK = Size(num_samples=120, num_test_samples=40, num_rounds=2, image_size=64)
+FULL = Size(num_samples=600, num_test_samples=200, num_rounds=4, image_size=None, num_labeled=16)
+QUICK = Size(num_samples=120, num_test_samples=40, num_rounds=2, image_size=64, num_labeled=4)
 
 
 def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig]:
@@ -72,8 +74,11 @@ def run(config: DemoConfig) -> Path:
     experiment.train(central)
     say("2/3 federated: images stay with ten clients, model updates travel")
     experiment.federate(federated)
-    say("3/3 report")
-    report = write_report([central.output, federated.output], config.output / "report.html")
+    say("3/3 labels made on the device, then the report")
+    size = QUICK if config.quick else FULL
+    folders = [central.output, federated.output]
+    told = tell(config.seed, size.num_labeled)
+    report = write_report(folders, config.output / "report.html", [told])
     say(f"report: {report}")
     say(f"next:   pchmr federate --partition dirichlet --num-clients 100 --seed {config.seed}")
     return report

@@ -285,7 +285,15 @@ class DataConfig:
         _require_read(self.partition_options, self.partition)
 
 
-COMPARISONS = ("learning-curves", "client-scale", "lda", "natural", "optimizers", "finetune")
+COMPARISONS = (
+    "learning-curves",
+    "learning-samples",
+    "client-scale",
+    "lda",
+    "natural",
+    "optimizers",
+    "finetune",
+)
 BENCH_DEFAULTS = {"data": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1}
 
 

@@ -25,6 +25,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "annotators": ("annotators",),
     "people": ("people",),
     "learning-curves": ("comparison",),
+    "learning-samples": ("comparison",),
     "client-scale": ("comparison",),
     "lda": ("comparison",),
     "natural": ("comparison",),

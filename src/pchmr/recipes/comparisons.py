@@ -240,19 +240,25 @@ def client_scale(rows: Rows) -> list[Cell]:
 
 
 def learning_curves(rows: Rows) -> list[Cell]:
-    """What one pass over domain B teaches the start weights, on fewer images too, and random ones.
+    """What one pass over all of domain B teaches the start weights."""
+    rows = _whole_b(rows)
+    return [rows.before(), rows.centralized()]
 
-    Fitted like the start weights, with Muon; every comparison of paradigms keeps AdamW.
-    """
+
+def learning_samples(rows: Rows) -> list[Cell]:
+    """The same pass over fewer images, and from random weights."""
+    rows = _whole_b(rows)
+    fewer = [rows.centralized_on(number) for number in FEWER_IMAGES]
+    scratch = rows.centralized("centralized, random start", from_scratch=True)
+    return [*learning_curves(rows), *fewer, scratch]
+
+
+def _whole_b(rows: Rows) -> Rows:
+    """Fitted like the start weights, with Muon; every comparison of paradigms keeps AdamW."""
     data = replace(rows.scale.data, num_samples=WHOLE_B)
     optim = replace(rows.scale.optim, optimizer="muon", batch_size=16)
     size = replace(rows.scale, data=data, optim=optim, num_seen=WHOLE_B, learning_rates=(5e-4,))
-    rows = replace(rows, scale=size)
-    made = [rows.before(), rows.centralized()]
-    if rows.seed == 0:
-        made += [rows.centralized_on(number) for number in FEWER_IMAGES]
-        made.append(rows.centralized("centralized, random start", from_scratch=True))
-    return made
+    return replace(rows, scale=size)
 
 
 def lda(rows: Rows) -> list[Cell]:
@@ -309,6 +315,7 @@ def finetune(rows: Rows) -> list[Cell]:
 
 COMPARISONS: dict[str, Callable[[Rows], list[Cell]]] = {
     "learning-curves": learning_curves,
+    "learning-samples": learning_samples,
     "client-scale": client_scale,
     "lda": lda,
     "natural": natural,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from markupsafe import Markup
 from rich.console import Console
 
 from pchmr.config import ReportConfig
@@ -13,16 +14,16 @@ from pchmr.report.results import write_results
 from pchmr.runs import CONFIG, METRICS, write_bytes
 
 
-def write_report(run_folders: Sequence[Path], output: Path) -> Path:
+def write_report(run_folders: Sequence[Path], output: Path, more: Sequence[Markup] = ()) -> Path:
     """Writes one self-contained page over run folders, or folders of them; returns its path.
 
-    Killed runs are read as far as they came and marked.
+    Killed runs are read as far as they came and marked; `more` are sections that follow them.
 
     Raises:
         InputError: A folder does not exist, or none of them holds a run.
     """
     records = [read_record(folder) for folder in find_runs(run_folders)]
-    write_bytes(output, render(records, str(RECIPE_VERSION)).encode())
+    write_bytes(output, render(records, str(RECIPE_VERSION), more).encode())
     return output
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -61,8 +62,13 @@ class Section:
     runs: list[RunPart]
 
 
-def render(records: list[RunRecord], recipe_version: str | None) -> str:
-    """The whole page as one HTML document that asks for no other file."""
+def render(
+    records: list[RunRecord], recipe_version: str | None, more: Sequence[Markup] = ()
+) -> str:
+    """The whole page as one HTML document that asks for no other file.
+
+    `more` are sections that follow those of the runs.
+    """
     sections = [_section(comparison) for comparison in compare(records, recipe_version)]
     environment = Environment(
         loader=PackageLoader("pchmr", "web"),
@@ -73,6 +79,7 @@ def render(records: list[RunRecord], recipe_version: str | None) -> str:
     )
     return environment.get_template("report.html.j2").render(
         sections=sections,
+        more=more,
         scores=SCORES,
         views=VIEWS,
         paper=paper,

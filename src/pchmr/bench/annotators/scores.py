@@ -137,7 +137,8 @@ def kept(name: str, compute: Callable[[], Run]) -> Run:
     signals = {f"{SIGNAL}{n}": v for n, v in run.signals.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **run.scores, **signals, ms_per_image=np.array(run.ms_per_image))
+        arrays = {**run.scores, **signals, "ms_per_image": np.array(run.ms_per_image)}
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
     return run
 
 

@@ -1,15 +1,15 @@
-"""The demo's part on annotation: a page with pictures, overlays and side views, in a minute.
+"""The demo's part on annotation: pictures, overlays and side views for its report, in a minute.
 
 `tell` labels held-out people from their pictures alone, with depth and without, and says how far
 off the labels are, which only rendered people can tell.
 """
 
 from base64 import b64encode
-from pathlib import Path
 
 import numpy as np
 import torch
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from torch import Tensor
 
 from pchmr.annotate.deposer import MODES, Annotator, Fit
@@ -22,35 +22,16 @@ from pchmr.bench.annotators.tables import KEYPOINT, STRONG
 from pchmr.body import load_body
 from pchmr.config import DataOptions
 from pchmr.data import load_people
-from pchmr.runs import write_bytes
 
 NUM_PEOPLE = 16
 NUM_SHOWN = 4
 HEIGHT = 224
 
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Annotation</title>
-<style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222}
-table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right}
-td:first-child,th:first-child{text-align:left}img{max-width:100%;display:block;margin:.3rem 0}
-</style>
-<h1>Labels made on the device</h1>
-<p>{{ count }} held-out people, labeled from their pictures alone by the shipped network and the
-fit. Errors in mm against the truth that only rendered people have.</p>
-<table><tr><th>mode<th>MPJPE<th>PA-MPJPE<th>MPVPE</tr>
-{% for mode, row in rows %}<tr><td>{{ mode }}{% for v in row %}<td>{{ v }}{% endfor %}</tr>
-{% endfor %}</table>
-<p>From left to right: the label without depth over the picture and from its side, the label with
-depth likewise, and the truth from its side. The camera looks from the left of each side view.</p>
-{% for source in sheets %}<img alt="labels of one person" src="data:image/png;base64,{{ source }}">
-{% endfor %}</html>
-"""
 
-
-def tell(output: Path, seed: int = 0, num_people: int = NUM_PEOPLE) -> Path:
-    """Writes the page and returns its path.
+def tell(seed: int = 0, num_people: int = NUM_PEOPLE) -> Markup:
+    """A section of the report.
 
     Args:
-        output: HTML file to write.
         seed: Draws the people of domain B.
         num_people: How many are labeled.
     """
@@ -71,9 +52,11 @@ def tell(output: Path, seed: int = 0, num_people: int = NUM_PEOPLE) -> Path:
         b64encode(png(_strip(annotator, fits, images[row], truth[row], row))).decode()
         for row in range(min(NUM_SHOWN, num_people))
     ]
-    page = Environment(undefined=StrictUndefined, autoescape=True).from_string(PAGE)
-    write_bytes(output, page.render(count=num_people, rows=rows, sheets=sheets).encode())
-    return output
+    environment = Environment(
+        loader=PackageLoader("pchmr", "web"), autoescape=True, undefined=StrictUndefined
+    )
+    template = environment.get_template("annotation.html.j2")
+    return Markup(template.render(count=num_people, rows=rows, sheets=sheets))
 
 
 def _strip(

@@ -54,7 +54,7 @@ class Case:
         return f"{self.setting}: {self.mode}{depth}"
 
 
-ERRORS = ("mpvpe_mm", "mpjpe_mm", "pa_mpjpe_mm")
+ERRORS: tuple[str, ...] = ("mpvpe_mm", "mpjpe_mm", "pa_mpjpe_mm")
 
 
 def _three(setting: str, crowd: Crowd, most: float | None, **harder: Any) -> tuple[Case, ...]:
