@@ -5,6 +5,8 @@ With one process every function on gradients is the identity. Rank 0 alone write
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,6 +17,7 @@ from torch import nn
 
 from pchmr.config import SettingError, require
 
+WATCH_SECONDS = 2.0
 LONGEST_WAIT = timedelta(hours=12)  # rank 0 renders and evaluates while the others wait
 
 
@@ -27,6 +30,17 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingError("--device cuda: no CUDA device is visible; use --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def end_with_parent(parent: int) -> None:
+    """Ends this worker process soon after the one that started it, however that one ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def rank() -> int:

@@ -10,8 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -22,6 +20,7 @@ from typing import Any
 from pchmr.bench import stamped
 from pchmr.bench.cell import Job, Row, measure, open_scene
 from pchmr.bench.progress import say
+from pchmr.compute import end_with_parent
 from pchmr.config import BenchConfig, FederateConfig, TrainConfig, to_json
 from pchmr.recipes.comparisons import COMPARISONS, Cell, Run, cells, fixed
 from pchmr.report.results import write_results
@@ -33,7 +32,6 @@ CONSTANT = "mean pose of the training people"
 DIFFERS = "rendered people of domain B, embedded body, start weights from domain A"
 # Settings that decide where and how fast a run happens, not what comes of it.
 FREE = ("output", "resume", "device", "evaluate_every", "engine", "num_workers", "cache")
-WATCH_SECONDS = 2.0
 
 
 def run(config: BenchConfig) -> Path:
@@ -65,7 +63,7 @@ def _side_by_side(board: "Board", todo: list[Cell], num_workers: int) -> None:
     """Runs cells in processes of their own, in the same order of worth."""
     running: dict[Future[Row], Named] = {}
     with ProcessPoolExecutor(
-        num_workers, get_context("spawn"), initializer=_end_with_parent, initargs=(os.getpid(),)
+        num_workers, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)
     ) as pool:
         while True:
             busy = frozenset(named.key for named in running.values())
@@ -77,17 +75,6 @@ def _side_by_side(board: "Board", todo: list[Cell], num_workers: int) -> None:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 board.note(running.pop(future), future.result())
-
-
-def _end_with_parent(parent: int) -> None:
-    """Ends this process soon after the one that started it."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclass

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from pchmr.body import BodyModel
+from pchmr.compute import end_with_parent
 from pchmr.config import UserError
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic.layout import layout
@@ -178,7 +179,10 @@ def _rendered(
             yield _packed(render_rows(world, part, device), part)
         return
     with ProcessPoolExecutor(
-        num_workers, get_context("spawn"), initializer=_start_worker, initargs=(recipe, body)
+        num_workers,
+        get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(recipe, body, os.getpid()),
     ) as pool:
         yield from pool.map(_work, starts)
 
@@ -191,7 +195,8 @@ def _packed(rendered: Rendered, rows: Rows) -> tuple[list[bytes], dict[str, np.n
 _worker: list[tuple[World, Rows]] = []
 
 
-def _start_worker(recipe: SyntheticRecipe, body: BodyModel) -> None:
+def _start_worker(recipe: SyntheticRecipe, body: BodyModel, parent: int) -> None:
+    end_with_parent(parent)
     torch.set_num_threads(1)
     _worker[:] = [(World(recipe, body), layout(recipe))]
 
