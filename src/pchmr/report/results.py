@@ -133,7 +133,7 @@ def _row(name: str, cell: list[Line], measures: list[str], texts: list[str]) -> 
     said = {t: next((str(line[t]) for line in cell if line.get(t)), NONE) for t in texts}
     row = [name, *(_mean(found[m]) for m in measures), *said.values()]
     if "target" in texts:
-        row.append(_met(said["target"], next(iter(found.values()), [])))
+        row.append(_met(said["target"], found.get(VALUE) or next(iter(found.values()), [])))
     return [text.replace("|", "\\|").replace("\n", " ") for text in row]
 
 

@@ -165,7 +165,7 @@ def figure(
     between: tuple[float, float] | None = None,
 ) -> Row:
     """One figure against its target, with its 95 % interval where there is one."""
-    scores = {"value": round(value, 4)}
+    scores = {"value": float(f"{value:.4g}")}
     if between is not None:
         scores |= {"95 % from": round(between[0], 4), "95 % to": round(between[1], 4)}
     return {"table": table, "figure": name, **about, "scores": scores, "unit": unit,
