@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14, H36M_17
-from pchmr.config import require
+from pchmr.config import SettingError, require
 from pchmr.data.sample import PeopleDataset, Sample, Subset
 from pchmr.metrics import MM_PER_METRE, MetricState, mpjpe, mpvpe, pa_mpjpe
 
@@ -171,7 +171,8 @@ def _genders(dataset: PeopleDataset, bodies: Mapping[str, BodyModel] | None) -> 
     if bodies is None:
         return None
     genders = dataset.columns.get("gender")
-    require(genders is not None, "gendered truth needs a data set with the column gender")
+    if genders is None:
+        raise SettingError("gendered truth needs a data set with the column gender")
     missing = sorted({str(gender) for gender in np.unique(genders)} - set(bodies))
     require(not missing, f"gendered truth needs a body for {', '.join(missing)}")
     return genders
