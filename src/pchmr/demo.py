@@ -38,9 +38,14 @@ FULL = Size(num_samples=600, num_test_samples=200, num_rounds=4, image_size=None
 QUICK = Size(num_samples=120, num_test_samples=40, num_rounds=2, image_size=64, num_labeled=4)
 
 
+def size_of(config: DemoConfig) -> Size:
+    """How much of the story a config asks for."""
+    return QUICK if config.quick else FULL
+
+
 def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig]:
     """The centralized and the federated run, equal in everything but the paradigm."""
-    size = QUICK if config.quick else FULL
+    size = size_of(config)
     data = DataOptions(
         domain="B",
         num_samples=size.num_samples,
@@ -75,9 +80,8 @@ def run(config: DemoConfig) -> Path:
     say("2/3 federated: images stay with ten clients, model updates travel")
     experiment.federate(federated)
     say("3/3 labels made on the device, then the report")
-    size = QUICK if config.quick else FULL
     folders = [central.output, federated.output]
-    told = tell(config.seed, size.num_labeled)
+    told = tell(config.seed, size_of(config).num_labeled)
     report = write_report(folders, config.output / "report.html", [told])
     say(f"report: {report}")
     say(f"next:   pchmr federate --partition dirichlet --num-clients 100 --seed {config.seed}")

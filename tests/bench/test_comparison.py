@@ -101,9 +101,19 @@ def test_other_start_weights_or_people_make_another_key(few: None, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_rows_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+def test_the_same_run_gives_the_same_row() -> None:
     run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
     assert measure(Job(run))["scores"] == measure(Job(run))["scores"]
+
+
+@pytest.mark.slow
+def test_rows_do_not_depend_on_the_number_of_workers(few: None, tmp_path: Path) -> None:
+    one, two = (
+        by_cell(comparison.run(config(tmp_path / str(n), "natural", num_workers=n))) for n in (1, 2)
+    )
+    assert {cell: row["scores"] for cell, row in one.items()} == {
+        cell: row["scores"] for cell, row in two.items()
+    }
 
 
 def test_every_comparison_makes_runs_of_the_same_size() -> None:

@@ -47,7 +47,8 @@ def test_honest_updates_pass_and_are_remembered():
 
 def test_a_large_client_may_move_farther_than_five_medians():
     gate = gate_of(norms=[0.01] * 20)
-    gate.admit(update_of(scale=1e-2, num_samples=100, num_steps=13), STATISTICS, VARIANCES)
+    norm = gate.admit(update_of(scale=1e-2, num_samples=100, num_steps=13), STATISTICS, VARIANCES)
+    assert gate.norms[-1] == norm
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e8, 1e25])
@@ -58,7 +59,8 @@ def test_too_long(scale):
 
 def test_the_median_lets_through_what_runs_usually_do():
     gate = gate_of(norms=[30.0] * 9)
-    gate.admit(update_of(scale=1.0), STATISTICS, VARIANCES)  # length 100, bound 150
+    norm = gate.admit(update_of(scale=1.0), STATISTICS, VARIANCES)  # length 100, bound 150
+    assert gate.norms[-1] == norm
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
