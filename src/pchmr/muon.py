@@ -71,14 +71,29 @@ def is_hidden_matrix(weight: Tensor) -> bool:
 
 
 def orthogonalized(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """The matrix with singular values moved to about 1 (0.7 to 1.2), by Newton-Schulz steps."""
+    """The matrix with singular values moved to about 1 (0.7 to 1.2), by Newton-Schulz steps.
+
+    Every step multiplies from the left by a polynomial of the same Gram matrix, so the steps are
+    taken on the small square matrices and the product with the wide one is formed once.
+    """
     a, b, c = COEFFICIENTS
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     wide = wide / wide.norm().clamp_min(1e-12)
-    for _ in range(NUM_ITERATIONS):
-        gram = wide @ wide.T
-        wide = a * wide + torch.addmm(gram, gram, gram, beta=b, alpha=c) @ wide
+    gram = wide @ wide.T
+    factor = total = _step_factor(gram, a, b, c)
+    for _ in range(NUM_ITERATIONS - 1):
+        gram = factor @ gram @ factor
+        factor = _step_factor(gram, a, b, c)
+        total = factor @ total
+    wide = total @ wide
     return wide if wide.shape == matrix.shape else wide.T
+
+
+def _step_factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
+    """What one Newton-Schulz step multiplies with: a + b G + c G^2."""
+    factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal().add_(a)
+    return factor
 
 
 def _orthogonal_update(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:

@@ -38,3 +38,12 @@ def test_partition_shows_every_client(tmp_path: Path) -> None:
     measured = json.loads((tmp_path / "partition.json").read_text())
     assert measured["num_clients"] == 7 and measured["num_samples"] == 12
     assert measured["smallest"] >= 1 and 0 <= measured["mean_skew"] <= 1
+    assert "data:image/png;base64" in (tmp_path / "partition.html").read_text()
+
+
+def test_partition_without_its_picture(tmp_path: Path) -> None:
+    config = DataConfig(
+        task="partition", output=tmp_path, num_clients=3, show=False, data_options=OPTIONS
+    )
+    assert run(config) == tmp_path / "partition.json"
+    assert not (tmp_path / "partition.html").exists()

