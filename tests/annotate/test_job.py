@@ -179,3 +179,9 @@ def test_photos_alone_become_labels_pictures_and_a_data_set(
     assert (out / "0.npz").stat().st_mtime_ns == stamp and (out / "1.npz").is_file()
     train = load_people(DataOptions(data=out), "train", body=body, seed=0, image_size=64)
     assert 0 < len(train) < 3
+    run = ["federate", "--data", str(out), "--output", str(tmp_path / "run"), "--num-clients", "2",
+           "--clients-per-round", "2", "--num-rounds", "1", "--image-size", "64",
+           "--from-scratch"]  # fmt: skip
+    assert main(run) == 0
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert row["client_samples"] == [1, 1] and row["changed"] and row["mpjpe_mm"] > 0
