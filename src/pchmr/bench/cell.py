@@ -32,7 +32,7 @@ from pchmr.runs import RunFolder
 from pchmr.training import fit
 
 POINTS = 4  # of a curve, the start not counted
-TRIAL_SHARE = 0.25  # of the epochs or rounds, for choosing settings
+TRIAL_SHARE, TRIAL_LEAST = 0.25, 2  # of the epochs or rounds, for choosing settings
 SHOWN_CLIENTS, SHOWN_IMAGES = 50, 8
 CLASSES = "action"
 Row = dict[str, Any]
@@ -89,12 +89,16 @@ def open_scene(job: Job) -> Scene:
 
 
 def shortened(run: Run) -> Run:
-    """The run with a share of its epochs or rounds, at least one."""
+    """The run with a share of its epochs or rounds, at least `TRIAL_LEAST` where it has them."""
     if isinstance(run, TrainConfig):
-        return replace(run, num_epochs=max(1, round(TRIAL_SHARE * run.num_epochs)))
+        return replace(run, num_epochs=_few(run.num_epochs))
     if isinstance(run, FederateConfig):
-        return replace(run, num_rounds=max(1, round(TRIAL_SHARE * run.num_rounds)))
+        return replace(run, num_rounds=_few(run.num_rounds))
     return run
+
+
+def _few(number: int) -> int:
+    return min(number, max(TRIAL_LEAST, round(TRIAL_SHARE * number)))
 
 
 def measure(job: Job) -> Row:

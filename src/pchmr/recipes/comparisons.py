@@ -31,6 +31,7 @@ class Scale:
         data: People of domain B; every seed sees the same.
         optim: How weights are fitted, apart from the learning rate.
         num_seen: Images that every run trains on, over all its epochs or rounds.
+        keypoint_epochs: Epochs of the keypoint head alone before them, in centralized runs.
         learning_rates: What the client's, or the centralized, learning rate is chosen from.
         checkpoints: Start weights of models that none are shipped for.
     """
@@ -39,6 +40,7 @@ class Scale:
     data: DataOptions
     optim: OptimOptions
     num_seen: int
+    keypoint_epochs: int = 0
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     checkpoints: dict[str, Path] = field(default_factory=dict)
 
@@ -47,8 +49,9 @@ SCALES = {
     "cpu": Scale(
         models=("fastmetro_xs", "tore_xs"),
         data=DataOptions(domain="B", num_samples=2000, num_test_samples=400, data_seed=0),
-        optim=OptimOptions(batch_size=8, clip=1.0),
+        optim=OptimOptions(optimizer="muon", batch_size=8, clip=1.0),
         num_seen=8000,
+        learning_rates=(5e-4, 1.5e-3, 3e-3),
     ),
     "gpu": Scale(
         models=("fastmetro_s", "tore_s"),
@@ -146,8 +149,10 @@ class Rows:
         return self._cell(name, few._central(False), self.first._central(False))
 
     def _central(self, from_scratch: bool) -> TrainConfig:
+        first = self.scale.keypoint_epochs
         return TrainConfig(
-            num_epochs=self.scale.num_seen // self.scale.data.num_samples,
+            num_epochs=first + self.scale.num_seen // self.scale.data.num_samples,
+            keypoint_epochs=first,
             schedule="cosine",
             optim_options=self.scale.optim,
             **self._common(from_scratch),
@@ -240,13 +245,13 @@ def client_scale(rows: Rows) -> list[Cell]:
 
 
 def learning_curves(rows: Rows) -> list[Cell]:
-    """What one pass over all of domain B teaches the start weights."""
+    """What all of domain B teaches the start weights: a pass over keypoints, two over meshes."""
     rows = _whole_b(rows)
     return [rows.before(), rows.centralized()]
 
 
 def learning_samples(rows: Rows) -> list[Cell]:
-    """The same pass over fewer images, and from random weights."""
+    """As many passes over fewer images, and from random weights."""
     rows = _whole_b(rows)
     fewer = [rows.centralized_on(number) for number in FEWER_IMAGES]
     scratch = rows.centralized("centralized, random start", from_scratch=True)
@@ -254,10 +259,15 @@ def learning_samples(rows: Rows) -> list[Cell]:
 
 
 def _whole_b(rows: Rows) -> Rows:
-    """Fitted like the start weights, with Muon; every comparison of paradigms keeps AdamW."""
-    data = replace(rows.scale.data, num_samples=WHOLE_B)
-    optim = replace(rows.scale.optim, optimizer="muon", batch_size=16)
-    size = replace(rows.scale, data=data, optim=optim, num_seen=WHOLE_B, learning_rates=(5e-4,))
+    """Fitted like the start weights: the keypoint head first, then everything."""
+    size = replace(
+        rows.scale,
+        data=replace(rows.scale.data, num_samples=WHOLE_B),
+        optim=replace(rows.scale.optim, optimizer="muon", batch_size=32),
+        num_seen=2 * WHOLE_B,
+        keypoint_epochs=1,
+        learning_rates=(1e-3,),
+    )
     return replace(rows, scale=size)
 
 

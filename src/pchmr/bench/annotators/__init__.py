@@ -35,7 +35,7 @@ from pchmr.config import BenchConfig
 __all__ = ["FILE", "Studio", "score", "tables"]
 
 FILE = "annotators"
-NUM_PEOPLE, NUM_BRIEF = 512, 128
+NUM_PEOPLE = 512
 SEED = 0
 CLOTHES = 0.02
 
@@ -44,33 +44,33 @@ class Studio:
     """The people of a benchmark, and runs on them, each computed once."""
 
     def __init__(self, count: int, seed: int = SEED) -> None:
-        self.counts, self.seed = {False: count, True: min(count, NUM_BRIEF)}, seed
+        self.count, self.seed = count, seed
         self.annotator = Annotator(load_body())
         self.people = lru_cache(maxsize=2)(self._people)
 
-    def _people(self, crowd: Crowd, clothed: bool, count: int) -> People:
+    def _people(self, crowd: Crowd, clothed: bool) -> People:
         body = self.annotator.body
         if crowd == "strangers":
-            people = draw_strangers(body, count, seed=self.seed)
+            people = draw_strangers(body, self.count, seed=self.seed)
         else:
-            people = draw_people(body, count, domain="B", seed=self.seed)
+            people = draw_people(body, self.count, domain="B", seed=self.seed)
         return dress(body, people, CLOTHES) if clothed else people
 
-    def about(self, case: Case) -> Row:
-        """What every row of a case says of its people."""
+    @property
+    def about(self) -> Row:
+        """What every row says of its people."""
         words = "rendered people, oracle observations"
-        return {"n": self.counts[case.is_brief], "seed": self.seed, "differs": words}
+        return {"n": self.count, "seed": self.seed, "differs": words}
 
     def run(self, case: Case) -> Run:
         """Scores of a case, from the cache where they are."""
-        count = self.counts[case.is_brief]
 
         def compute() -> Run:
-            people = self.people(case.crowd, case.setting in CLOTHED, count)
+            people = self.people(case.crowd, case.setting in CLOTHED)
             seen = observe(self.annotator.body, people, case.noise, seed=self.seed)
             return run_mode(self.annotator, people.vertices, seen, case.mode)
 
-        name = f"{case.mode} {case.crowd} {case.setting in CLOTHED} {case.noise} {count}"
+        name = f"{case.mode} {case.crowd} {case.setting in CLOTHED} {case.noise} {self.count}"
         return kept(f"{name} {self.seed} {self.annotator.body.sha256}", compute)
 
 
@@ -99,13 +99,13 @@ def _oracle_rows(studio: Studio) -> Iterator[Row]:
     curve = [(case, run) for case, run in runs.items() if case.setting == CURVE]
     runs = {case: run for case, run in runs.items() if case.setting != CURVE}
     for case, run in runs.items():
-        yield error_row(case, run, studio.about(case))
+        yield error_row(case, run, studio.about)
     strong = {case.setting: run for case, run in runs.items() if case.mode == STRONG}
     for case, run in runs.items():
         if case.mode != STRONG:
-            yield from ratio_rows(case, run, strong[case.setting], studio.about(case))
-    yield from curve_rows(curve, studio.about(curve[0][0]))
-    yield from coverage_rows(shipped_cases(runs), studio.about(CASES[0]))
+            yield from ratio_rows(case, run, strong[case.setting], studio.about)
+    yield from curve_rows(curve, studio.about)
+    yield from coverage_rows(shipped_cases(runs), studio.about)
 
 
 def shipped_cases(runs: dict[Case, Run]) -> dict[str, Run]:

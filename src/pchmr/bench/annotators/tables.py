@@ -35,7 +35,6 @@ class Case:
         mode: One of `FITTERS`.
         depth: What the mode is given of depth.
         noise: Of the observations.
-        is_brief: Measured on fewer people.
         targets: Largest ratio to `strong-2d` by score.
     """
 
@@ -44,7 +43,6 @@ class Case:
     mode: str
     depth: str = "none"
     noise: OracleNoise
-    is_brief: bool = False
     targets: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -58,9 +56,9 @@ ERRORS: tuple[str, ...] = ("mpvpe_mm", "mpjpe_mm", "pa_mpjpe_mm")
 
 
 def _three(setting: str, crowd: Crowd, most: float | None, **harder: Any) -> tuple[Case, ...]:
-    """`strong-2d` and the two depth modes in one setting; on few people without a target."""
+    """`strong-2d` and the two depth modes in one setting."""
     targets = {} if most is None else dict.fromkeys(ERRORS, most)
-    common: dict[str, Any] = {"setting": setting, "crowd": crowd, "is_brief": most is None}
+    common: dict[str, Any] = {"setting": setting, "crowd": crowd}
     metric, affine = replace(METRIC, **harder), replace(AFFINE, **harder)
     return (
         Case(**common, mode=STRONG, noise=metric),
@@ -99,12 +97,12 @@ CURVE = "depth noise"
 
 
 def curve_cases() -> tuple[Case, ...]:
-    """`strong-2d`, then both depth modes at every amount of depth noise; few people."""
-    flat = Case(setting=CURVE, mode=STRONG, noise=METRIC, is_brief=True)
+    """`strong-2d`, then both depth modes at every amount of depth noise."""
+    flat = Case(setting=CURVE, mode=STRONG, noise=METRIC)
     return flat, *(
         Case(
             setting=CURVE, mode=mode, depth=f"{noise.depth_kind} {cm:g} cm",
-            noise=replace(noise, depth_smooth=cm / 100), is_brief=True,
+            noise=replace(noise, depth_smooth=cm / 100),
         )
         for mode, noise in ((KEYPOINT, AFFINE), (DENSE, METRIC))
         for cm in DEPTH_NOISES_CM
