@@ -20,7 +20,8 @@ from pchmr.body import BodyModel, load_body
 from pchmr.compute import pick_device
 from pchmr.config import FederateConfig, ModelOptions, TrainConfig
 from pchmr.data import load_people
-from pchmr.data.partition import label_skew, make_partition, partition_hash
+from pchmr.data.partition import label_skew, partition_hash
+from pchmr.data.pose_clusters import deal
 from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.data.synthetic.recipe import Split
 from pchmr.evaluation import Scores, baselines, evaluate
@@ -182,7 +183,7 @@ def _centralized(run: TrainConfig, scene: Scene, is_trial: bool) -> Row:
 
 def _federated(run: FederateConfig, scene: Scene, is_trial: bool) -> Row:
     """Runs the rounds; tells the curve, the clients' errors and what travelled."""
-    parts = make_partition(run, scene.train_set.columns, len(scene.train_set))
+    parts = deal(run, scene.train_set)
     world = World(scene.model, scene.body, scene.train_set, parts)
     every = 0 if is_trial else max(1, run.num_rounds // POINTS)
     with tempfile.TemporaryDirectory() as folder:

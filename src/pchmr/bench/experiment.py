@@ -18,7 +18,8 @@ from pchmr.body import BodyModel, load_body
 from pchmr.body.files import BodyFileError
 from pchmr.config import EvaluateConfig, FederateConfig, TrainConfig
 from pchmr.data import load_people
-from pchmr.data.partition import make_partition, partition_hash
+from pchmr.data.partition import partition_hash
+from pchmr.data.pose_clusters import deal
 from pchmr.data.sample import PeopleDataset
 from pchmr.data.synthetic.recipe import RECIPE_VERSION, Split
 from pchmr.evaluation import Scores, baselines, protocol_2
@@ -211,7 +212,7 @@ def federate(config: FederateConfig) -> dict[str, Any]:
     scene = open_scene(config)
     run = RunFolder.create(config.output, config, resume=config.resume)
     before = scene.scores
-    parts = make_partition(config, scene.train_set.columns, len(scene.train_set))
+    parts = deal(config, scene.train_set)
     world = World(model=scene.model, body=scene.body, train_set=scene.train_set, partitions=parts)
     _begin(run, scene)
     with bar("rounds", config.num_rounds) as advance:

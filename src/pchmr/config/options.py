@@ -95,7 +95,8 @@ class PartitionOptions:
     """How people are dealt to clients, in detail."""
 
     partition_label: str | None = None
-    """Column that decides: action (default for dirichlet, shards), scene (natural), subject..."""
+    """Column that decides: action (default for dirichlet, shards), scene (natural), subject,
+    clip, or pose: groups of like poses."""
     alpha: float = 1.0
     """Dirichlet concentration: small skews more, 100 is near iid."""
     equal_sizes: bool = False
