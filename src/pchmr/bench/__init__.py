@@ -1,16 +1,16 @@
 """Measures what the project promises, and appends one JSON line per figure to `results/`.
 
-A benchmark is a function `(repeats) -> rows` with `figure`, `value`, `unit` and `target`; commit,
-versions and hardware are added here. Times are process CPU seconds on one thread. A module with a
-`FILE` fills that file instead of `speed`, with the rows of its `tables(config)`; one with a
-`run(config)` writes files of its own.
+A benchmark is a module with `tables(config) -> rows`, each with `figure`, `value`, `unit` and
+`target`; commit, versions and hardware are added here. Times are process CPU seconds on one thread.
+Rows go to `speed.jsonl`, or to the `FILE` of the module. One with `run(config)` writes files of its
+own, row by row, and goes on where it was stopped.
 """
 
 import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ from pchmr.config import BenchConfig, SettingError
 from pchmr.recipes import BENCHES
 from pchmr.report.results import write_results
 from pchmr.runs import environment
-
-Measure = Callable[[int], list[dict[str, Any]]]
 
 
 def run(config: BenchConfig) -> Path:
@@ -35,19 +33,15 @@ def run(config: BenchConfig) -> Path:
     import torch
 
     torch.set_num_threads(1)
-    path = config.output / "speed.jsonl"
+    path = config.output
     for part in BENCHES[config.name]:
         module = import_module(f"pchmr.bench.{part}")
         say(f"measuring {part}")
         if hasattr(module, "run"):
             path = module.run(config)
             continue
-        if hasattr(module, "FILE"):
-            path = config.output / f"{module.FILE}.jsonl"
-            rows = list(stamped(part, module.tables(config)))
-        else:
-            measure: Measure = module.measure
-            rows = list(stamped(part, measure(config.repeats)))
+        path = config.output / f"{getattr(module, 'FILE', 'speed')}.jsonl"
+        rows = list(stamped(part, module.tables(config)))
         append(path, rows)
         for row in rows:
             say(_line(row))

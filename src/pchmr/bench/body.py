@@ -11,6 +11,7 @@ from pchmr.body import BodyModel, load_body
 from pchmr.body.coarsen import posed_bodies
 from pchmr.body.files import embedded_meta
 from pchmr.body.levels import upsampling_errors
+from pchmr.config import BenchConfig
 from pchmr.recipes import derive_seed
 
 BATCH = 32
@@ -22,10 +23,10 @@ UPSAMPLE_TARGET_MM = 3.5
 BETAS_TARGET_MM = 1.5
 
 
-def measure(repeats: int) -> list[dict[str, Any]]:
+def tables(config: BenchConfig) -> list[dict[str, Any]]:
     """Rows of the table `body`: CPU milliseconds on one thread, errors in millimetres."""
     body = load_body()
-    times = forward_ms(body, repeats)
+    times = forward_ms(body, config.repeats)
     bodies = posed_bodies(
         body, NUM_HELD_OUT, np.random.default_rng(derive_seed(0, "bench", "body"))
     )

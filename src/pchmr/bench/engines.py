@@ -5,16 +5,17 @@ from typing import Any
 
 from pchmr.bench.federated import WARM_UP, in_own_process
 from pchmr.bench.progress import say
+from pchmr.config import BenchConfig
 
 ATTEMPTS = 3  # ray gives up starting after 30 seconds on a busy machine
 
 
-def measure(repeats: int) -> list[dict[str, Any]]:
+def tables(config: BenchConfig) -> list[dict[str, Any]]:
     """Rows with `figure`, `value`, `unit` and `target`; none where ray is not installed."""
     if not find_spec("ray"):
         say("ray is not installed: pip install 'pchmr[ray]' to compare with it")
         return []
-    found = {engine: _round(engine, repeats) for engine in ("inprocess", "ray")}
+    found = {engine: _round(engine, config.repeats) for engine in ("inprocess", "ray")}
     rows = []
     for unit, key in (("CPU-s", "cpu_seconds"), ("s", "wall_seconds")):
         ratio = found["ray"][key] / found["inprocess"][key]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pchmr.bench.models import Row, interleaved, row
 from pchmr.body import BodyModel, load_body
-from pchmr.config import DataOptions, ExportConfig, ModelOptions
+from pchmr.config import BenchConfig, DataOptions, ExportConfig, ModelOptions
 from pchmr.data import load_people
 from pchmr.device.export import (
     ALLOWED_COST_MM,
@@ -54,14 +54,14 @@ class BackboneAlone(nn.Module):
         return extract(image)
 
 
-def measure(repeats: int) -> list[Row]:
+def tables(config: BenchConfig) -> list[Row]:
     """Rows of the published networks, then of XS."""
     torch.set_num_threads(1)
     body = load_body()
     rows = []
     for name in (*OVER_BACKBONE, *XS_NAMES):
         with TemporaryDirectory(prefix="pchmr-bench-") as folder:
-            rows += of_model(name, body, Path(folder), repeats)
+            rows += of_model(name, body, Path(folder), config.repeats)
     for name in XS_NAMES:
         with TemporaryDirectory(prefix="pchmr-bench-") as folder:
             rows.append(int8_cost(name, body, Path(folder)))

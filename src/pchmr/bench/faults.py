@@ -22,7 +22,7 @@ from torch import nn
 
 from pchmr.bench.federated import NoLosses, NoPeople, in_own_process
 from pchmr.bench.tampering import FAULTS, HARMLESS, Attempt, FaultyGrid
-from pchmr.config import FederateConfig, OptimOptions
+from pchmr.config import BenchConfig, FederateConfig, OptimOptions
 from pchmr.federated import ENGINES, Training, World, run_federated
 from pchmr.federated.client_app import make_client_app
 from pchmr.federated.engines import RUN_ID, Engine
@@ -230,10 +230,10 @@ def _run_and_kill(folder: Path, moment: int) -> None:
         raise RuntimeError(f"the run ended before it could be killed at moment {moment}")
 
 
-def measure(repeats: int) -> list[dict[str, Any]]:
+def tables(config: BenchConfig) -> list[dict[str, Any]]:
     """Rows with `figure`, `value`, `unit` and `target`; 240 faults and 10 kills a repeat."""
-    faults = in_own_process("pchmr.bench.faults", "inject", 240 * repeats)
-    kills = in_own_process("pchmr.bench.faults", "kill_and_resume", 10 * repeats)
+    faults = in_own_process("pchmr.bench.faults", "inject", 240 * config.repeats)
+    kills = in_own_process("pchmr.bench.faults", "kill_and_resume", 10 * config.repeats)
     same = f"of {kills['killed']} identical"
     return [
         {"figure": "kinds of faults", "value": faults["kinds"], "unit": "kinds", "target": None},

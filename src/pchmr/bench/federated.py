@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pchmr.config import FederateConfig
+from pchmr.config import BenchConfig, FederateConfig
 from pchmr.federated import Training, World, run_federated
 from pchmr.runs import RunFolder
 
@@ -170,7 +170,7 @@ def in_own_process(module: str, function: str, *arguments: int | str) -> dict[st
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(repeats: int) -> list[dict[str, Any]]:
+def tables(config: BenchConfig) -> list[dict[str, Any]]:
     """Rows with `figure`, `value`, `unit` and `target`; medians over `repeats` rounds."""
     rows: list[dict[str, Any]] = []
 
@@ -181,7 +181,7 @@ def measure(repeats: int) -> list[dict[str, Any]]:
         return in_own_process(__name__, "measure_rounds", *arguments)
 
     for millions, num_clients in SIZES:
-        found = rounds(millions, num_clients, repeats + WARM_UP, "inprocess")
+        found = rounds(millions, num_clients, config.repeats + WARM_UP, "inprocess")
         name = f"round overhead, {millions} M weights, 10 of {num_clients} clients"
         add(name, found["cpu_seconds"], "CPU-s", f"<= {TARGETS[millions]}")
         add(f"{name}, wall", found["wall_seconds"], "s")
@@ -189,6 +189,6 @@ def measure(repeats: int) -> list[dict[str, Any]]:
         if num_clients == 1000:
             add(f"{name}, start to first client", found["start_seconds"], "s", "<= 5")
     for millions in TARGETS:
-        found = in_own_process(__name__, "measure_plain_loop", millions, repeats)
+        found = in_own_process(__name__, "measure_plain_loop", millions, config.repeats)
         add(f"plain torch loop, {millions} M weights, 10 clients", found["cpu_seconds"], "CPU-s")
     return rows

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from pchmr.body import load_body
+from pchmr.config import BenchConfig
 from pchmr.models import MODELS, build_model
 from pchmr.models.hmr import HMRModel
 from pchmr.models.output import HMROutput
@@ -28,16 +29,16 @@ KIB_PER_MIB = 1024 if sys.platform != "darwin" else 1024 * 1024
 Row = dict[str, Any]
 
 
-def measure(repeats: int) -> list[Row]:
+def tables(config: BenchConfig) -> list[Row]:
     """Rows with figure, value, unit and target; CPU times on one thread."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = []
     for name in INFERENCE_TARGETS:
-        rows += inference(name, repeats)
+        rows += inference(name, config.repeats)
         rows += training(name)
     for name in XS_NAMES:
-        rows += small(name, repeats)
+        rows += small(name, config.repeats)
     return rows
 
 

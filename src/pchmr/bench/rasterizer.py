@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pchmr.body import BodyModel, load_body
+from pchmr.config import BenchConfig
 from pchmr.data.synthetic.patterns import PATTERNS
 from pchmr.data.synthetic.picture import SceneBatch, box_corners, to_camera
 from pchmr.data.synthetic.rasterizer import rasterize
@@ -26,13 +27,13 @@ FOCAL = 0.8 * SIZE * DISTANCE / 1.75
 GROUND, BACK, LEFT, RIGHT = (0, 1, 0, 0), (0, 0, 1, 1.5), (1, 0, 0, 2.0), (-1, 0, 0, 2.0)
 
 
-def measure(repeats: int) -> list[dict[str, Any]]:
+def tables(config: BenchConfig) -> list[dict[str, Any]]:
     """Rows of the table `rasterizer`: CPU milliseconds per image on one thread."""
     scene = bench_scene(load_body())
     what = f"{SIZE}x{SIZE}, {scene.vertices.shape[1]} vertices, {len(scene.faces)} faces"
-    shaded = image_ms(lambda: render_scene(scene), repeats)
+    shaded = image_ms(lambda: render_scene(scene), config.repeats)
     bare = image_ms(
-        lambda: rasterize(scene.vertices, scene.faces, scene.intrinsics, SIZE, SIZE), repeats
+        lambda: rasterize(scene.vertices, scene.faces, scene.intrinsics, SIZE, SIZE), config.repeats
     )
     rows = []
     for name, times, target in (
