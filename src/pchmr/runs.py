@@ -32,6 +32,8 @@ CONFIG, ENVIRONMENT, START, METRICS, SUMMARY, MODEL = (
     "summary.json",
     "model.safetensors",
 )
+FREE_ON_RESUME = ("output", "resume", "engine")
+"""Settings that a resumed run need not share with the one it continues."""
 REPORTED_PACKAGES = ("pchmr", "torch", "torchvision", "timm", "flwr", "numpy", "scipy", "roma")
 
 
@@ -130,9 +132,15 @@ class RunFolder:
 
     def _require_same_config(self, config: Any) -> None:
         def settings(text: str) -> dict[str, Any]:
-            return {k: v for k, v in json.loads(text).items() if k not in ("resume", "output")}
+            return {k: v for k, v in json.loads(text).items() if k not in FREE_ON_RESUME}
 
-        old, new = settings((self.path / CONFIG).read_text()), settings(to_json(config))
+        try:
+            old = settings((self.path / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError, AttributeError):
+            raise SettingError(
+                f"--resume: {self.path / CONFIG} is damaged; start anew without --resume"
+            ) from None
+        new = settings(to_json(config))
         changed = [name for name in new if old.get(name) != new[name]]
         if changed:
             raise SettingError(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pchmr import compute
 from pchmr.body import BodyModel
-from pchmr.config import OptimOptions, SettingError, TrainConfig
+from pchmr.config import DivergedError, OptimOptions, TrainConfig
 from pchmr.data.augment import augment
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.losses import LOSSES, targets
@@ -110,7 +110,7 @@ def train_epoch(
         on_step: Called with the number of images of each step.
 
     Raises:
-        SettingError: A loss turned NaN or infinite.
+        DivergedError: A loss turned NaN or infinite.
     """
     model.train()
     generator = torch.Generator().manual_seed(seed)
@@ -172,7 +172,7 @@ def train_step(
     terms = step_terms(model, body, sample, options, epoch=epoch)
     total = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(total):
-        raise SettingError(
+        raise DivergedError(
             f"the loss became {total.item()} at epoch {epoch:.2f}; lower --learning-rate"
         )
     optimizer.zero_grad(set_to_none=True)

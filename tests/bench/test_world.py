@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,14 @@ def test_partition_without_its_picture(tmp_path: Path) -> None:
     )
     assert run(config) == tmp_path / "partition.json"
     assert not (tmp_path / "partition.html").exists()
+
+
+def test_partition_by_pose(tmp_path: Path) -> None:
+    config = DataConfig(
+        task="partition", output=tmp_path, num_clients=2, show=False,
+        data_options=replace(OPTIONS, cache=tmp_path / "cache"),
+        partition_options=PartitionOptions(partition_label="pose", alpha=0.1),
+    )  # fmt: skip
+    run(config)
+    measured = json.loads((tmp_path / "partition.json").read_text())
+    assert measured["label"] == "pose" and measured["num_samples"] == 12

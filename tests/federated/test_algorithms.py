@@ -36,7 +36,7 @@ def test_every_algorithm_has_a_twin_and_a_name_in_the_config():
 
 
 def sgd_config(name: str, **changes):
-    options = OptimOptions(learning_rate=0.2, batch_size=8)
+    options = OptimOptions(learning_rate=0.2, batch_size=8, clip=100.0)
     return config_of(algorithm=name, num_rounds=4, optim_options=options, **changes)
 
 

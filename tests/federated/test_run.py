@@ -150,6 +150,11 @@ def test_resume_refuses_another_config_or_other_data(tmp_path):
     with pytest.raises(SettingError, match="another data"):
         run_federated(config, world, folder(tmp_path))
     world = world_of(config)
+    with torch.no_grad():
+        next(iter(world.model.backbone.parameters())).add_(1.0)
+    with pytest.raises(SettingError, match="another start weights"):
+        run_federated(config, world, folder(tmp_path))
+    world = world_of(config)
     world.partitions = world.partitions[::-1]
     with pytest.raises(SettingError, match="another partition"):
         run_federated(config, world, folder(tmp_path))

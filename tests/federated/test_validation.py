@@ -73,7 +73,8 @@ def test_not_finite(value):
 
 
 @pytest.mark.parametrize(
-    ("num_samples", "num_steps"), [(101, 1), (0, 1), (-5, 1), (10**12, 1), (16, 3), (16, 0)]
+    ("num_samples", "num_steps"),
+    [(101, 13), (0, 1), (-5, 1), (10**12, 1), (16, 3), (16, 1), (16, 0)],
 )
 def test_counts_out_of_range(num_samples, num_steps):
     assert reason(gate_of(), update_of(num_samples=num_samples, num_steps=num_steps)) == (
@@ -95,3 +96,13 @@ def test_memory_is_bounded():
     for _ in range(300):
         gate.admit(update_of(), STATISTICS, VARIANCES)
     assert len(gate.norms) == len(gate.drifts) == 200
+
+
+def test_control_variates_are_as_short_as_clipping_makes_gradients():
+    honest = np.zeros(SIZE, dtype=np.float32)
+    honest[0] = 0.59  # between two means of gradients of at most 0.3
+    gate_of().admit(update_of(control=honest), STATISTICS, VARIANCES)
+    for factor in (2, 1e15, 1e30):
+        assert reason(gate_of(), update_of(control=honest * np.float32(factor))) == "norm"
+    honest[1] = np.nan
+    assert reason(gate_of(), update_of(control=honest)) == "non_finite"

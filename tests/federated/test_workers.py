@@ -91,3 +91,11 @@ def test_a_worker_that_dies_is_replaced_and_the_run_goes_on(tmp_path, monkeypatc
     assert [len(row["quarantined"]) for row in rows] == [1, 0, 0]
     assert rows[0]["quarantined"][0]["reason"] == "client_error"
     assert all(row["changed"] for row in rows)
+
+
+@pytest.mark.slow
+def test_starting_a_worker_is_no_client_delay(tmp_path):
+    config = config_of({"deadline_seconds": 2.0}, num_workers=2, num_rounds=2)
+    rows = run_federated(config, world_of(config), folder(tmp_path)).rows
+    assert [len(row["client_samples"]) for row in rows] == [3, 3]
+    assert not any(row["quarantined"] for row in rows)

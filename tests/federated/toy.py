@@ -125,7 +125,7 @@ def config_of(server: dict[str, Any] | None = None, **changes: Any) -> FederateC
         "clients_per_round": 3,
         "num_rounds": 3,
         "seed": 11,
-        "optim_options": OptimOptions(learning_rate=1e-2, batch_size=8),
+        "optim_options": OptimOptions(learning_rate=1e-2, batch_size=8, clip=100.0),
         "server_options": ServerOptions(**(server or {})),
     }
     return FederateConfig(**settings | changes)

@@ -9,6 +9,7 @@ depend on the number of worker processes.
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,15 +22,15 @@ from pchmr.bench import stamped
 from pchmr.bench.cell import Job, Row, measure, open_scene
 from pchmr.bench.progress import say
 from pchmr.compute import end_with_parent
-from pchmr.config import BenchConfig, FederateConfig, TrainConfig, to_json
+from pchmr.config import BenchConfig, DivergedError, FederateConfig, TrainConfig, to_json
 from pchmr.recipes.comparisons import COMPARISONS, Cell, Run, cells, fixed
+from pchmr.report.records import SCORES
 from pchmr.report.results import write_results
 from pchmr.runs import write_bytes
 
 TUNING = "tuning"
 AVERAGED = ", weights averaged"
 CONSTANT = "mean pose of the training people"
-DIFFERS = "rendered people of domain B, embedded body, start weights from domain A"
 # Settings that decide where and how fast a run happens, not what comes of it.
 FREE = ("output", "resume", "device", "evaluate_every", "engine", "num_workers", "cache")
 
@@ -41,11 +42,19 @@ def run(config: BenchConfig) -> Path:
     say(f"{config.name}: {len(todo)} cells, {len(board.lines[config.name])} runs measured before")
     if config.num_workers == 1:
         while named := next(board.ready(todo, frozenset()), None):
-            board.note(named, measure(named.job))
+            board.note(named, attempt(named.job))
     else:
         _side_by_side(board, todo, config.num_workers)
     write_results(config.output)
     return board.path
+
+
+def attempt(job: Job) -> Row:
+    """What a job measured, or why it came to nothing: one bad setting stops no comparison."""
+    try:
+        return measure(job)
+    except DivergedError as error:
+        return {"scores": dict.fromkeys(SCORES), "failed": str(error)}
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ def _side_by_side(board: "Board", todo: list[Cell], num_workers: int) -> None:
             for named in board.ready(todo, busy):
                 if len(running) == num_workers:
                     break
-                running[pool.submit(measure, named.job)] = named
+                running[pool.submit(attempt, named.job)] = named
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -89,7 +98,7 @@ class Board:
         for name in (*COMPARISONS, TUNING):
             by_key: dict[str, list[Row]] = {}
             for line in whole_lines(self._file(name)):
-                by_key.setdefault(str(line["key"]), []).append(line)
+                by_key.setdefault(str(line.get("key")), []).append(line)
             self.lines[name] = by_key
 
     def _file(self, name: str) -> Path:
@@ -142,7 +151,8 @@ class Board:
 
         def error(run: Run) -> float:
             found = self.lines[TUNING][self._key(Job(run, is_trial=True))]
-            return float(found[-1]["scores"]["mpjpe_mm"])
+            mpjpe = found[-1]["scores"]["mpjpe_mm"]
+            return math.inf if mpjpe is None else float(mpjpe)
 
         return min(runs, key=lambda setting: error(runs[setting]))
 
@@ -169,8 +179,9 @@ class Board:
         """Whether another comparison holds the run; its rows are then taken over."""
         for name in COMPARISONS:
             for line in self.lines[name].get(key, []):
-                label = _beside(cell).get(line["kind"], cell.name)
-                self._append(self.config.name, line | {"cell": label, "paper": cell.paper})
+                beside = _beside(cell).get(line["kind"])
+                named = {"cell": beside or cell.name, "paper": None if beside else cell.paper}
+                self._append(self.config.name, line | named)
             if key in self.lines[self.config.name]:
                 return True
         return False
@@ -183,7 +194,7 @@ class Board:
             "seed": run.seed,
             "scores": row.pop("scores"),
             "paper": None if named.job.is_trial else cell.paper,
-            "differs": DIFFERS,
+            "differs": _differs(run),
             "kind": _kind(run),
             "key": named.key,
             "chosen": named.chosen,
@@ -191,6 +202,8 @@ class Board:
         beside = {kind: row.pop(kind) for kind in _beside(cell) if kind in row}
         about = {"config": json.loads(to_json(run))}
         table = run.model_options.model
+        if run.data_options.data is not None:
+            table += f" on {run.data_options.data.name}"
         name = TUNING if named.job.is_trial else self.config.name
         for made in stamped(table, [line | row | about]):
             self._append(name, made)
@@ -207,6 +220,13 @@ class Board:
             file.flush()
             os.fsync(file.fileno())
         self.lines[name].setdefault(str(line["key"]), []).append(line)
+
+
+def _differs(run: Run) -> str:
+    """What a row has in place of the paper's people, body and start weights."""
+    people = run.data_options.data
+    shown = f"people of {people.name}" if people else "rendered people of domain B"
+    return f"{shown}, embedded body, start weights from domain A"
 
 
 def _beside(cell: Cell) -> dict[str, str]:

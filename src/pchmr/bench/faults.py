@@ -6,6 +6,7 @@ unchanged where too few were left. Then runs are killed with SIGKILL at random m
 resume to the same weights, bit for bit.
 """
 
+import math
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ from pchmr.runs import RunFolder, state_sha256
 
 NUM_CLIENTS, CLIENTS_PER_ROUND, ROWS = 12, 6, 96
 ROUNDS_PER_RUN, KILLED_ROUNDS = 25, 20
+BATCH_SIZE = 4
 FAULT_SHARE = 0.4
 TOLERANCE = 1e-6
 # A killed process loses nothing that it gave to the kernel, so memory serves as well as a disk.
@@ -52,7 +54,8 @@ def _tiny_epoch(
             if statistic.is_floating_point():
                 drawn = torch.rand(statistic.shape, generator=noise)
                 statistic.copy_(0.9 * statistic + 0.1 * (drawn + ("var" in name)))
-    optimizer.step()
+    for _ in range(math.ceil(len(dataset) / BATCH_SIZE)):
+        optimizer.step()
     return NoLosses({"none": 0.0})
 
 
@@ -82,7 +85,7 @@ def tiny_config(num_rounds: int, seed: int = 0) -> FederateConfig:
         clients_per_round=CLIENTS_PER_ROUND,
         num_rounds=num_rounds,
         seed=seed,
-        optim_options=OptimOptions(learning_rate=1e-3),
+        optim_options=OptimOptions(learning_rate=1e-3, batch_size=BATCH_SIZE),
     )
 
 

@@ -84,6 +84,18 @@ def _number(name: str, value: Any) -> Fault:
     return _records(lambda c: cast(Any, c["metrics"]).__setitem__(name, value))
 
 
+def _counts(num_samples: int, num_steps: int) -> Fault:
+    """Claims of samples and steps that fit each other."""
+    return _records(
+        lambda c: cast(Any, c["metrics"]).update(num_samples=num_samples, num_steps=num_steps)
+    )
+
+
+def _one_step_more(reply: Message) -> list[Message]:
+    steps = cast(int, cast(MetricRecord, reply.content["metrics"])["num_steps"])
+    return _number("num_steps", steps + 1)(reply)
+
+
 def _protocol(name: str, value: Any) -> Fault:
     return _records(lambda c: cast(Any, c["protocol"]).__setitem__(name, value))
 
@@ -143,8 +155,10 @@ FAULTS: dict[str, Fault] = {
     "negative samples": _number("num_samples", -1000),
     "no samples": _number("num_samples", 0),
     "1e12 samples": _number("num_samples", 10**12),
+    "all samples there are": _counts(96, 24),
     "nan samples": _number("num_samples", float("nan")),
     "too many steps": _number("num_steps", 10**9),
+    "a step too many": _one_step_more,
     "nan loss": _number("loss_sum", float("nan")),
     "list for a number": _number("loss_sum", [1.0, 2.0]),
     "old round": _protocol("round", 0),
@@ -191,7 +205,7 @@ class FaultyGrid(InProcessGrid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterator[Message]:
-        """Yields replies, some of them broken, missing, doubled or out of order."""
+        """Yields replies, some of them broken, missing or doubled."""
         attempt = Attempt()
         self.attempts.append(attempt)
         for reply in super().send_and_receive(messages, timeout=timeout):

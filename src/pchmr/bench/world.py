@@ -18,6 +18,7 @@ from pchmr.config import DataConfig, FederateConfig
 from pchmr.data import num_workers
 from pchmr.data.partition import DEFAULT_LABELS, label_skew, label_table, make_partition
 from pchmr.data.partition import partition_hash as hash_of
+from pchmr.data.pose_clusters import POSE, columns_for
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.check import check
 from pchmr.data.synthetic.layout import layout
@@ -81,15 +82,23 @@ def _people(config: DataConfig, recipe: SyntheticRecipe, body: BodyModel) -> Syn
 
 
 def _partition(config: DataConfig) -> Path:
-    """The label-by-client picture of a partition, its skew and its hash; nothing is rendered."""
-    rows = layout(_recipe(config, "train"))
-    columns = {name: getattr(rows, name) for name in ("subject", "scene", "action", "clip")}
+    """The label-by-client picture of a partition, its skew and its hash.
+
+    Nothing is rendered, unless people are dealt by their poses.
+    """
     dealt = FederateConfig(
         seed=config.seed, num_clients=config.num_clients, clients_per_round=1,
         partition=config.partition, partition_options=config.partition_options,
         data_options=config.data_options,
     )  # fmt: skip
-    parts = make_partition(dealt, columns, len(rows))
+    recipe = _recipe(config, "train")
+    if config.partition_options.partition_label == POSE:
+        people = SyntheticPeople(recipe, load_body(config.body), config.data_options.cache)
+        columns = columns_for(dealt, people)
+    else:
+        rows = layout(recipe)
+        columns = {name: getattr(rows, name) for name in ("subject", "scene", "action", "clip")}
+    parts = make_partition(dealt, columns, recipe.num_samples)
     options = config.partition_options
     label = options.partition_label or DEFAULT_LABELS[config.partition] or "action"
     sizes = np.array([len(part) for part in parts])

@@ -5,7 +5,7 @@ Nothing here imports torch or numpy, so `pchmr --help` answers at once. Cross-fi
 """
 
 from pchmr.config.annotation import AnnotateConfig, LabelsConfig
-from pchmr.config.errors import SettingError, UserError, require
+from pchmr.config.errors import DivergedError, SettingError, UserError, require
 from pchmr.config.options import (
     DataOptions,
     Domain,
@@ -41,6 +41,7 @@ __all__ = [
     "DataOptions",
     "DemoConfig",
     "Device",
+    "DivergedError",
     "DoctorConfig",
     "Domain",
     "EvaluateConfig",

@@ -9,6 +9,10 @@ class SettingError(UserError):
     """A setting that cannot be used: the message names it and the cure."""
 
 
+class DivergedError(SettingError):
+    """Training ended without usable weights; a lower rate is the cure."""
+
+
 def require(condition: bool, message: str) -> None:
     """Raises `SettingError` with the message unless the condition holds."""
     if not condition:

@@ -90,6 +90,9 @@ class OptimOptions:
         require(self.clip > 0, "--clip must be positive")
 
 
+LARGEST_ALPHA = 1e6
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartitionOptions:
     """How people are dealt to clients, in detail."""
@@ -105,7 +108,11 @@ class PartitionOptions:
     """Shards of sorted people that each client gets."""
 
     def __post_init__(self) -> None:
-        require(self.alpha > 0, "--alpha must be positive; small skews more, 100 is near iid")
+        require(
+            0 < self.alpha <= LARGEST_ALPHA,
+            f"--alpha must be positive and at most {LARGEST_ALPHA:g}; small skews more, 100 is "
+            "near iid",
+        )
         require(self.shards_per_client >= 1, "--shards-per-client must be at least 1")
 
 
@@ -136,7 +143,7 @@ class ServerOptions:
     min_good_replies: int | None = None
     """Fewest good replies that change the model (default: half of the cohort)."""
     deadline_seconds: float | None = None
-    """Longest wait for the replies of a cohort."""
+    """Longest wait for the replies of a cohort; with one worker, looked at between clients."""
 
     def __post_init__(self) -> None:
         rate = self.server_learning_rate

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from pchmr.config import FederateConfig, PartitionOptions, require
+from pchmr.config.options import LARGEST_ALPHA
 from pchmr.recipes import derive_seed
 
 Labels = Shaped[np.ndarray, " rows"]
@@ -189,7 +190,11 @@ def _require_enough(labels: Labels, num_clients: int) -> None:
 
 
 def _require_alpha(alpha: float) -> None:
-    require(alpha > 0, f"--alpha {alpha} must be positive; small values skew more, 100 is near iid")
+    require(
+        0 < alpha <= LARGEST_ALPHA,
+        f"--alpha {alpha} must be positive and at most {LARGEST_ALPHA:g}; small values skew more, "
+        "100 is near iid",
+    )
 
 
 def _even_owners(

@@ -20,12 +20,17 @@ _RIGHT_HIP, _LEFT_HIP, *_SHOULDERS = EVALUATION_14.indices(
 
 
 def deal(config: FederateConfig, people: PeopleDataset) -> Rows:
-    """The rows of each client; see `make_partition`. The label `pose` is made from the joints."""
+    """The rows of each client; see `make_partition`."""
+    return make_partition(config, columns_for(config, people), len(people))
+
+
+def columns_for(config: FederateConfig, people: PeopleDataset) -> dict[str, np.ndarray]:
+    """The columns of a data set, with `pose` made from its joints where the config deals by it."""
     columns = dict(people.columns)
     if config.partition_options.partition_label == POSE:
         generator = np.random.default_rng(derive_seed(config.seed, "pose clusters"))
         columns[POSE] = pose_clusters(_joints(people), NUM_CLUSTERS, generator)
-    return make_partition(config, columns, len(people))
+    return columns
 
 
 def pose_clusters(

@@ -21,8 +21,9 @@ class ClientStates:
 
     def clear(self) -> None:
         """Forgets every client."""
-        for path in self.folder.glob("client_*.safetensors"):
-            path.unlink()
+        for pattern in ("client_*.safetensors", ".client_*.tmp"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
 
     def load(self, client_id: int, round_number: int) -> dict[str, np.ndarray]:
         """What the client kept before that round; empty if it never took part."""
@@ -34,7 +35,8 @@ class ClientStates:
         write_vectors(
             self.folder / f"client_{client_id:06d}_{round_number:06d}.safetensors", vectors
         )
-        for path in self._versions(client_id)[KEPT + 1 :]:
+        older = [p for p in self._versions(client_id) if _round_of(p) < round_number - KEPT]
+        for path in older[1:]:  # the newest of them is what the oldest checkpoint goes on from
             path.unlink(missing_ok=True)
 
     def _versions(self, client_id: int) -> list[Path]:

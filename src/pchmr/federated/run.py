@@ -20,7 +20,7 @@ from pchmr.federated.server import Row, Server
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView, only_head_trains
 from pchmr.recipes import derive_seed
-from pchmr.runs import RunFolder
+from pchmr.runs import FREE_ON_RESUME, RunFolder, state_sha256
 
 CHECKPOINTS, CLIENTS, PARTITION = "checkpoints", "clients", "partition.json"
 EvaluateFn = Callable[[nn.Module], Mapping[str, Any]]
@@ -161,7 +161,7 @@ def _new_server(
         gate=Gate.of(
             config.optim_options,
             num_parameters=spec.num_parameters,
-            max_samples=len(world.train_set),
+            max_samples=max(map(len, world.partitions)),
             local_epochs=config.local_epochs,
         ),
         parameters=resident.weights.read(),
@@ -202,15 +202,14 @@ def _begin(
 
 def identity_of(config: FederateConfig, world: World, spec: FlatSpec) -> dict[str, str]:
     """What a resumed run must share with the one it continues."""
-    settings = json.loads(to_json(config))
-    for free in ("output", "resume", "engine"):
-        del settings[free]
+    settings = {k: v for k, v in json.loads(to_json(config)).items() if k not in FREE_ON_RESUME}
     text = json.dumps(settings, sort_keys=True)
     return {
         "settings": hashlib.sha256(text.encode()).hexdigest(),
         "data": world.train_set.content_hash,
         "partition": partition_hash(world.partitions),
         "model": spec.fingerprint,
+        "start weights": state_sha256(world.model.state_dict()),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pchmr.config import FederateConfig, SettingError, to_json
+from pchmr.config import DivergedError, FederateConfig, to_json
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.checkpoint import Checkpoint
 from pchmr.federated.client import Task
@@ -117,7 +117,7 @@ class Server:
         """Runs the rounds that are left.
 
         Raises:
-            SettingError: No round of the run had enough good replies, or the weights overflowed.
+            DivergedError: No round of the run had enough good replies, or the weights overflowed.
         """
         nodes = _wait_for_nodes(grid, self.min_nodes)
         while self.round < self.config.num_rounds:
@@ -129,7 +129,7 @@ class Server:
             self.tell(row)
         if not any(row["changed"] for row in self.rows):
             reasons = {found["reason"] for row in self.rows for found in row["quarantined"]}
-            raise SettingError(
+            raise DivergedError(
                 "no round had enough good replies, the model is unchanged; reasons: "
                 f"{', '.join(sorted(reasons))}"
             )
@@ -201,7 +201,7 @@ class Server:
             self.parameters, self.buffers, self.state, step, self.config.num_clients
         )
         if not finite:
-            raise SettingError(
+            raise DivergedError(
                 f"the weights overflowed in round {number}; lower --server-learning-rate"
             )
 

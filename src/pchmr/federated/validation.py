@@ -1,10 +1,11 @@
 """The gate before the sum: a reply that could harm the model is set aside, and the round goes on.
 
-It sees what the egress schema let through and checks values: finite, a sample count within the
-data that exist, no negative variance, and a length that an honest client can reach: at most five
-times the running median of good updates, or what AdamW can move in so many steps, whichever is
-more (clients with ten times the images rightly move farther). It cannot tell an honest update from
-a clever one of ordinary length.
+It sees what the egress schema let through and checks values: finite, no more samples than the
+largest client holds, the steps that so many samples take, no negative variance, and a length that
+an honest client can reach: at most five times the running median of good updates, or what AdamW
+can move in so many steps, whichever is more (clients with ten times the images rightly move
+farther). A control variate is a mean of clipped gradients, and so no longer than the clip allows.
+It cannot tell an honest update from a clever one of ordinary length.
 """
 
 import math
@@ -23,6 +24,7 @@ NORM_FACTOR = 5.0
 NORM_MEMORY = 200
 # AdamW moves an entry by about its learning rate a step; twice that leaves room for its start.
 STEP_SLACK = 2.0
+CONTROL_SLACK = 1.01  # rounding
 # From scratch, statistics leave their start (mean 0, variance 1) by far in the first epoch.
 FIRST_DRIFT, LATER_DRIFT = 100.0, 0.5
 
@@ -33,14 +35,16 @@ class Gate:
 
     Attributes:
         step_length: Farthest that a step can move the weights.
-        max_samples: Most samples that one client can hold.
-        batch_size: People per step; with the samples it bounds the steps.
+        gradient_length: Longest gradient after clipping.
+        max_samples: Most samples that one client holds.
+        batch_size: People per step; with the samples it says the steps.
         local_epochs: Passes that a client makes.
         norms: Lengths of good updates, latest last.
         drifts: Lengths of good changes of running statistics, latest last.
     """
 
     step_length: float
+    gradient_length: float
     max_samples: int
     batch_size: int
     local_epochs: int
@@ -52,8 +56,10 @@ class Gate:
         cls, options: OptimOptions, *, num_parameters: int, max_samples: int, local_epochs: int
     ) -> "Gate":
         """A gate for clients that train with these options."""
+        root = math.sqrt(num_parameters)
         return cls(
-            step_length=STEP_SLACK * options.learning_rate * math.sqrt(num_parameters),
+            step_length=STEP_SLACK * options.learning_rate * root,
+            gradient_length=options.clip * (1 if options.clip_by == "norm" else root),
             max_samples=max_samples,
             batch_size=options.batch_size,
             local_epochs=local_epochs,
@@ -74,15 +80,16 @@ class Gate:
         """
         if not 1 <= update.num_samples <= self.max_samples:
             raise Rejected("num_samples")
-        most_steps = math.ceil(update.num_samples / self.batch_size) * self.local_epochs
-        if not 1 <= update.num_steps <= most_steps:
+        if update.num_steps != math.ceil(update.num_samples / self.batch_size) * self.local_epochs:
             raise Rejected("num_samples")
         norm = _finite_length(update.arrays["delta"])
         reach = self.step_length * update.num_steps
         if norm > max(NORM_FACTOR * median(self.norms), reach) if self.norms else norm > reach:
             raise Rejected("norm")
-        if "control" in update.arrays:
-            _finite_length(update.arrays["control"])
+        if "control" in update.arrays:  # the change between two means of clipped gradients
+            change = _finite_length(update.arrays["control"])
+            if change > CONTROL_SLACK * 2 * self.gradient_length:
+                raise Rejected("norm")
         drift = self._drift(update, statistics, variances)
         self.norms = [*self.norms, norm][-NORM_MEMORY:]
         self.drifts = [*self.drifts, drift][-NORM_MEMORY:]

@@ -10,6 +10,7 @@ import multiprocessing
 import pickle
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -102,6 +103,7 @@ def _serve(
     """A worker process: answers parcels until its pipe closes."""
     torch.set_num_threads(num_threads)
     app = make_client_app(Residence(pickle.loads(world), state_folder), SharedArray)
+    pipe.send(None)  # ready
     while True:
         try:
             parcel = pipe.recv()
@@ -126,12 +128,22 @@ class _Worker:
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
+        self._is_ready = False
         self.task: Message | None = None
+
+    def wait_until_ready(self) -> None:
+        """Waits for a new process to have loaded its world; one that died says so later."""
+        if not self._is_ready:
+            with suppress(EOFError, OSError):
+                self.pipe.recv()
+            self._is_ready = True
 
     def begin(self, message: Message) -> None:
         """Hands over a task whose arrays are in the shared block already."""
+        self.wait_until_ready()
         self.task = message
-        self.pipe.send(Parcel.of(message))
+        with suppress(OSError):  # it died: there will be no answer
+            self.pipe.send(Parcel.of(message))
 
     def answer(self) -> Message | None:
         """The reply to the task, or None if the process died."""
@@ -190,6 +202,8 @@ class WorkerGrid(InProcessGrid):
             worker.stop()
 
     def _carry(self, messages: list[Message], timeout: float | None) -> Iterator[Message]:
+        for worker in self._workers:
+            worker.wait_until_ready()  # what starting costs is not a client's delay
         end = None if timeout is None else time.monotonic() + timeout
         waiting = messages[::-1]
         if waiting:

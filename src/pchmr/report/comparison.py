@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from pchmr.report.lines import Line
 from pchmr.report.records import number
 
-Line = dict[str, Any]
 BEFORE, CENTRALIZED = "before", "centralized"
 MPJPE, GAP = "mpjpe_mm", "gap_closed_percent"
 TARGET_SHARE = 0.7  # of the gap that centralized training closes
@@ -150,7 +150,8 @@ def curve_of(line: Line, before: Line | None) -> list[list[float]]:
     start = error_of(before)
     if start is None or before is None or start_of(before) != start_of(line):
         return known
-    return [[0.0, 0.0, 0.0, start], *known]
+    moved = known[0][2] if known and line.get("kind") == CENTRALIZED else 0.0  # all at once
+    return [[0.0, 0.0, moved, start], *known]
 
 
 def reached(line: Line, before: Line | None, central: Line | None) -> list[float] | None:

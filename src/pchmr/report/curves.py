@@ -6,8 +6,9 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from pchmr.report.comparison import BEFORE, CENTRALIZED, Line, curve_of, of_cell
+from pchmr.report.comparison import BEFORE, CENTRALIZED, curve_of, of_cell
 from pchmr.report.figures import INK, STYLE
+from pchmr.report.lines import Line
 
 BUDGETS = ("rounds or epochs", "images trained on", "bytes moved")
 INK_ON_PAPER = "#444444"  # reads on light and on dark pages alike

@@ -4,7 +4,6 @@ A line names its `table` (else its file does) and its `figure` or `cell`, and ho
 several `scores`. Where a cell was measured again with the same seed, the latest line counts.
 """
 
-import json
 import operator
 import re
 import statistics
@@ -12,10 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pchmr.data.errors import InputError
 from pchmr.report.comparison import with_gaps
 from pchmr.report.curves import budget_curves
 from pchmr.report.findings import FINDINGS, findings_markdown, read_tables
+from pchmr.report.lines import Line, cell_of, lines_of
 from pchmr.report.records import SCORES, number
 from pchmr.runs import write_bytes
 
@@ -32,8 +31,6 @@ COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": oper
 TEXTS = {"unit": "unit", "target": "target", "paper": "paper", "differs": "what differs"}
 VALUE = "value"
 
-Line = dict[str, Any]
-
 
 def write_results(folder: Path) -> Path:
     """Writes `README.md`, the findings and curves from the folder's JSONL files; returns its path.
@@ -46,7 +43,8 @@ def write_results(folder: Path) -> Path:
         write_bytes(folder / FINDINGS, findings_markdown(folder).encode())
     for (recipe, model), lines in tables.items():
         picture = budget_curves(f"{recipe}: {model}", lines)
-        write_bytes(folder / CURVES / f"{recipe}-{model}.svg", picture)
+        name = f"{recipe}-{model}".replace(" ", "-")
+        write_bytes(folder / CURVES / f"{name}.svg", picture)
     path = folder / README
     write_bytes(path, results_markdown(folder).encode())
     return path
@@ -56,7 +54,7 @@ def results_markdown(folder: Path) -> str:
     """What `README.md` should hold; depends on the JSONL files and the pictures' names alone."""
     tables: dict[str, list[Line]] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        for line in _lines(path):
+        for line in lines_of(path):
             name = str(line.get("table", path.stem))
             title = name if name == path.stem else f"{path.stem}: {name}"
             tables.setdefault(title, []).append(line)
@@ -70,26 +68,6 @@ def _pictures(folder: Path) -> list[str]:
     found = [*sorted((folder / CURVES).glob("*.svg")), *sorted(folder.glob("*.jpg"))]
     links = [f"![{path.stem}]({path.relative_to(folder).as_posix()})\n" for path in found]
     return ["## Pictures\n", *links] if links else []
-
-
-def _lines(path: Path) -> list[Line]:
-    lines = []
-    for place, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            line = None
-        if not isinstance(line, dict) or _cell(line) is None:
-            raise InputError(
-                f"{path} line {place} is no JSON object with a `figure` or `cell`: mend that line"
-            )
-        lines.append(line)
-    return lines
-
-
-def _cell(line: Line) -> str | None:
-    name = line.get("figure", line.get("cell"))
-    return None if name is None else str(name)
 
 
 def _measures(line: Line) -> dict[str, float]:
@@ -119,7 +97,7 @@ def _latest(lines: list[Line]) -> dict[str, list[Line]]:
     """Lines of every cell, one a seed, the last written; cells in order of first appearance."""
     cells: dict[str, dict[Any, Line]] = {}
     for line in lines:
-        cells.setdefault(str(_cell(line)), {})[line.get("seed")] = line
+        cells.setdefault(str(cell_of(line)), {})[line.get("seed")] = line
     return {name: list(by_seed.values()) for name, by_seed in cells.items()}
 
 
