@@ -122,15 +122,23 @@ class RunFolder:
             SettingError: The folder cannot be written, or `resume` meets another config.
         """
         run = cls(path)
-        if resume and (path / CONFIG).exists():
-            run._require_same_config(config)
-        else:
+        if resume:
+            run.require_same_config(config)
+        if not (resume and (path / CONFIG).exists()):
             run.clear()
         write_bytes(path / CONFIG, to_json(config).encode())
         run.write_json(ENVIRONMENT, environment())
         return run
 
-    def _require_same_config(self, config: Any) -> None:
+    def require_same_config(self, config: Any) -> None:
+        """Refuses to resume a folder that was run with other settings; an empty one is fine.
+
+        Raises:
+            SettingError: Another config, or a damaged one.
+        """
+        if not (self.path / CONFIG).exists():
+            return
+
         def settings(text: str) -> dict[str, Any]:
             return {k: v for k, v in json.loads(text).items() if k not in FREE_ON_RESUME}
 

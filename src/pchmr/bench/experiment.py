@@ -17,11 +17,11 @@ from pchmr.bench.progress import bar, console, say
 from pchmr.body import BodyModel, load_body
 from pchmr.body.files import BodyFileError
 from pchmr.config import EvaluateConfig, FederateConfig, TrainConfig
-from pchmr.data import load_people
-from pchmr.data.partition import partition_hash
-from pchmr.data.pose_clusters import deal
+from pchmr.data import load_people, planned_columns
+from pchmr.data.partition import make_partition, partition_hash
+from pchmr.data.pose_clusters import POSE, deal
 from pchmr.data.sample import PeopleDataset
-from pchmr.data.synthetic.recipe import RECIPE_VERSION, Split
+from pchmr.data.synthetic.recipe import RECIPE_VERSION, Split, SyntheticRecipe
 from pchmr.evaluation import Scores, baselines, protocol_2
 from pchmr.evaluation import evaluate as evaluate_model
 from pchmr.federated import World, run_federated
@@ -180,6 +180,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
 def _train(config: TrainConfig, device: torch.device) -> dict[str, Any]:
     began = time.perf_counter()
+    if config.resume:
+        RunFolder(config.output).require_same_config(config)
     scene = open_scene(config)
     run, before = RunFolder(config.output), scene.scores
     with compute.first_alone():
@@ -206,9 +208,21 @@ def _train(config: TrainConfig, device: torch.device) -> dict[str, Any]:
     return summary
 
 
+def _refuse_early(config: FederateConfig) -> None:
+    """Refuses what can be refused before people are rendered."""
+    if config.resume:
+        RunFolder(config.output).require_same_config(config)
+    data, label = config.data_options, config.partition_options.partition_label
+    if data.data is None and label != POSE:
+        seed = config.seed if data.data_seed is None else data.data_seed
+        recipe = SyntheticRecipe(domain=data.domain, num_samples=data.num_samples, seed=seed)
+        make_partition(config, planned_columns(recipe), data.num_samples)
+
+
 def federate(config: FederateConfig) -> dict[str, Any]:
     """Federated training; returns the summary written to the run folder."""
     began = time.perf_counter()
+    _refuse_early(config)
     scene = open_scene(config)
     run = RunFolder.create(config.output, config, resume=config.resume)
     before = scene.scores

@@ -15,13 +15,12 @@ from markupsafe import Markup
 from pchmr.bench.progress import bar, say
 from pchmr.body import BodyModel, load_body
 from pchmr.config import DataConfig, FederateConfig
-from pchmr.data import num_workers
+from pchmr.data import num_workers, planned_columns
 from pchmr.data.partition import DEFAULT_LABELS, label_skew, label_table, make_partition
 from pchmr.data.partition import partition_hash as hash_of
 from pchmr.data.pose_clusters import POSE, columns_for
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.check import check
-from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.recipe import Split
 from pchmr.runs import write_bytes
 
@@ -96,8 +95,7 @@ def _partition(config: DataConfig) -> Path:
         people = SyntheticPeople(recipe, load_body(config.body), config.data_options.cache)
         columns = columns_for(dealt, people)
     else:
-        rows = layout(recipe)
-        columns = {name: getattr(rows, name) for name in ("subject", "scene", "action", "clip")}
+        columns = planned_columns(recipe)
     parts = make_partition(dealt, columns, recipe.num_samples)
     options = config.partition_options
     label = options.partition_label or DEFAULT_LABELS[config.partition] or "action"

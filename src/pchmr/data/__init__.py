@@ -9,11 +9,12 @@ import numpy as np
 from pchmr.body import BodyModel
 from pchmr.config import DataOptions, SettingError
 from pchmr.data.labels import LabeledPictures, is_labels
-from pchmr.data.sample import PeopleDataset, Subset
+from pchmr.data.sample import COLUMNS, PeopleDataset, Subset
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
+from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.recipe import Split
 
-__all__ = ["load_people", "num_workers"]
+__all__ = ["load_people", "num_workers", "planned_columns"]
 
 ROWS_WORTH_A_PROCESS = 500
 
@@ -58,6 +59,12 @@ def load_people(
     return SyntheticPeople(
         recipe, body, options.cache, progress, num_workers=workers, device=device
     )
+
+
+def planned_columns(recipe: SyntheticRecipe) -> dict[str, np.ndarray]:
+    """The columns of embedded people before anything is rendered."""
+    rows = layout(recipe)
+    return {name: np.asarray(getattr(rows, name)) for name in COLUMNS}
 
 
 def _from_folder(folder: Path, count: int, image_size: int) -> PeopleDataset:

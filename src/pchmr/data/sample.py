@@ -108,6 +108,12 @@ class Subset:
         return hashlib.sha256(self.dataset.content_hash.encode() + rows).hexdigest()
 
     @property
+    def stored_bytes(self) -> int:
+        """Share of the stored pictures and labels that the rows taken make up."""
+        whole = getattr(self.dataset, "stored_bytes", 0)
+        return round(whole * len(self.rows) / max(len(self.dataset), 1))
+
+    @property
     def columns(self) -> dict[str, np.ndarray]:
         """The columns of the rows taken."""
         return {name: column[self.rows] for name, column in self.dataset.columns.items()}
