@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from pchmr.annotate.keypoints import canonical_name
 from pchmr.annotate.labels import FOLDER_MODE, MANIFEST, LabelFolder, private_umask
+from pchmr.annotate.observations import UNREADABLE
 from pchmr.body.joints import SMPL_24
 from pchmr.config import LabelsConfig, SettingError
 from pchmr.runs import replacing
@@ -75,7 +76,15 @@ def export(folder: LabelFolder, target: Path) -> int:
     """Writes `sequenceFiles/train/CLIP.pkl` for every labeled clip; returns how many.
 
     The files hold plain arrays, lists and strings.
+
+    Raises:
+        SettingError: The target holds something already, or a clip's labels are damaged.
     """
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise SettingError(
+            f"--export {target} exists and is not empty: give a new folder, it becomes readable by "
+            "you alone"
+        )
     clips = [(clip, row) for clip, row in folder.rows.items() if "failed" not in row]
     place = target / "sequenceFiles" / "train"
     with private_umask():
@@ -83,11 +92,21 @@ def export(folder: LabelFolder, target: Path) -> int:
         for part in (target, target / "sequenceFiles", place):
             part.chmod(FOLDER_MODE)
         for clip, row in clips:
-            with np.load(folder.path / row["labels"], allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            sequence = _read_sequence(folder.path / row["labels"], clip)
             with replacing(place / f"{clip}.pkl") as temporary:
-                temporary.write_bytes(pickle.dumps(as_sequence(clip, arrays), protocol=2))
+                temporary.write_bytes(pickle.dumps(sequence, protocol=2))
     return len(clips)
+
+
+def _read_sequence(path: Path, clip: str) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return as_sequence(clip, {name: file[name] for name in file.files})
+    except (*UNREADABLE, KeyError) as error:
+        raise SettingError(
+            f"cannot read labels {path}: {error}; delete the clip with --delete {clip}, or label "
+            "its picture again"
+        ) from None
 
 
 def as_sequence(clip: str, arrays: dict[str, ndarray]) -> dict[str, Any]:

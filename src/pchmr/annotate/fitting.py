@@ -10,13 +10,22 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from pchmr.annotate.clips import fit_clip, part_of
-from pchmr.annotate.deposer import Annotator, Fit, Start
+from pchmr.annotate.deposer import MODES, Annotator, Fit, Start
 from pchmr.annotate.keypoints import LABEL_JOINTS
 from pchmr.annotate.kinematics import pose
 from pchmr.annotate.modes import FITTERS, check_mode
 from pchmr.annotate.observations import Observations
-from pchmr.annotate.quality import ErrorPredictor, inspect, known_errors, predict_mm, verdicts
+from pchmr.annotate.quality import (
+    ErrorPredictor,
+    inspect,
+    known_errors,
+    predict_mm,
+    verdicts,
+    why_unknown,
+)
 from pchmr.geometry import rotmat_to_rotvec
+
+UNSOUND = "the fit failed: the mesh is not finite, or not before the camera"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +39,9 @@ class Labeler:
         batch_size: Frames solved together.
         accept_mm: Predicted error below which a label is accepted.
         reject_mm: Predicted error above which it is rejected.
-        source: Where observations come from; a predictor named `SOURCE/MODE` goes before `MODE`.
+        source: Where observations come from: the keypoint prior, and `+` and a depth prior. A
+            predictor named `SOURCE/MODE` goes before `MODE`, and a keypoint prior that has
+            predictors of its own is judged by no other.
         consecutive: Frames are one person's video: one shape and focal length, smooth motion.
     """
 
@@ -80,16 +91,27 @@ class Labeler:
 
     @property
     def _judge(self) -> str:
-        """Name of the predictor that fits the source best."""
-        own = f"{self.source}/{self.mode}"
-        return own if own in self.predictors else self.mode
+        """Name of the predictor of the source; one that does not exist where none fits."""
+        keypoints = self.source.partition("+")[0]
+        uses_depth = self.mode in MODES and MODES[self.mode].uses_depth
+        own = f"{self.source if uses_depth else keypoints}/{self.mode}"
+        has_own = any(name.startswith(f"{keypoints}/") for name in self.predictors)
+        return own if has_own and self.mode in MODES else self.mode
 
     def _arrays(self, observations: Observations, fit: Fit) -> dict[str, ndarray]:
         found = inspect(self.annotator, fit)
         predicted = known_errors(observations, predict_mm(self.predictors, self._judge, found))
+        vertices = self.annotator.vertices(fit).cpu().numpy()
+        sound = np.isfinite(vertices).all(axis=(1, 2)) & (vertices[..., 2].min(axis=1) > 0)
+        predicted = np.where(sound, predicted, np.nan)
         judged = verdicts(
-            observations, predicted, accept_mm=self.accept_mm, reject_mm=self.reject_mm
-        )
+            observations, predicted, accept_mm=self.accept_mm, reject_mm=self.reject_mm,
+            unknown=why_unknown(self.predictors, self._judge, found),
+        )  # fmt: skip
+        judged = [
+            verdict if whole or verdict[0] == "rejected" else ("rejected", UNSOUND)
+            for verdict, whole in zip(judged, sound, strict=True)
+        ]
         state = fit.state
         rotvec = rotmat_to_rotvec(state.rotmat).cpu().numpy()
         values: dict[str, Any] = {
@@ -98,7 +120,7 @@ class Labeler:
             "betas": state.betas.cpu().numpy(),
             "transl": state.transl.cpu().numpy(),
             "intrinsics": _cameras(observations, fit),
-            "vertices": self.annotator.vertices(fit).cpu().numpy(),
+            "vertices": vertices,
             "joints": self.annotator.label_joints(fit).cpu().numpy(),
             "joint_std": found.joint_std,
             "smpl_joints": pose(self.annotator.skeleton, state).joints.cpu().numpy(),

@@ -65,6 +65,7 @@ class _Job:
         self.predictors = load_predictors()
         self.folder = LabelFolder.open(config.output)
         self.kept = 0
+        self.failed: set[str] = set()
 
     def label_file(self, path: Path) -> None:
         """Labels an observations file as the clip `labels`."""
@@ -96,10 +97,14 @@ class _Job:
                     seen = self.reader.observe(path)
                     self._label(clip, seen.observations, key, self.reader.provenance, path, seen)
                 done += 1
-            except UserError as error:
-                first = first or error
-                self.folder.fail(clip, str(error))
-                print(f"{clip}: {error}", file=sys.stderr)
+            except (UserError, OSError, RuntimeError) as error:
+                told = _told(path, error)
+                first = first or told
+                self.failed.add(clip)
+                self.folder.fail(clip, str(told))
+                kept = self.folder.is_whole(clip)
+                more = " (the labels of an earlier run are kept)" if kept else ""
+                print(f"{clip}: {told}{more}", file=sys.stderr)
         if first is not None and not done:
             raise first
 
@@ -136,7 +141,7 @@ class _Job:
             batch_size=self.config.batch_size,
             accept_mm=self.config.accept_mm,
             reject_mm=self.config.reject_mm,
-            source=self.reader.keypoint_prior.provenance.name if self.reader else "",
+            source=self.reader.source if self.reader else "",
             consecutive=self.config.consecutive if seen is None else len(observations) > 1,
         )
         about: dict[str, Any] = {"source": None if path is None else str(path.resolve())}
@@ -148,19 +153,16 @@ class _Job:
             if seen.start is not None:
                 starts = partial(_rows_of, seen.start)
         arrays = labeler.label(observations, starts)
-        if seen is not None:
-            about["picture"] = self._picture(clip, seen, arrays)
+        picture = None if seen is None else self._picture(seen, arrays)
         self.folder.write(
-            clip, arrays, key, mode=mode, provenance=provenance,
-            **about,
+            clip, arrays, key, picture, mode=mode, provenance=provenance, **about,
             seconds=round(time.perf_counter() - began, 3), **clip_summary(arrays),
         )  # fmt: skip
 
-    def _picture(self, clip: str, seen: Glimpse, arrays: dict[str, ndarray]) -> str | None:
-        """Draws the first frame's label; returns the name of the file."""
+    def _picture(self, seen: Glimpse, arrays: dict[str, ndarray]) -> bytes | None:
+        """The first frame's label as a PNG; None where there is no mesh to draw."""
         faces = self.annotator.body.faces
-        drawn = overlay_png(seen.picture, arrays["vertices"][0], faces, arrays["intrinsics"][0])
-        return None if drawn is None else self.folder.write_picture(clip, drawn)
+        return overlay_png(seen.picture, arrays["vertices"][0], faces, arrays["intrinsics"][0])
 
     def tell(self) -> None:
         """One line about what was made."""
@@ -168,11 +170,19 @@ class _Job:
         total: Counter[str] = Counter()
         for row in rows:
             total.update(row["status"])
-        failed = len(self.folder.rows) - len(rows)
+        failed = len(self.failed | {c for c, row in self.folder.rows.items() if "failed" in row})
         words = ", ".join(f"{count} {status}" for status, count in sorted(total.items()))
         more = f", {failed} clips failed (see manifest.jsonl)" if failed else ""
         kept = f", {self.kept} kept from before" if self.kept else ""
         print(f"{len(rows)} clips: {words or 'nothing'}{kept}{more}   labels: {self.folder.path}")
+
+
+def _told(path: Path, error: Exception) -> UserError:
+    """A failure in one line, whoever raised it."""
+    if isinstance(error, UserError):
+        return error
+    words = " ".join(str(error).split())[:200] or type(error).__name__
+    return UserError(f"cannot label {path}: {words}; leave the file out, or save it anew")
 
 
 def _rows_of(start: Start, rows: slice) -> list[Start]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pchmr.runs import file_sha256, replacing, write_bytes
 MANIFEST = "manifest.jsonl"
 LABEL_VERSION = 1
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
+INTERRUPTED = "the run was stopped while this clip was written: run it again"
 LABEL_ARRAYS = (
     "global_orient", "body_pose", "betas", "transl", "intrinsics", "vertices", "joints",
     "joint_names", "predicted_error_mm", "status",
@@ -68,46 +70,67 @@ class LabelFolder:
                     "empty folder, it becomes readable by you alone"
                 )
             path.chmod(FOLDER_MODE)
+            if not strangers:
+                with private_umask():
+                    write_bytes(path / MANIFEST, b"")
+            return cls(path, _read_manifest(path / MANIFEST))
         except OSError as error:
             raise SettingError(f"cannot make --output {path} private: {error.strerror}") from error
-        return cls(path, _read_manifest(path / MANIFEST))
 
     def is_finished(self, clip: str, key: Mapping[str, Any]) -> bool:
         """Whether the clip was labeled from the same input with the same settings, and is whole."""
         row = self.rows.get(clip)
-        if row is None or "failed" in row or row.get("key") != dict(key):
+        if row is None or row.get("key") != dict(key) or not self.is_whole(clip):
+            return False
+        return row.get("picture") is None or (self.path / row["picture"]).is_file()
+
+    def is_whole(self, clip: str) -> bool:
+        """Whether the labels of a clip are there as they were written."""
+        row = self.rows.get(clip)
+        if row is None or "failed" in row:
             return False
         file = self.path / row["labels"]
         return file.is_file() and file_sha256(file) == row["labels_sha256"]
 
     def write(
-        self, clip: str, arrays: Mapping[str, ndarray], key: Mapping[str, Any], **about: Any
+        self,
+        clip: str,
+        arrays: Mapping[str, ndarray],
+        key: Mapping[str, Any],
+        picture: bytes | None = None,
+        **about: Any,
     ) -> Path:
-        """Writes a clip's labels, then its row of the manifest."""
-        path = self.path / f"{clip}.npz"
+        """Writes a clip's labels, then its row of the manifest, then its overlay.
+
+        The row is there before the labels, so that a killed run leaves no file without one.
+        """
+        path, drawn = self.path / f"{clip}.npz", self.path / f"{clip}.png"
+        if clip not in self.rows:
+            self._put(clip, {"failed": INTERRUPTED})
         with private_umask(), replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         row = {"labels": path.name, "labels_sha256": file_sha256(path), **about}
+        row["picture"] = None if picture is None else drawn.name
         row["labeled"] = round(time.time())
+        drawn.unlink(missing_ok=True)
         self._put(clip, {**row, "key": dict(key)})
+        if picture is not None:
+            with private_umask():
+                write_bytes(drawn, picture)
         return path
 
-    def write_picture(self, clip: str, content: bytes) -> str:
-        """Writes a clip's overlay; returns the file's name."""
-        with private_umask():
-            write_bytes(self.path / f"{clip}.png", content)
-        return f"{clip}.png"
-
     def fail(self, clip: str, reason: str) -> None:
-        """Notes that a clip could not be labeled; the rest goes on."""
-        self._put(clip, {"failed": reason})
+        """Notes that a clip could not be labeled; labels of an earlier run stay what they are."""
+        if not self.is_whole(clip):
+            self._put(clip, {"failed": reason})
 
     def forget(self, clip: str) -> None:
-        """Deletes a clip's labels, then its row; with the last clip the folder goes too."""
-        row = self.rows.pop(clip)
-        for name in (row.get("labels"), row.get("picture")):
-            if name:
-                (self.path / name).unlink(missing_ok=True)
+        """Deletes a clip's files, then its row; with the last clip the folder goes too."""
+        for name in (f"{clip}.npz", f"{clip}.png"):
+            (self.path / name).unlink(missing_ok=True)
+            for torn in self.path.glob(f".{escape(name)}.*.tmp"):
+                torn.unlink()
+        del self.rows[clip]
         self._save()
         if not self.rows:
             (self.path / MANIFEST).unlink(missing_ok=True)
@@ -131,8 +154,10 @@ def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
+            if Path(row["clip"]).name != row["clip"] or not ("failed" in row or row["labels"]):
+                raise ValueError("not a clip's row")
             rows[row["clip"]] = row
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             raise SettingError(
                 f"{path} line {number} is damaged: move the file away to label everything again"
             ) from None

@@ -10,7 +10,9 @@ metres of the visible surface in the camera frame, and `depth_kind` () one of "m
 what is missing; rows of NaN pad `points`.
 """
 
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,13 @@ ARRAYS = (
 MAX_FILE_BYTES = 2 * 2**30
 SEEN = 0.05  # confidence above which a keypoint counts as observed
 LEAST_SEEN = 4
+UNREADABLE = (
+    OSError, ValueError, TypeError, EOFError, AttributeError, MemoryError, zipfile.BadZipFile,
+    zlib.error, SyntaxError, tokenize.TokenError,
+)  # fmt: skip
+"""What numpy raises on a file that is no archive of plain arrays."""
+FAR = 10.0  # picture sides beside the picture from which a keypoint counts as missing
+LARGEST, LARGEST_PIXELS = 1e15, 1e7  # depth in any unit; entries of a camera matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +67,10 @@ class Observations:
 
     @property
     def num_seen(self) -> Int[ndarray, " frames"]:
-        """Keypoints of each frame that were observed."""
-        finite = np.isfinite(self.keypoints_2d).all(axis=-1)
-        return (finite & (np.nan_to_num(self.keypoints_2d[..., 2]) > SEEN)).sum(axis=1)
+        """Keypoints of each frame that the body has and that were observed."""
+        table = self.keypoints_2d[:, list(read_names(self.keypoint_names).columns)]
+        finite = np.isfinite(table).all(axis=-1)
+        return (finite & (np.nan_to_num(table[..., 2]) > SEEN)).sum(axis=1)
 
     def take(self, rows: ndarray | slice) -> "Observations":
         """Some frames."""
@@ -98,7 +108,7 @@ def _read(path: Path) -> dict[str, ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"cannot read observations {path}: {str(error) or type(error).__name__}; write plain "
             "arrays with numpy.savez (no Python objects)"
@@ -122,12 +132,12 @@ def check_observations(arrays: dict[str, ndarray]) -> Observations:
     if not (np.isfinite(image_size).all() and (image_size >= 1).all()):
         raise InputError("image_size must hold width and height in pixels, at least 1")
     read_names(names)
-    depth = _floats(arrays, "keypoint_depth", ("N", "K"), sizes)
-    points = _floats(arrays, "points", ("N", "P", 3), sizes)
+    depth = _bounded(_floats(arrays, "keypoint_depth", ("N", "K"), sizes))
+    points = _bounded(_floats(arrays, "points", ("N", "P", 3), sizes))
     if depth is not None and not np.isfinite(depth).any():
         raise InputError("keypoint_depth holds no finite value: leave it out, or write metres")
     return Observations(
-        keypoints_2d=keypoints,
+        keypoints_2d=without_far(keypoints, image_size),
         keypoint_names=names,
         image_size=image_size.round().astype(np.int64),
         intrinsics=_intrinsics(_floats(arrays, "intrinsics", ("N", 3, 3), sizes)),
@@ -159,6 +169,20 @@ def _floats(
     return array.astype(np.float64)
 
 
+def without_far(
+    keypoints: Float[ndarray, "frames keypoints 3"], image_size: Float[ndarray, "frames 2"]
+) -> Float[ndarray, "frames keypoints 3"]:
+    """Keypoints, NaN for those that lie more than `FAR` picture sides beside the picture."""
+    side = image_size.max(axis=1)[:, None, None]
+    far = np.abs(keypoints[..., :2] - image_size[:, None] / 2) > (FAR + 0.5) * side
+    return np.where(far.any(axis=-1, keepdims=True), np.nan, keypoints)
+
+
+def _bounded(array: ndarray | None) -> ndarray | None:
+    """Depths, NaN for numbers that are none."""
+    return None if array is None else np.where(np.abs(array) < LARGEST, array, np.nan)
+
+
 def _sigma(arrays: dict[str, ndarray], name: str, sizes: dict[str, int]) -> ndarray | None:
     array = _floats(arrays, name, ("N", "K"), sizes)
     if array is not None and (array <= 0).any():
@@ -181,7 +205,7 @@ def _intrinsics(array: ndarray | None) -> ndarray | None:
     if array is None:
         return None
     focal = array[:, [0, 1], [0, 1]]
-    if not (np.isfinite(array).all() and (focal > 0).all()):
+    if not ((np.abs(array) < LARGEST_PIXELS).all() and (focal > 0).all()):
         raise InputError(
             "intrinsics must be finite with positive focal lengths in pixels: leave the array out "
             "where the camera is unknown"

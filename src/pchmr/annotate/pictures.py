@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from pchmr.annotate.deposer import Start
 from pchmr.annotate.keypoints import canonical_name
-from pchmr.annotate.observations import ARRAYS, LEAST_SEEN, SEEN, Observations
+from pchmr.annotate.observations import ARRAYS, LEAST_SEEN, SEEN, Observations, without_far
 from pchmr.annotate.priors import (
     DepthPrior,
     KeypointPrior,
@@ -105,6 +105,12 @@ class PictureReader:
         return cls(keypoints, depth, parse_box(config.bbox), starts)
 
     @property
+    def source(self) -> str:
+        """Names of the priors that speak of the person; see `Labeler`."""
+        priors = (self.keypoint_prior, self.depth_prior)
+        return "+".join(prior.provenance.name for prior in priors if prior is not None)
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """Which models, which weights, under which licence."""
         found = {"keypoints": asdict(self.keypoint_prior.provenance)}
@@ -127,6 +133,7 @@ class PictureReader:
         starts: list[Start] = []
         first: Image | None = None
         for image in frames:
+            self._check_box(path, image)
             first = image if first is None else first
             last = box_of(parts[-1].keypoints_2d[0]) if parts and self.box is None else None
             box = self.box or last or self._only_person(path, image)
@@ -139,6 +146,18 @@ class PictureReader:
         known = GUESS if parts[0].intrinsics is None else "the depth model"
         source = known if focal is None else "EXIF"
         return Glimpse(stack(parts), stack_starts(starts) if starts else None, source, first)
+
+    def _check_box(self, path: Path, image: Image) -> None:
+        box, (height, width) = self.box, image.shape[:2]
+        if box is None:
+            return
+        across = min(box.x + box.width, width) - max(box.x, 0)
+        down = min(box.y + box.height, height) - max(box.y, 0)
+        if across <= 0 or down <= 0:
+            raise InputError(
+                f"{path}: --bbox lies outside the picture of {width} x {height} pixels: give x,y "
+                "of its upper left corner, then w,h"
+            )
 
     def _only_person(self, path: Path, image: Image) -> Box:
         boxes = find(self.keypoint_prior, image)
@@ -163,7 +182,13 @@ class PictureReader:
         box = self.box or box or find(prior, image)[0]
         view = prior.look(image, box) if isinstance(prior, PersonPrior) else None
         keypoints = prior.keypoints(image, box) if view is None else view.keypoints
+        keypoints = without_far(keypoints[None], np.array([[width, height]], dtype=np.float64))[0]
         found = self.depth_prior.depth(image, box) if self.depth_prior else None
+        if self.depth_prior and found is not None and not np.isfinite(found.depth).any():
+            raise InputError(
+                f"depth prior {self.depth_prior.provenance.name} gave no finite depth: check its "
+                "weights, or leave it out"
+            )
         sd = EXIF_FOCAL_SD
         if focal is None and found is not None and found.focal_length is not None:
             focal, sd = found.focal_length, MODEL_FOCAL_SD
@@ -211,7 +236,7 @@ def parse_box(text: str | None) -> Box | None:
         return None
     try:
         x, y, width, height = (float(part) for part in text.split(","))
-        sound = width > 0 and height > 0
+        sound = width > 0 and height > 0 and bool(np.isfinite([x, y, width, height]).all())
     except ValueError:
         sound = False
         x = y = width = height = 0.0

@@ -4,6 +4,8 @@ The shipped prior is learned from the activity templates and so free of any lice
 learns one from your own motion data. Nothing here knows a picture.
 """
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,7 +167,7 @@ def load_prior(path: Path | None = None) -> PosePrior:
             tables: dict[str, Any] = {name: torch.from_numpy(file[name]) for name in file.files}
         tables["sha256"] = file_sha256(path)
         return PosePrior(**tables)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise PriorError(
             f"cannot read pose prior {path}: {error}; make one with pchmr.annotate.save_prior"
         ) from None

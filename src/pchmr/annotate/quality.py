@@ -6,7 +6,7 @@ predictor was fitted on synthetic people with oracle noise; `fit_predictor` fits
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.annotate.deposer import Annotator, Fit
-from pchmr.annotate.keypoints import LABEL_POINTS
+from pchmr.annotate.keypoints import LABEL_POINTS, read_names
 from pchmr.annotate.kinematics import differentiate, points, pose
 from pchmr.annotate.observations import LEAST_SEEN, Observations
 from pchmr.annotate.residuals import Term
@@ -31,13 +31,16 @@ RIDGE = 3.0
 FLOOR = 1e-3
 BODY_CONFIDENCE, LEAST_BODY, LEAST_INSIDE = 0.5, 8, 0.8
 
+NO_DEPTH = "no depth of the person was observed, the predictor needs it"
+NO_POINTS = "no point on the person was observed, the predictor needs some"
+
 
 @dataclass(frozen=True)
 class Inspection:
     """What a fit tells about itself.
 
     Attributes:
-        signals: Positive numbers (N,) by name.
+        signals: Positive numbers (N,) by name; NaN for depth that was not observed.
         residuals: Mean residual (N,) of every term, in its own unit.
         joint_std: Standard deviation of each labeled joint about the root, metres, by the
             posterior of the last linearization.
@@ -69,11 +72,11 @@ def inspect(annotator: Annotator, fit: Fit) -> Inspection:
         "ambiguity": fit.ambiguity,
         "relief": _relief(annotator, fit),
     }
-    for name in ("depth", "dense", "limits"):
-        if name in residuals:
-            signals[name] = residuals[name]
-    if "scale" in residuals:
-        signals["scale"] = residuals["scale"]
+    evidence = objective.evidence
+    signals |= {name: residuals[name] for name in ("limits", "scale") if name in residuals}
+    for name, sure in (("depth", evidence.depth_confidence), ("dense", evidence.ray_confidence)):
+        if name in residuals and sure is not None:
+            signals[name] = residuals[name].masked_fill(sure.sum(dim=-1) <= 0, torch.nan)
     return Inspection(
         {name: value.double().cpu().numpy() for name, value in signals.items()},
         {name: value.double().cpu().numpy() for name, value in residuals.items()},
@@ -135,8 +138,11 @@ class ErrorPredictor:
     knots: Float[np.ndarray, "2 knots"]
 
     def predict_mm(self, signals: Mapping[str, np.ndarray]) -> Float[np.ndarray, " frames"]:
-        """Expected MPJPE of every frame, mm."""
-        return np.interp(self._score(signals), *self.knots)
+        """Expected MPJPE of every frame, mm; NaN where a signal is missing."""
+        if any(name not in signals for name in self.names):
+            return np.full(len(next(iter(signals.values()))), np.nan)
+        known = ~np.any([np.isnan(signals[name]) for name in self.names], axis=0)
+        return np.where(known, np.interp(self._score(signals), *self.knots), np.nan)
 
     def _score(self, signals: Mapping[str, np.ndarray]) -> np.ndarray:
         table = _design(signals, self.names, self.mean, self.sd)
@@ -229,21 +235,56 @@ def predict_mm(
     return np.full(len(inspection.joint_std), np.nan)
 
 
+def why_unknown(
+    predictors: Mapping[str, ErrorPredictor], mode: str, inspection: Inspection
+) -> list[str]:
+    """What every frame lacks for a prediction; meant for those that have none."""
+    if mode not in predictors:
+        kind = "this combination of priors" if "/" in mode else f"mode {mode}"
+        return [f"no calibrated predictor for {kind}"] * len(inspection.joint_std)
+    blank = np.full(len(inspection.joint_std), np.nan)
+    lacks = [
+        np.isnan(inspection.signals.get(name, blank)) & (name in predictors[mode].names)
+        for name in ("depth", "dense")
+    ]
+    return [
+        NO_DEPTH if no_depth else NO_POINTS if no_points else "the fit gave no finite signals"
+        for no_depth, no_points in zip(*lacks, strict=True)
+    ]
+
+
 def verdicts(
-    observations: Observations, predicted_mm: np.ndarray, *, accept_mm: float, reject_mm: float
+    observations: Observations,
+    predicted_mm: np.ndarray,
+    *,
+    accept_mm: float,
+    reject_mm: float,
+    unknown: Sequence[str] | None = None,
 ) -> list[tuple[Status, str]]:
-    """Status of every frame and the reason for anything but acceptance."""
-    table = np.nan_to_num(observations.keypoints_2d)
-    num_sure = (table[..., 2] > BODY_CONFIDENCE).sum(axis=1)
-    size = observations.image_size[:, None]
-    inside = ((table[..., :2] >= 0) & (table[..., :2] <= size)).all(axis=-1)
-    share = (inside & (table[..., 2] > 0)).mean(axis=1)
-    found: list[tuple[Status, str]] = []
-    for seen, sure, within, mm in zip(
-        observations.num_seen, num_sure, share, predicted_mm, strict=True
-    ):
-        found.append(_verdict(int(seen), int(sure), float(within), float(mm), accept_mm, reject_mm))
-    return found
+    """Status of every frame and the reason for anything but acceptance.
+
+    Args:
+        observations: Only keypoints that the body has count.
+        predicted_mm: Of every frame; NaN is never accepted.
+        accept_mm: Below it a frame is accepted.
+        reject_mm: Above it a frame is rejected.
+        unknown: Reasons for NaN.
+    """
+    table = observations.keypoints_2d[:, list(read_names(observations.keypoint_names).columns)]
+    confidence = np.nan_to_num(table[..., 2])
+    known = np.isfinite(table).all(axis=-1)
+    num_sure = (known & (confidence > BODY_CONFIDENCE)).sum(axis=1)
+    xy, size = np.nan_to_num(table[..., :2]), observations.image_size[:, None]
+    inside = known & (confidence > 0) & ((xy >= 0) & (xy <= size)).all(axis=-1)
+    share = inside.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    reasons = unknown or ["the error cannot be predicted"] * len(predicted_mm)
+    return [
+        _no_person(int(seen))
+        or _verdict(int(sure), float(within), float(mm), accept_mm, reject_mm, why)
+        for seen, sure, within, mm, why in zip(
+            observations.num_seen, num_sure, share, predicted_mm, reasons, strict=True
+        )
+    ]
 
 
 def known_errors(observations: Observations, predicted_mm: np.ndarray) -> np.ndarray:
@@ -251,17 +292,23 @@ def known_errors(observations: Observations, predicted_mm: np.ndarray) -> np.nda
     return np.where(observations.num_seen >= LEAST_SEEN, predicted_mm, np.nan)
 
 
+def _no_person(seen: int) -> tuple[Status, str] | None:
+    if seen >= LEAST_SEEN:
+        return None
+    return "rejected", f"no person: fewer than {LEAST_SEEN} keypoints were observed"
+
+
 def _verdict(
-    seen: int, sure: int, within: float, mm: float, accept_mm: float, reject_mm: float
+    sure: int, within: float, mm: float, accept_mm: float, reject_mm: float, unknown: str
 ) -> tuple[Status, str]:
-    if seen < LEAST_SEEN:
-        return "rejected", f"no person: fewer than {LEAST_SEEN} keypoints were observed"
     if mm > reject_mm:
         return "rejected", f"predicted error {mm:.0f} mm is above {reject_mm:.0f} mm"
     if sure < LEAST_BODY:
         return "review", f"only {sure} keypoints have a confidence above {BODY_CONFIDENCE}"
     if within < LEAST_INSIDE:
         return "review", f"only {100 * within:.0f} % of the keypoints lie in the picture"
+    if np.isnan(mm):
+        return "review", unknown
     if not mm <= accept_mm:
         return "review", f"predicted error {mm:.0f} mm is not below {accept_mm:.0f} mm"
     return "accepted", ""

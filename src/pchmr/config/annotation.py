@@ -9,6 +9,10 @@ import tyro
 from pchmr.config.errors import require
 from pchmr.config.verbs import Device
 
+ANNOTATE_MODES = (
+    "auto", "deposer-dense", "deposer-keypoint", "strong-2d", "smplifyx", "smplifyx-given-focal",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotateConfig:
@@ -54,6 +58,10 @@ class AnnotateConfig:
             (self.images is None) != (self.observations is None),
             "give either IMAGES or --observations, one of them",
         )
+        require(
+            self.mode in ANNOTATE_MODES,
+            f"unknown mode {self.mode}; known: {', '.join(ANNOTATE_MODES)}",
+        )
         require(self.batch_size >= 1, "--batch-size must be at least 1")
         require(
             0 < self.accept_mm <= self.reject_mm,
@@ -69,6 +77,10 @@ class AnnotateConfig:
             given = self.keypoint_prior or self.depth_prior or self.bbox
             require(
                 not given, "--observations bring keypoints and depth: leave priors and bbox out"
+            )
+            require(
+                self.checkpoint is None,
+                "--checkpoint starts the fit from a picture: leave it out with --observations",
             )
         else:
             require(not self.consecutive, "--consecutive is for --observations; videos always are")

@@ -4,8 +4,12 @@ Everything is read on the device that holds both; the label folder names its pic
 hashes. Only accepted labels count. Held out are every fifth clip, or the end of the only clip.
 """
 
+import copy
 import hashlib
+import io
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +70,7 @@ class LabeledPictures:
                 "or raise --accept-mm of `pchmr annotate`"
             )
         digest = hashlib.sha256(f"{split} {image_size} {body.sha256}".encode())
+        own = copy.deepcopy(body).cpu()
         samples, columns = [], {name: [] for name in COLUMNS}
         for clip, ((row, arrays, frames), keep) in enumerate(zip(parts, chosen, strict=True)):
             if row["key"]["body_sha256"] != body.sha256:
@@ -73,7 +78,7 @@ class LabeledPictures:
             digest.update(row["labels_sha256"].encode())
             some = {name: value[frames[keep]] for name, value in arrays.items()}
             pictures = _pictures(Path(row["source"]), frames[keep])
-            samples += [_sample(body, some, k, p, image_size) for k, p in enumerate(pictures)]
+            samples += [_sample(own, some, k, p, image_size) for k, p in enumerate(pictures)]
             for name, value in (("subject", 0), ("scene", clip), ("action", row["clip"]),
                                 ("clip", clip)):  # fmt: skip
                 columns[name] += [value] * len(keep)
@@ -98,9 +103,15 @@ class LabeledPictures:
 def _manifest(folder: Path) -> list[dict[str, Any]]:
     try:
         lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        rows = [json.loads(line) for line in lines]
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {folder / MANIFEST}: {error}") from None
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise InputError(
+                f"{folder / MANIFEST} line {number} is damaged: label the pictures again"
+            )
+    return rows
 
 
 def _pictured(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -122,12 +133,16 @@ def _pictured(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _accepted(folder: Path, row: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Label arrays of a clip, and the frames that were accepted."""
+    path = folder / row["labels"]
     try:
-        with np.load(folder / row["labels"], allow_pickle=False) as file:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != row["labels_sha256"]:
+            raise ValueError("the file has changed since it was written; label the picture again")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in (*PARAMETERS, "intrinsics")}
             return arrays, np.flatnonzero(file["status"] == ACCEPTED)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot read labels {folder / row['labels']}: {error}") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"cannot read labels {path}: {error}") from None
 
 
 def _split(counts: Sequence[int], training: bool) -> list[np.ndarray]:
@@ -160,7 +175,7 @@ def _sample(
     parameters = {name: torch.from_numpy(arrays[name][[row]]).float() for name in PARAMETERS}
     camera = torch.from_numpy(arrays["intrinsics"][[row]]).float()
     with torch.no_grad():
-        vertices = body.cpu()(*parameters.values()).vertices
+        vertices = body(*parameters.values()).vertices
         joints = body.regress(vertices, EVALUATION_14)
     pixels = project_pinhole(vertices, camera)[0]
     (left, top), (right, bottom) = pixels.amin(dim=0).tolist(), pixels.amax(dim=0).tolist()
