@@ -11,7 +11,7 @@ from pchmr.annotate import job, labels
 from pchmr.annotate.labels import MANIFEST, LabelFolder
 from pchmr.annotate.modes import FITTERS
 from pchmr.annotate.observations import Observations
-from pchmr.annotate.pictures import Glimpse, PictureReader
+from pchmr.annotate.pictures import Glimpse, PictureReader, list_clips
 from pchmr.cli import main
 from pchmr.config.annotation import ANNOTATE_MODES
 
@@ -140,3 +140,10 @@ def test_one_broken_photo_does_not_stop_the_rest(
     assert "failed" not in rows(tmp_path / "out")["c"]
     said = capsys.readouterr()
     assert "labels of an earlier run are kept" in said.err and "1 clips failed" in said.out
+
+
+def test_clips_of_a_folder_have_names_of_their_own(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "a.jpg.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    clips = {file.name: clip for clip, file in list_clips(tmp_path)}
+    assert clips == {"a.jpg": "a.jpg", "a.png": "a.png", "a.jpg.png": "a.jpg.png", "b.png": "b"}

@@ -1,5 +1,6 @@
 """From pictures to observations: boxes, keypoints and depth through the priors the user has."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,8 +51,10 @@ def list_clips(path: Path) -> Iterator[tuple[str, Path]]:
         raise InputError(f"{path} does not exist: give a photo, a folder of photos or a video")
     files = list_photos(path) if path.is_dir() else [path]
     names = [file.stem for file in files]
-    for file, name in zip(files, names, strict=True):
-        yield (file.name if names.count(name) > 1 else name), file
+    while repeated := {name for name, times in Counter(names).items() if times > 1}:
+        pairs = zip(files, names, strict=True)
+        names = [file.name if name in repeated else name for file, name in pairs]
+    yield from zip(names, files, strict=True)
 
 
 @dataclass(frozen=True)
