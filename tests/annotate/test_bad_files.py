@@ -74,7 +74,8 @@ def test_reading_labels_leaves_the_body_where_it_is(body: BodyModel) -> None:
     }  # fmt: skip
     own = copy.deepcopy(body)
     own.cpu = lambda: pytest.fail("the shared body was moved")  # type: ignore[method-assign]
-    labels._sample(own, arrays, 0, np.zeros((160, 160, 3), dtype=np.uint8), 64)
+    sample = labels._sample(own, arrays, 0, np.zeros((160, 160, 3), dtype=np.uint8), 64)
+    assert sample.has_smpl.all() and sample.joints.isfinite().all()
 
 
 def test_an_export_takes_no_folder_that_is_in_use(tmp_path: Path) -> None:

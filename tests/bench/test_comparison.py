@@ -10,7 +10,14 @@ import pytest
 from pchmr.bench import comparison
 from pchmr.bench.cell import Job, measure, shortened
 from pchmr.bench.comparison import AVERAGED, CONSTANT, Board, whole_lines
-from pchmr.config import BenchConfig, DataOptions, FederateConfig, OptimOptions, SettingError
+from pchmr.config import (
+    BenchConfig,
+    DataOptions,
+    DivergedError,
+    FederateConfig,
+    OptimOptions,
+    SettingError,
+)
 from pchmr.recipes import comparisons as recipes
 from pchmr.recipes.comparisons import COMPARISONS, SCALES, Scale, cells
 
@@ -83,6 +90,23 @@ def test_rows_hold_scores_budgets_and_what_was_chosen(few: None, tmp_path: Path)
     again = by_cell(comparison.run(config(tmp_path)))
     assert again["fedavgm"]["scores"] == rows["fedavgm"]["scores"]
     assert [*again] == [*rows]
+
+
+def test_a_setting_that_diverges_stops_nothing(
+    few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverging(job: Job) -> dict[str, Any]:
+        optim = getattr(job.run, "optim_options", None)
+        if optim is not None and optim.learning_rate > 1e-4:
+            raise DivergedError("the loss became nan; lower --learning-rate")
+        return {"scores": dict.fromkeys(("mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm"), 100.0)}
+
+    monkeypatch.setattr(comparison, "measure", diverging)
+    rows = by_cell(comparison.run(config(tmp_path)))
+    assert rows["10 of 10 clients"]["chosen"] == {"learning_rate": 1e-4}
+    failed = [line for line in whole_lines(tmp_path / "tuning.jsonl") if "failed" in line]
+    assert failed and all(line["scores"]["mpjpe_mm"] is None for line in failed)
+    assert "learning rate 0.001" in (tmp_path / "README.md").read_text()
 
 
 def test_other_start_weights_or_people_make_another_key(few: None, tmp_path: Path) -> None:

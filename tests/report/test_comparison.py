@@ -16,7 +16,8 @@ from pchmr.report.comparison import (
     skew_correlation,
     with_gaps,
 )
-from pchmr.report.findings import findings_markdown, verdict
+from pchmr.report.curves import _mean_curve
+from pchmr.report.findings import _targets, findings_markdown, verdict
 from pchmr.report.results import CURVES, README, results_markdown
 
 PEOPLE = np.linspace(-20, 20, 21)
@@ -107,3 +108,21 @@ def test_a_folder_of_results_is_regenerated_with_findings_and_curves(tmp_path: P
     before = picture.read_bytes()
     run(ReportConfig(runs=(tmp_path,)))
     assert picture.read_bytes() == before and b"10 of 10 clients" in before
+
+
+def test_a_curve_is_the_mean_over_seeds_in_its_interval() -> None:
+    lines = [row for row in comparison() if row["cell"] == "10 of 10 clients"]
+    points, half = _mean_curve(lines, comparison()[0])
+    assert points[:, 3].tolist() == [200.0, 180.0, 120.5]
+    # two values one apart: the mean's standard error is 1/2, and t at 97.5 % with one degree 12.7
+    assert half == pytest.approx([0, 0, 12.706 / 2], rel=1e-3)
+    assert not _mean_curve(lines[:1], comparison()[0])[1].any()
+
+
+def test_targets_of_the_gap_take_the_best_row_of_so_many_clients() -> None:
+    rows = [*comparison(), *(line("10 of 10 clients, fedavgm", "federated", 104.0 + s, s)
+                             for s in (0, 1))]  # fmt: skip
+    text = _targets(with_gaps(rows))
+    assert "| 10 of 10 clients | >= 95 | 10 of 10 clients, fedavgm | 96.0 | yes |" in text
+    assert "| 10 of 1000 clients | >= 70 | – | – | – |" in text
+    assert "| **no** |" in _targets(with_gaps(comparison()))

@@ -10,9 +10,6 @@ metres of the visible surface in the camera frame, and `depth_kind` () one of "m
 what is missing; rows of NaN pad `points`.
 """
 
-import tokenize
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from numpy import ndarray
 
 from pchmr.annotate.keypoints import read_names
 from pchmr.annotate.residuals import DepthKind
-from pchmr.data.errors import InputError
+from pchmr.data.errors import UNREADABLE, InputError
 
 DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "relative", "affine", "affine_disparity")
 REQUIRED = ("keypoints_2d", "keypoint_names", "image_size")
@@ -38,11 +35,6 @@ ARRAYS = (
 MAX_FILE_BYTES = 2 * 2**30
 SEEN = 0.05  # confidence above which a keypoint counts as observed
 LEAST_SEEN = 4
-UNREADABLE = (
-    OSError, ValueError, TypeError, EOFError, AttributeError, MemoryError, zipfile.BadZipFile,
-    zlib.error, SyntaxError, tokenize.TokenError,
-)  # fmt: skip
-"""What numpy raises on a file that is no archive of plain arrays."""
 FAR = 10.0  # picture sides beside the picture from which a keypoint counts as missing
 LARGEST, LARGEST_PIXELS = 1e15, 1e7  # depth in any unit; entries of a camera matrix
 

@@ -4,8 +4,6 @@ The shipped prior is learned from the activity templates and so free of any lice
 learns one from your own motion data. Nothing here knows a picture.
 """
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.config import UserError
+from pchmr.data.errors import UNREADABLE
 from pchmr.runs import file_sha256, replacing
 
 ASSET = Path(__file__).parent / "assets" / "pose_prior_v1.npz"
@@ -167,7 +166,7 @@ def load_prior(path: Path | None = None) -> PosePrior:
             tables: dict[str, Any] = {name: torch.from_numpy(file[name]) for name in file.files}
         tables["sha256"] = file_sha256(path)
         return PosePrior(**tables)
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise PriorError(
             f"cannot read pose prior {path}: {error}; make one with pchmr.annotate.save_prior"
         ) from None

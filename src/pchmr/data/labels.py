@@ -8,8 +8,6 @@ import copy
 import hashlib
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from jaxtyping import UInt8
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
 from pchmr.data.crops import crop, crop_intrinsics, square_around
-from pchmr.data.errors import InputError
+from pchmr.data.errors import UNREADABLE, InputError
 from pchmr.data.photos import is_video, load_photo, video_frames
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic.recipe import Split
@@ -141,7 +139,7 @@ def _accepted(folder: Path, row: dict[str, Any]) -> tuple[dict[str, np.ndarray],
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in (*PARAMETERS, "intrinsics")}
             return arrays, np.flatnonzero(file["status"] == ACCEPTED)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, KeyError) as error:
         raise InputError(f"cannot read labels {path}: {error}") from None
 
 

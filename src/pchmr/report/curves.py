@@ -13,7 +13,7 @@ from pchmr.report.comparison import BEFORE, CENTRALIZED, CONFIDENCE, curve_of, o
 from pchmr.report.figures import INK, STYLE
 from pchmr.report.lines import Line
 
-AVERAGED = "averaged"  # kind of a row that shares its curve with another
+SHARING = "averaged"  # kind of a row whose curve is that of another
 EMPTY = np.zeros((0, 4))
 BUDGETS = ("rounds or epochs", "images trained on", "bytes moved")
 INK_ON_PAPER = "#444444"  # reads on light and on dark pages alike
@@ -26,7 +26,7 @@ def budget_curves(title: str, lines: list[Line]) -> bytes:
     A row is the mean over its seeds, in a band of the mean's 95 % interval where there are several.
     """
     before = next(iter(of_cell(lines, BEFORE).values()), None)
-    own = [line for line in lines if line.get("curve") and line.get("kind") != AVERAGED]
+    own = [line for line in lines if line.get("curve") and line.get("kind") != SHARING]
     cells = {name: _mean_curve(list(of_cell(own, name).values()), before) for name in
              dict.fromkeys(str(line.get("cell")) for line in own)}  # fmt: skip
     style: dict[Any, Any] = {

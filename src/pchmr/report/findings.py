@@ -168,11 +168,10 @@ def _comparison(recipe: str, model: str, lines: list[Line]) -> str:
 
 def _targets(lines: list[Line]) -> str:
     """Gaps closed against their targets; the best row of so many clients counts."""
-    rows = []
+    rows, names = [], {str(line.get("cell")) for line in lines}
     for cell, target in GAP_TARGETS.items():
-        named = {str(line.get("cell")) for line in lines}
         gaps = {}
-        for name in named:
+        for name in names:
             known = [g for line in of_cell(lines, name).values() if (g := _gap(line)) is not None]
             if known and (name == cell or name.startswith(f"{cell}, fed")):
                 gaps[name] = statistics.fmean(known)
