@@ -31,7 +31,7 @@ def summary(kind: str, after: float, **more: Any) -> dict[str, Any]:
         "bytes_up": 2_500_000,
         "bytes_down": 0,
         "egress": {"leaves_client": f"{kind} <things>", "server_sees": "sums & counts"},
-        "recipe_version": 1,
+        "recipe": {"version": 1, "worlds": {"B": "b" * 64}},
         **more,
     }
 
@@ -55,7 +55,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             config = TrainConfig(seed=seed, num_epochs=4, data_options=data)
         run = RunFolder.create(tmp_path / name, config)
         nothing = {"leaves_client": "nothing", "server_sees": "no one"}
-        start = {"before": scores(192.34), "before_egress": nothing, "recipe_version": 1}
+        start = {"before": scores(192.34), "before_egress": nothing}
         run.write_json("start.json", start)
         for place, value in enumerate(rounds, start=1):
             run.append_row({"round": place, **scores(value)})

@@ -19,6 +19,7 @@ from pchmr.report.records import find_runs, read_record
 from pchmr.report.tables import compare, human_bytes, human_seconds, spread
 
 Make = Callable[..., Path]
+WORLDS = {"B": "b" * 64}
 
 
 class Reader(HTMLParser):
@@ -146,7 +147,7 @@ def test_seeds_are_averaged_and_variants_kept_apart(make_run: Make) -> None:
     config = json.loads((other / "config.json").read_text())
     config["optim_options"]["learning_rate"] = 0.5
     (other / "config.json").write_text(json.dumps(config))
-    (comparison,) = compare([read_record(f) for f in (*folders, other)], "1")
+    (comparison,) = compare([read_record(f) for f in (*folders, other)], WORLDS)
     first, second = comparison.rows[-2:]
     assert str(first.scores["mpjpe_mm"]) == "151.0 ± 1.0" and "seeds 0, 1, 2" in first.detail
     assert str(second.scores["mpjpe_mm"]) == "140.0" and "learning_rate 0.5" in second.detail
@@ -154,11 +155,14 @@ def test_seeds_are_averaged_and_variants_kept_apart(make_run: Make) -> None:
     assert str(comparison.rows[0].scores["mpjpe_mm"]) == "301.2"
 
 
-def test_another_recipe_version_is_stale_and_stands_apart(make_run: Make) -> None:
-    old, new = make_run("old", recipe_version=0), make_run("new")
-    first, second = compare([read_record(old), read_record(new)], "1")
-    assert (first.stale, second.stale) == ("", "recipe 0, now 1")
-    assert "stale: recipe 0, now 1" in render([read_record(old)], "1")
+def test_people_of_another_recipe_are_stale_and_stand_apart(make_run: Make) -> None:
+    recipe = {"version": 1, "worlds": {"B": "0123456789" * 6}}
+    old, new = make_run("old", recipe=recipe), make_run("new")
+    first, second = compare([read_record(old), read_record(new)], WORLDS)
+    said = "people of domain B by recipe 01234567"
+    assert (first.stale, second.stale) == ("", said)
+    assert f"stale: {said}" in render([read_record(old)], WORLDS)
+    assert "stale" not in render([read_record(new)], WORLDS).split("<body>")[1]
 
 
 def test_runs_on_other_people_are_not_compared(make_run: Make) -> None:
@@ -166,7 +170,7 @@ def test_runs_on_other_people_are_not_compared(make_run: Make) -> None:
     config = json.loads((there / "config.json").read_text())
     config["data_options"]["domain"] = "V"
     (there / "config.json").write_text(json.dumps(config))
-    assert len(compare([read_record(here), read_record(there)], None)) == 2
+    assert len(compare([read_record(here), read_record(there)], WORLDS)) == 2
 
 
 def test_contact_sheet_is_ranked(make_run: Make, tmp_path: Path, tiny_body: BodyModel) -> None:

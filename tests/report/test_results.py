@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from pchmr.data.errors import InputError
+from pchmr.data.synthetic import current_origin
 from pchmr.report.results import results_markdown, write_results
 
 
@@ -66,6 +67,54 @@ def test_page_depends_on_the_lines_alone(tmp_path: Path) -> None:
     path = write_results(tmp_path / "a")
     assert path.read_text() == results_markdown(tmp_path / "b") == results_markdown(tmp_path / "a")
     assert "do not edit" in results_markdown(tmp_path / "empty")
+
+
+def test_rows_on_other_people_or_start_weights_are_stale(tmp_path: Path) -> None:
+    today = current_origin()
+    worlds = today["worlds"]
+    shipped = {"kind": "shipped", "name": "tore_xs", "sha256": "0" * 64}
+    lines = [
+        {"cell": "fresh", "value": 1, "recipe": today},
+        {"cell": "old people", "value": 2, "recipe": {"worlds": {**worlds, "B": "1" * 64}}},
+        {"cell": "old weights", "value": 3, "recipe": today, "started_from": shipped},
+        {"cell": "measured anew", "value": 4, "recipe": {"worlds": {"B": "1" * 64}}},
+        {"cell": "measured anew", "value": 5, "recipe": today},
+        {"cell": "own weights", "value": 6, "started_from": {**shipped, "kind": "checkpoint"}},
+    ]
+    write(tmp_path, "t.jsonl", *lines)
+    text = results_markdown(tmp_path)
+    assert [row[0] for row in rows(text, "t")[2:]] == [
+        "fresh",
+        "old people (stale: people of domain B by recipe 11111111)",
+        "old weights (stale: start weights 00000000)",
+        "measured anew",
+        "own weights",
+    ]
+    assert f"B {worlds['B'][:8]}" in text
+
+
+def test_a_stale_row_confirms_no_claim(tmp_path: Path) -> None:
+    people = [100.0, 110.0, 120.0]
+
+    def line(cell: str, world: str, shift: float) -> dict[str, Any]:
+        errors = [p + shift * (1 + i / 10) for i, p in enumerate(people)]
+        return {
+            "table": "tore_xs", "cell": cell, "seed": 0, "people_mm": errors,
+            "scores": {"mpjpe_mm": sum(errors) / 3}, "recipe": {"worlds": {"B": world}},
+        }  # fmt: skip
+
+    today = current_origin()["worlds"]["B"]
+    for world, said in ((today, "**confirmed**"), ("1" * 64, "**not yet tested**")):
+        write(
+            tmp_path,
+            "client-scale.jsonl",
+            line("centralized", today, 0.0),
+            line("10 of 10 clients", world, -3.0),
+        )
+        write_results(tmp_path)
+        found = (tmp_path / "findings.md").read_text()
+        (claim,) = [row for row in found.splitlines() if "(1) TORE" in row]
+        assert said in claim
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"value": 3}'])

@@ -62,12 +62,18 @@ def _shown(name: str, value: float) -> str:
 
 
 def stamped(table: str, rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """Rows with commit, versions, hardware and time."""
-    about = environment()
+    """Rows with commit, versions, hardware, time and recipe.
+
+    The recipe is that of every rendered domain, where a row does not name its own.
+    """
+    from pchmr.data.synthetic import current_origin
+
+    about, recipe = environment(), current_origin()
     hardware = {"cpu": cpu_name(), "cpu_count": os.cpu_count(), "threads": 1}
     for row in rows:
         yield {
             "table": table,
+            "recipe": recipe,
             **row,
             "commit": about["commit"],
             "packages": about["packages"],

@@ -117,6 +117,7 @@ def measure(job: Job) -> Row:
         constant = baselines(scene.body, scene.train_set, scene.held_out)["mean_pose"]
         row["constant"] = _scored(constant, scene.held_out)
     row["started_from"] = scene.started_from
+    row["recipe"] = getattr(scene.train_set, "origin", None)
     row["cpu_seconds"] = round(time.process_time() - spent, 1)
     row["seconds"] = round(time.perf_counter() - began, 1)
     return row

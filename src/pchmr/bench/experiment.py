@@ -21,7 +21,7 @@ from pchmr.data import load_people, planned_columns
 from pchmr.data.partition import make_partition, partition_hash
 from pchmr.data.pose_clusters import POSE, deal
 from pchmr.data.sample import PeopleDataset
-from pchmr.data.synthetic.recipe import RECIPE_VERSION, Split, SyntheticRecipe
+from pchmr.data.synthetic.recipe import Split, SyntheticRecipe
 from pchmr.evaluation import Scores, baselines, protocol_2
 from pchmr.evaluation import evaluate as evaluate_model
 from pchmr.federated import World, run_federated
@@ -48,8 +48,12 @@ class Scene:
     train_set: PeopleDataset
     test_set: PeopleDataset
     scores: Scores
-    synthetic: bool
     bf16: bool = False
+
+    @property
+    def recipe(self) -> dict[str, Any] | None:
+        """Of rendered people, see `origin_of`; None of others."""
+        return getattr(self.train_set, "origin", None)
 
     def row(self, model: nn.Module) -> dict[str, Any]:
         """Scores of a model on the held-out people; keeps them for the summary."""
@@ -70,8 +74,7 @@ def open_scene(config: Config) -> Scene:
         sets = _people(config, body, model.image_size)
     bf16 = isinstance(config, EvaluateConfig) and config.bf16
     scores = evaluate_model(model, body, sets["test"], bf16=bf16)
-    synthetic = data.data is None
-    return Scene(body, model, started_from, sets["train"], sets["test"], scores, synthetic, bf16)
+    return Scene(body, model, started_from, sets["train"], sets["test"], scores, bf16)
 
 
 def _people(config: Config, body: BodyModel, image_size: int) -> dict[Split, PeopleDataset]:
@@ -97,7 +100,7 @@ def _begin(run: RunFolder, scene: Scene) -> None:
         "before": scene.scores.row(),
         "before_egress": LOCAL_EGRESS,
         "started_from": scene.started_from,
-        "recipe_version": RECIPE_VERSION if scene.synthetic else None,
+        "recipe": scene.recipe,
     }
     run.write_json(START, known)
 
@@ -114,6 +117,7 @@ def _summary(scene: Scene, before: Scores, began: float, **more: Any) -> dict[st
         "acceleration_error_mm": after.acceleration_error_mm,
         "num_test_samples": after.num_samples,
         "started_from": scene.started_from,
+        "recipe": scene.recipe,
         "train_set_sha256": scene.train_set.content_hash,
         "test_set_sha256": scene.test_set.content_hash,
         "body_sha256": scene.body.sha256,
@@ -146,7 +150,7 @@ def _gendered(scene: Scene, config: EvaluateConfig) -> dict[str, Any]:
 
 def _finish(run: RunFolder, scene: Scene, summary: dict[str, Any]) -> dict[str, Any]:
     """Writes weights, examples and, last, the summary that marks the run as finished."""
-    note = {"started_from": scene.started_from, "synthetic": scene.synthetic}
+    note = {"started_from": scene.started_from, "synthetic": scene.recipe is not None}
     run.write_with(MODEL, lambda path: save_checkpoint(path, scene.model, note))
     write_examples(run.path, scene.model, scene.body, scene.test_set, scene.scores)
     run.write_json(SUMMARY, summary)

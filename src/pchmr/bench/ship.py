@@ -6,6 +6,7 @@ ratio to the mean pose become rows of `results/start.jsonl`.
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pchmr.evaluation import baselines, evaluate
 from pchmr.models import HMRModel, load_model, save_checkpoint
 from pchmr.models.checkpoint import SHIPPED
 from pchmr.report.results import write_results
-from pchmr.runs import MODEL, SUMMARY, RunFolder, file_sha256, write_bytes
+from pchmr.runs import CONFIG, ENVIRONMENT, MODEL, SUMMARY, RunFolder, file_sha256, write_bytes
 
 NUM_PEOPLE = 500
 MPJPE = "mpjpe_mm"
@@ -44,13 +45,15 @@ def ship(folder: Path) -> Path:
         "bytes": path.stat().st_size,
         "run": {name: summary[name] for name in ("before", "after", "baselines", "seconds")},
         "started_from": summary["started_from"],
+        "recipe": summary["recipe"],
+        "num_steps": num_steps(run.read_json(CONFIG)),
         "train_set_sha256": summary["train_set_sha256"],
         "test_set_sha256": summary["test_set_sha256"],
         "body_sha256": summary["body_sha256"],
         "scores_of_stored_weights": {d: _scores(stored, body, d) for d in DOMAINS},
         "curve": run.read_rows(),
-        "config": run.read_json("config.json"),
-        "environment": run.read_json("environment.json"),
+        "config": run.read_json(CONFIG),
+        "environment": run.read_json(ENVIRONMENT),
     }
     write_bytes(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
     append(RESULTS / f"{FILE}.jsonl", stamped(FILE, rows(model.name, card)))
@@ -60,7 +63,8 @@ def ship(folder: Path) -> Path:
 
 def rows(model: str, card: dict[str, Any]) -> list[dict[str, Any]]:
     """What a card says, as rows of results."""
-    common = {"seed": card["config"]["seed"], "weights_sha256": card["weights_sha256"]}
+    weights = {"kind": "shipped", "name": model, "sha256": card["weights_sha256"]}
+    common = {"seed": card["config"]["seed"], "started_from": weights}
     found = []
     for epoch in card["curve"]:
         scores = {name: epoch[name] for name in card["run"]["after"]}
@@ -73,6 +77,12 @@ def rows(model: str, card: dict[str, Any]) -> list[dict[str, Any]]:
     figure = f"{model}, A: MPJPE over that of the mean pose"
     found.append({"figure": figure, "value": round(ratio, 4), "unit": "x", "target": TARGET})
     return [common | row for row in found]
+
+
+def num_steps(config: dict[str, Any]) -> int:
+    """Optimizer steps of a run of `pchmr train`."""
+    size, batch = config["data_options"]["num_samples"], config["optim_options"]["batch_size"]
+    return config["num_epochs"] * math.ceil(size / batch)
 
 
 def _scores(model: HMRModel, body: Any, domain: Domain) -> dict[str, Any]:

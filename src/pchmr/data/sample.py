@@ -8,7 +8,7 @@ only in scores and tables.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -112,6 +112,11 @@ class Subset:
         """Share of the stored pictures and labels that the rows taken make up."""
         whole = getattr(self.dataset, "stored_bytes", 0)
         return round(whole * len(self.rows) / max(len(self.dataset), 1))
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """Recipe of the whole data set, None where it is not rendered."""
+        return getattr(self.dataset, "origin", None)
 
     @property
     def columns(self) -> dict[str, np.ndarray]:

@@ -7,9 +7,9 @@ from markupsafe import Markup
 from rich.console import Console
 
 from pchmr.config import ReportConfig
-from pchmr.data.synthetic.recipe import RECIPE_VERSION
-from pchmr.report.page import render
-from pchmr.report.records import find_runs, read_record
+from pchmr.data.synthetic import current_origin
+from pchmr.report.page import render, results_section
+from pchmr.report.records import find_runs, read_record, worlds_of
 from pchmr.report.results import write_results
 from pchmr.runs import CONFIG, METRICS, write_bytes
 
@@ -22,18 +22,18 @@ def write_report(run_folders: Sequence[Path], output: Path, more: Sequence[Marku
     Raises:
         InputError: A folder does not exist, or none of them holds a run.
     """
-    records = [read_record(folder) for folder in find_runs(run_folders)]
-    write_bytes(output, render(records, str(RECIPE_VERSION), more).encode())
+    records = [read_record(folder) for folder in find_runs(run_folders)] if run_folders else []
+    write_bytes(output, render(records, worlds_of(current_origin()), more).encode())
     return output
 
 
 def run(config: ReportConfig) -> Path:
-    """Writes the page over runs, or the tables of a folder of results, and says where it is."""
+    """Writes the page over runs and folders of results, and the tables of these; says where."""
     folders = [folder for folder in config.runs if is_results(folder)]
     written = [write_results(folder) for folder in folders]
     rest = [folder for folder in config.runs if folder not in folders]
-    path = write_report(rest, config.output) if rest else written[-1]
-    for shown in (*written, path) if rest else written:
+    path = write_report(rest, config.output, [results_section(folder) for folder in folders])
+    for shown in (*written, path):
         Console(stderr=True, highlight=False).print(f"report: {shown.resolve()}", soft_wrap=True)
     return path
 

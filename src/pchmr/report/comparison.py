@@ -36,12 +36,6 @@ class Interval:
         return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
-def latest(lines: Iterable[Line]) -> list[Line]:
-    """The last written line of every table, cell and seed."""
-    found = {(line.get("table"), line.get("cell"), line.get("seed")): line for line in lines}
-    return list(found.values())
-
-
 def error_of(line: Line | None) -> float | None:
     """MPJPE of a line in mm."""
     return number(((line or {}).get("scores") or {}).get(MPJPE))
@@ -67,9 +61,8 @@ def with_gaps(lines: list[Line]) -> list[Line]:
 
     Held against centralized training of the same seed; a table without comparison stays as it is.
     """
-    rows = latest(lines)
-    before = next((row for row in rows if row.get("kind") == BEFORE), None)
-    central = {row.get("seed"): row for row in rows if row.get("cell") == CENTRALIZED}
+    before = next((line for line in lines if line.get("kind") == BEFORE), None)
+    central = of_cell(lines, CENTRALIZED)
     made = []
     for line in lines:
         gap = None

@@ -20,13 +20,12 @@ from pchmr.report.comparison import (
     curve_of,
     difference_percent,
     error_of,
-    latest,
     of_cell,
     reached,
     skew_correlation,
     with_gaps,
 )
-from pchmr.report.lines import Line, lines_of
+from pchmr.report.lines import Line, lines_of, marked
 from pchmr.report.tables import human_bytes
 
 FINDINGS = "findings.md"
@@ -109,7 +108,7 @@ def read_tables(folder: Path) -> Tables:
     tables: Tables = {}
     for recipe in COMPARISONS:
         path = folder / f"{recipe}.jsonl"
-        for line in latest(lines_of(path) if path.exists() else []):
+        for line in marked(lines_of(path) if path.exists() else []):
             tables.setdefault((recipe, str(line.get("table"))), []).append(line)
     return {place: with_gaps(lines) for place, lines in tables.items()}
 

@@ -3,9 +3,10 @@
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pchmr.report import paper
 from pchmr.report.examples import VIEWS, draw, read_examples
 from pchmr.report.figures import Curve, curves
 from pchmr.report.records import SCORES, RunRecord, number
+from pchmr.report.results import TEXT_COLUMNS, pictures, tables_of
 from pchmr.report.tables import (
     ABSENT,
     Comparison,
@@ -29,6 +31,7 @@ from pchmr.report.tables import (
 
 HASH_LENGTH = 16
 WEB = "pchmr.web"
+MEDIA = {".svg": "image/svg+xml", ".jpg": "image/jpeg"}
 
 
 @dataclass(frozen=True)
@@ -63,30 +66,50 @@ class Section:
 
 
 def render(
-    records: list[RunRecord], recipe_version: str | None, more: Sequence[Markup] = ()
+    records: list[RunRecord], current: Mapping[str, str], more: Sequence[Markup] = ()
 ) -> str:
     """The whole page as one HTML document that asks for no other file.
 
-    `more` are sections that follow those of the runs.
+    Runs on other worlds than the `current` ones are marked; `more` are sections that follow.
     """
-    sections = [_section(comparison) for comparison in compare(records, recipe_version)]
-    environment = Environment(
+    sections = [_section(comparison) for comparison in compare(records, current)]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            sections=sections,
+            more=more,
+            scores=SCORES,
+            views=VIEWS,
+            paper=paper,
+            absent=ABSENT,
+            num_runs=len(records),
+            style=Markup(resources.files(WEB).joinpath("style.css").read_text(encoding="utf-8")),
+            safe=Markup,
+        )
+    )
+
+
+def results_section(folder: Path) -> Markup:
+    """The tables, curves and contact sheets of a folder of `pchmr bench`, as a section."""
+    shown = [
+        {"name": path.stem, "address": _address(MEDIA[path.suffix], path.read_bytes())}
+        for path in pictures(folder)
+    ]
+    page = _environment().get_template("results.html.j2")
+    tables = tables_of(folder)
+    return Markup(
+        page.render(folder=folder.name, tables=tables, pictures=shown, texts=TEXT_COLUMNS)
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("pchmr", "web"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
-        sections=sections,
-        more=more,
-        scores=SCORES,
-        views=VIEWS,
-        paper=paper,
-        absent=ABSENT,
-        num_runs=len(records),
-        style=Markup(resources.files(WEB).joinpath("style.css").read_text(encoding="utf-8")),
-        safe=Markup,
     )
 
 
@@ -124,7 +147,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         "Final weights": _short_hash(summary.get("model_sha256")),
         "Training people": _short_hash(summary.get("train_set_sha256")),
         "Test people": _short_hash(summary.get("test_set_sha256")),
-        "Recipe version": record.recipe_version,
+        "Recipe": "; ".join(f"{name} {_short_hash(sha)}" for name, sha in record.worlds.items()),
         "Body": _short_hash(summary.get("body_sha256")),
         "Partition": _short_hash(summary.get("partition_sha256")),
         "Time": human_seconds(number(summary.get("seconds"))),
@@ -157,4 +180,8 @@ def _data_address(tile: np.ndarray) -> str:
     buffer = io.BytesIO()
     image = Image.fromarray(tile).quantize(256, method=Image.Quantize.FASTOCTREE)
     image.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _address("image/png", buffer.getvalue())
+
+
+def _address(media: str, content: bytes) -> str:
+    return f"data:{media};base64," + base64.b64encode(content).decode()

@@ -68,10 +68,9 @@ class RunRecord:
         return self.settings.get("num_rounds") or self.settings.get("num_epochs")
 
     @property
-    def recipe_version(self) -> str | None:
-        """Version of the recipe that drew the people, where the run recorded it."""
-        version = self.recorded("recipe_version")
-        return None if version is None else str(version)
+    def worlds(self) -> dict[str, str]:
+        """Hash of each rendered world that the run's people are from, as the run recorded it."""
+        return worlds_of(_dict(self.recorded("recipe")))
 
     def recorded(self, name: str) -> Any:
         """A value of the summary, or of what the run wrote before it began."""
@@ -85,7 +84,7 @@ class RunRecord:
         """Equal for runs whose scores may stand in one table."""
         settings = self.settings
         values = {name: settings.get(name) for name in WORLD_SETTINGS}
-        return json.dumps([values, self.recipe_version], sort_keys=True, default=str)
+        return json.dumps([values, self.worlds], sort_keys=True, default=str)
 
     @property
     def variant(self) -> str:
@@ -130,6 +129,11 @@ class RunRecord:
         """
         value = _dict(self.recorded(record)).get(side)
         return None if value is None else str(value)
+
+
+def worlds_of(recipe: Any) -> dict[str, str]:
+    """Hash of each rendered world that a recorded recipe names."""
+    return {str(name): str(sha) for name, sha in _dict(_dict(recipe).get("worlds")).items()}
 
 
 def number(value: Any) -> float | None:

@@ -8,14 +8,15 @@ import operator
 import re
 import statistics
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pchmr.report.comparison import with_gaps
 from pchmr.report.curves import budget_curves
 from pchmr.report.findings import FINDINGS, findings_markdown, read_tables
-from pchmr.report.lines import Line, cell_of, lines_of
-from pchmr.report.records import SCORES, number
+from pchmr.report.lines import Line, cell_of, lines_of, marked
+from pchmr.report.records import SCORES, number, worlds_of
 from pchmr.runs import write_bytes
 
 README, CURVES = "README.md", "curves"
@@ -29,6 +30,8 @@ NONE = "–"
 COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 # Columns of text that are shown where some line of the table has them.
 TEXTS = {"unit": "unit", "target": "target", "paper": "paper", "differs": "what differs"}
+MISSED = "no"
+TEXT_COLUMNS = (*TEXTS.values(), "met")
 VALUE = "value"
 
 
@@ -52,22 +55,41 @@ def write_results(folder: Path) -> Path:
 
 def results_markdown(folder: Path) -> str:
     """What `README.md` should hold; depends on the JSONL files and the pictures' names alone."""
-    tables: dict[str, list[Line]] = {}
+    links = [
+        f"![{path.stem}]({path.relative_to(folder).as_posix()})\n" for path in pictures(folder)
+    ]
+    shown = ["## Pictures\n", *links] if links else []
+    return "\n".join([HEAD, *(_markdown(table) for table in tables_of(folder)), *shown])
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a folder of results: texts only, the first cell of a row names it."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    origin: str
+
+
+def tables_of(folder: Path) -> list[Table]:
+    """All tables of a folder, by title.
+
+    Raises:
+        InputError: A line is no JSON object with a figure or cell.
+    """
+    held: dict[str, list[Line]] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for line in lines_of(path):
             name = str(line.get("table", path.stem))
             title = name if name == path.stem else f"{path.stem}: {name}"
-            tables.setdefault(title, []).append(line)
-    tables = {title: with_gaps(lines) for title, lines in tables.items()}
-    parts = [HEAD, *(_table(title, tables[title]) for title in sorted(tables))]
-    return "\n".join([*parts, *_pictures(folder)])
+            held.setdefault(title, []).append(line)
+    return [_table(title, with_gaps(marked(held[title]))) for title in sorted(held)]
 
 
-def _pictures(folder: Path) -> list[str]:
-    """Links to the curves and contact sheets beside the tables."""
-    found = [*sorted((folder / CURVES).glob("*.svg")), *sorted(folder.glob("*.jpg"))]
-    links = [f"![{path.stem}]({path.relative_to(folder).as_posix()})\n" for path in found]
-    return ["## Pictures\n", *links] if links else []
+def pictures(folder: Path) -> list[Path]:
+    """The curves and contact sheets beside the tables."""
+    return [*sorted((folder / CURVES).glob("*.svg")), *sorted(folder.glob("*.jpg"))]
 
 
 def _measures(line: Line) -> dict[str, float]:
@@ -77,8 +99,10 @@ def _measures(line: Line) -> dict[str, float]:
     return {name: v for name, value in named.items() if (v := number(value)) is not None}
 
 
-def _table(title: str, lines: list[Line]) -> str:
-    cells = _latest(lines)
+def _table(title: str, lines: list[Line]) -> Table:
+    cells: dict[str, list[Line]] = {}
+    for line in lines:
+        cells.setdefault(str(cell_of(line)), []).append(line)
     measures = _ordered(
         {name for cell in cells.values() for line in cell for name in _measures(line)}
     )
@@ -88,22 +112,23 @@ def _table(title: str, lines: list[Line]) -> str:
     header = ["figure", *(SCORES.get(name, name) for name in measures), *(TEXTS[t] for t in texts)]
     header += ["met"] if "target" in texts else []
     rows = [_row(name, cell, measures, texts) for name, cell in cells.items()]
-    shape = ["---", *("---:" for _ in measures), *("---" for _ in header[1 + len(measures) :])]
-    body = "\n".join(f"| {' | '.join(row)} |" for row in (header, shape, *rows))
-    return f"## {title}\n\n{body}\n\n{_origin(cells)}\n"
+    return Table(title, header, rows, _origin(lines))
 
 
-def _latest(lines: list[Line]) -> dict[str, list[Line]]:
-    """Lines of every cell, one a seed, the last written; cells in order of first appearance."""
-    cells: dict[str, dict[Any, Line]] = {}
-    for line in lines:
-        cells.setdefault(str(cell_of(line)), {})[line.get("seed")] = line
-    return {name: list(by_seed.values()) for name, by_seed in cells.items()}
+def _markdown(table: Table) -> str:
+    shape = ["---", *("---" if name in TEXT_COLUMNS else "---:" for name in table.header[1:])]
+    escaped = [[_escaped(cell) for cell in row] for row in table.rows]
+    body = "\n".join(f"| {' | '.join(row)} |" for row in (table.header, shape, *escaped))
+    return f"## {table.title}\n\n{body}\n\n{table.origin}\n"
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
     known = [*SCORES, VALUE]
     return sorted(names, key=lambda n: (known.index(n) if n in known else len(known), n))
+
+
+def _escaped(cell: str) -> str:
+    return f"**{cell}**" if cell == MISSED else cell.replace("|", "\\|").replace("\n", " ")
 
 
 def _row(name: str, cell: list[Line], measures: list[str], texts: list[str]) -> list[str]:
@@ -112,7 +137,7 @@ def _row(name: str, cell: list[Line], measures: list[str], texts: list[str]) -> 
     row = [name, *(_mean(found[m]) for m in measures), *said.values()]
     if "target" in texts:
         row.append(_met(said["target"], found.get(VALUE) or next(iter(found.values()), [])))
-    return [text.replace("|", "\\|").replace("\n", " ") for text in row]
+    return row
 
 
 def _mean(values: list[float]) -> str:
@@ -131,17 +156,20 @@ def _met(target: str, values: list[float]) -> str:
         bound = float(match[2])
     except ValueError:
         return NONE
-    return "yes" if COMPARISONS[match[1]](statistics.fmean(values), bound) else "**no**"
+    return "yes" if COMPARISONS[match[1]](statistics.fmean(values), bound) else MISSED
 
 
-def _origin(cells: dict[str, list[Line]]) -> str:
-    """Commits and machines that the cells come from, each once."""
-    lines = [line for cell in cells.values() for line in cell]
+def _origin(lines: list[Line]) -> str:
+    """Commits, machines and recipes that the rows come from, each once."""
     commits = dict.fromkeys(str(line["commit"]) for line in lines if line.get("commit"))
     machines = dict.fromkeys(_machine(line["hardware"]) for line in lines if line.get("hardware"))
     parts = [f"Commit {', '.join(commits)}"] if commits else []
     parts += [f"on {', '.join(machines)}"] if machines else []
-    return f"{' '.join(parts)}." if parts else "No origin was recorded."
+    recipes = dict.fromkeys(
+        f"{name} {sha[:8]}" for line in lines for name, sha in worlds_of(line.get("recipe")).items()
+    )
+    said = f"{' '.join(parts)}." if parts else "No origin was recorded."
+    return f"{said} Recipe of people: {', '.join(recipes)}." if recipes else said
 
 
 def _machine(hardware: Any) -> str:

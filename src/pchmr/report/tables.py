@@ -2,10 +2,11 @@
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pchmr.report.lines import outdated
 from pchmr.report.records import (
     CENTRALIZED,
     EVALUATION,
@@ -55,7 +56,7 @@ class Row:
 class Comparison:
     """Rows that were scored on the same people, and the runs behind them.
 
-    `synthetic` people are rendered; `stale` says of which other recipe version they are.
+    `synthetic` people are rendered; `stale` says of which other recipe they are.
     """
 
     title: str
@@ -104,32 +105,29 @@ def human_seconds(value: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def compare(records: list[RunRecord], recipe_version: str | None) -> list[Comparison]:
+def compare(records: list[RunRecord], current: Mapping[str, str]) -> list[Comparison]:
     """Comparisons of runs that share their test people and their start, stale ones last.
 
-    Runs recorded under another version of the recipe than the given one are marked as stale.
+    Runs on worlds of another hash than the `current` ones, by domain, are marked as stale.
     """
     worlds: dict[str, list[RunRecord]] = {}
     for record in records:
         worlds.setdefault(record.world, []).append(record)
-    found = [_comparison(members, recipe_version) for members in worlds.values()]
+    found = [_comparison(members, current) for members in worlds.values()]
     return sorted(found, key=lambda comparison: bool(comparison.stale))
 
 
-def _comparison(records: list[RunRecord], recipe_version: str | None) -> Comparison:
-    settings, version = records[0].settings, records[0].recipe_version
+def _comparison(records: list[RunRecord], current: Mapping[str, str]) -> Comparison:
+    settings, worlds = records[0].settings, records[0].worlds
     model = settings.get("model", "unknown model")
     data = settings.get("data") or f"embedded people, domain {settings.get('domain', '?')}"
     num_test = next((s for r in records if (s := r.summary.get("num_test_samples"))), None)
     shown = num_test or settings.get("num_test_samples", "?")
-    stale = ""
-    if None not in (version, recipe_version) and version != recipe_version:
-        stale = f"recipe {version}, now {recipe_version}"
     return Comparison(
         title=f"{model} on {data}",
         subtitle=f"{shown} held-out images",
-        synthetic=settings.get("data") is None,
-        stale=stale,
+        synthetic=settings.get("data") is None or bool(worlds),
+        stale=outdated(worlds, current),
         rows=_rows(records),
         records=records,
     )

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pchmr.body import BodyModel
-from pchmr.data.sample import COLUMNS
-from pchmr.data.synthetic import CacheError, SyntheticPeople, SyntheticRecipe
+from pchmr.data.sample import COLUMNS, Subset
+from pchmr.data.synthetic import CacheError, SyntheticPeople, SyntheticRecipe, origin_of
 from pchmr.data.synthetic.check import check
 
 RECIPE = SyntheticRecipe(domain="B", num_samples=10, image_size=48)
@@ -98,8 +98,19 @@ def test_check_measures_and_draws(people: SyntheticPeople, body: BodyModel) -> N
     assert found.summary["limits"]["from_labels_deg"] < 0.01
     assert found.summary["labels"]["joints_inside_person"] > 0.9
     assert found.summary["duplicates"] == {"pictures": 0, "poses": 0}
+    height = found.summary["distributions"]["height"]
+    assert 1.3 < min(height.values()) <= max(height.values()) < 2.2
     assert set(found.figures) == {"distributions", "angles", "sheet", "overlay"}
     assert all(png.startswith(b"\x89PNG") for png in found.figures.values())
+
+
+def test_a_folder_names_the_recipe_it_was_rendered_by(body: BodyModel, tmp_path: Path) -> None:
+    written = SyntheticPeople.write(tmp_path / "train", RECIPE, body)
+    assert written.origin == origin_of(RECIPE) == Subset(written, np.arange(2)).origin
+    meta = tmp_path / "train" / "meta.json"
+    meta.write_text(meta.read_text().replace(RECIPE.world_sha256(), "0" * 64))
+    older = SyntheticPeople.open(tmp_path / "train")
+    assert older.origin == {"version": 1, "worlds": {"B": "0" * 64}}
 
 
 @pytest.mark.slow

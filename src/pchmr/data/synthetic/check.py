@@ -48,13 +48,14 @@ def check(dataset: SyntheticPeople, body: BodyModel, *, num_posed: int = 400) ->
     posed = world.pose(part)
     sample = dataset.batch(np.arange(min(len(dataset), num_posed)))
     gaps, sink = contact_gaps(world, posed)
+    seen = {**dataset.details, "height": statures(dataset, body)}
     summary = {
         "recipe": dataset.recipe.content_hash(),
         "content_hash": dataset.content_hash,
         "num_samples": len(dataset),
         "counts": {n: len(np.unique(dataset.columns[n])) for n in ("subject", "scene", "clip")},
         "actions": _counted(dataset.columns["action"]),
-        "distributions": {name: _quantiles(v) for name, v in dataset.details.items()},
+        "distributions": {name: _quantiles(v) for name, v in seen.items()},
         "labels": _label_errors(world, body),
         "contact_cm": {
             "support_gap": _by_action(gaps, part.action),
@@ -65,12 +66,22 @@ def check(dataset: SyntheticPeople, body: BodyModel, *, num_posed: int = 400) ->
         "duplicates": _duplicates(dataset),
     }
     figures = {
-        "distributions": _histograms(dataset),
+        "distributions": _histograms(seen),
         "angles": _angle_ranges(posed),
         "sheet": contact_sheet(dataset, range(min(40, len(dataset))), overlay=False),
         "overlay": contact_sheet(dataset, range(min(40, len(dataset))), overlay=True),
     }
     return Checked(summary, figures)
+
+
+def statures(dataset: SyntheticPeople, body: BodyModel) -> np.ndarray:
+    """Metres (num_subjects,) from sole to crown of every subject in the rest pose."""
+    _, first = np.unique(dataset.columns["subject"], return_index=True)
+    betas = dataset.batch(first).betas
+    count = len(betas)
+    rest = (torch.zeros(count, 3), torch.zeros(count, 23, 3), betas, torch.zeros(count, 3))
+    height = body(*rest).vertices[..., 1].double().numpy()
+    return height.max(axis=1) - height.min(axis=1)
 
 
 def contact_gaps(world: World, posed: Posed) -> tuple[np.ndarray, np.ndarray]:
@@ -193,8 +204,8 @@ def _quantiles(values: np.ndarray) -> dict[str, float]:
     return {f"p{round(100 * q)}": round(float(v), 3) for q, v in zip(QUANTILES, found, strict=True)}
 
 
-def _histograms(dataset: SyntheticPeople) -> bytes:
-    details = {name: v for name, v in dataset.details.items() if name != "rise"}
+def _histograms(seen: dict[str, np.ndarray]) -> bytes:
+    details = {name: v for name, v in seen.items() if name != "rise"}
     details["heading"] = (details["heading"] + 180) % 360 - 180
     figure = Figure(figsize=(12, 2.2))
     for axis, (name, values) in zip(figure.subplots(1, len(details)), details.items(), strict=True):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, get_args
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,10 +23,10 @@ import torch
 
 from pchmr.body import BodyModel
 from pchmr.compute import end_with_parent
-from pchmr.config import UserError
+from pchmr.config import Domain, UserError
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic.layout import layout
-from pchmr.data.synthetic.recipe import Rows, SyntheticRecipe
+from pchmr.data.synthetic.recipe import RECIPE_VERSION, Rows, SyntheticRecipe
 from pchmr.data.synthetic.render import Rendered, render_rows
 from pchmr.data.synthetic.sensor import decode, encode
 from pchmr.data.synthetic.world import World
@@ -38,6 +39,16 @@ LABELS = (
     "keypoints_2d", "joints", "global_orient", "body_pose", "betas", "transl", "intrinsics",
 )  # fmt: skip
 DETAILS = ("heading", "pitch", "fov", "distance", "rise", "visible", "area")
+
+
+def origin_of(*recipes: SyntheticRecipe) -> dict[str, Any]:
+    """What a result carries about the people behind it: version, and each domain's world hash."""
+    return {"version": RECIPE_VERSION, "worlds": {r.domain: r.world_sha256() for r in recipes}}
+
+
+def current_origin() -> dict[str, Any]:
+    """That of people of every domain as they are rendered today."""
+    return origin_of(*(SyntheticRecipe(domain=domain) for domain in get_args(Domain)))
 
 
 class CacheError(UserError):
@@ -58,6 +69,7 @@ class SyntheticPeople:
         folder: Cache folder.
         image_size: Side of the crops in pixels.
         content_hash: Over recipe, rendering code and body.
+        origin: See `origin_of`; of a folder that was written elsewhere, as it was then.
         columns: `COLUMNS`, and `session`.
         details: What the checks look at: heading, pitch, fov (degrees), distance (metres), visible
             (share of the person that no box hides), area (share of the crop).
@@ -87,6 +99,7 @@ class SyntheticPeople:
             CacheError: If the cache cannot be written.
         """
         self.recipe, self.image_size = recipe, recipe.image_size
+        self.origin: dict[str, Any] | None = origin_of(recipe)
         key = f"{recipe.content_hash()}{body.sha256}"
         self.content_hash = hashlib.sha256(key.encode()).hexdigest()
         self.folder = (cache or default_cache()) / "people" / self.content_hash[:24]
@@ -128,7 +141,7 @@ class SyntheticPeople:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         people.recipe = SyntheticRecipe(**meta["recipe"])
         people.image_size, people.content_hash = people.recipe.image_size, meta["content_hash"]
-        people.folder = folder
+        people.folder, people.origin = folder, meta.get("origin")
         people._read()
         return people
 
@@ -260,6 +273,7 @@ def _fill(
     np.savez_compressed(draft / "labels.npz", allow_pickle=False, **arrays)
     meta = {
         "recipe": dataclasses.asdict(recipe),
+        "origin": origin_of(recipe),
         "content_hash": content_hash,
         "files": {name: _file_sha256(draft / name) for name in ("images.bin", "labels.npz")},
     }
