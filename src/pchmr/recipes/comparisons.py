@@ -148,6 +148,11 @@ class Rows:
         name = f"centralized, {num_samples} images"
         return self._cell(name, few._central(False), self.first._central(False))
 
+    def longer(self) -> Cell:
+        """Centralized with twice the images, at the rate of the shorter run."""
+        long = replace(self, scale=replace(self.scale, num_seen=2 * self.scale.num_seen))
+        return self._cell(LONGER, long._central(False), self.first._central(False))
+
     def _central(self, from_scratch: bool) -> TrainConfig:
         first = self.scale.keypoint_epochs
         return TrainConfig(
@@ -195,6 +200,7 @@ class Rows:
 
 
 PER_ROUND = 10
+LONGER = "centralized, twice as long"
 ALPHAS = (100.0, 1.0, 0.1, 0.01)
 SKEW = 0.1  # alpha of the partition on which algorithms are compared
 FEWER_IMAGES = (1000, 4000)
@@ -230,10 +236,12 @@ SERVERS: dict[str, tuple[dict[str, Any], ...]] = {
 def client_scale(rows: Rows) -> list[Cell]:
     """Centralized, then 10, 100 and 1000 clients.
 
-    Last, for the first network and seed, momentum at the server, and random weights to start from.
+    For the first seed also centralized with twice the images; last, for the first network,
+    momentum at the server, and random weights to start from.
     """
     made = [rows.before(), rows.centralized()]
     made += [rows.federated(f"10 of {n} clients", n) for n in (10, 100, 1000)]
+    made += [rows.longer()] if rows.seed == 0 else []
     if rows.seed == 0 and rows.model == rows.scale.models[-1]:
         first, servers = rows.first, SERVERS["fedavgm"]
         made += [

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pchmr.recipes.comparisons import ALPHAS, COMPARISONS, NATURAL_CLIENTS
+from pchmr.recipes.comparisons import ALPHAS, COMPARISONS, LONGER, NATURAL_CLIENTS
 from pchmr.report.comparison import (
     BEFORE,
     CENTRALIZED,
@@ -20,6 +20,7 @@ from pchmr.report.comparison import (
     curve_of,
     difference_percent,
     error_of,
+    gap_closed,
     of_cell,
     reached,
     skew_correlation,
@@ -168,6 +169,7 @@ def _comparison(recipe: str, model: str, lines: list[Line]) -> str:
 def _targets(lines: list[Line]) -> str:
     """Gaps closed against their targets; the best row of so many clients counts."""
     rows, names = [], {str(line.get("cell")) for line in lines}
+    before, longer = next(iter(of_cell(lines, BEFORE).values()), None), of_cell(lines, LONGER)
     for cell, target in GAP_TARGETS.items():
         gaps = {}
         for name in names:
@@ -175,11 +177,14 @@ def _targets(lines: list[Line]) -> str:
             if known and (name == cell or name.startswith(f"{cell}, fed")):
                 gaps[name] = statistics.fmean(known)
         best = max(gaps, key=lambda name: gaps[name], default=None)
-        said = [NONE] * 3 if best is None else [
-            best, f"{gaps[best]:.1f}", "yes" if gaps[best] >= target else "**no**"
+        said = [NONE] * 4 if best is None else [
+            best, f"{gaps[best]:.1f}", "yes" if gaps[best] >= target else "**no**",
+            _mean(of_cell(lines, best), lambda line: gap_closed(
+                line, before, longer.get(line.get("seed")))),
         ]  # fmt: skip
         rows.append([cell, f">= {target:g}", *said])
-    table = _markdown(["clients", "target, %", "best row", "gap closed, %", "met"], rows)
+    header = ["clients", "target, %", "best row", "gap closed, %", "met", f"gap to {LONGER}, %"]
+    table = _markdown(header, rows)
     return f"\n{table}\n\nWhat was tried stands under `tuning` in [README.md](README.md).\n"
 
 
