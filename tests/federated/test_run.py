@@ -12,6 +12,7 @@ import pytest
 import torch
 from toy import ToyPeople, config_of, folder, world_of
 
+from pchmr.bench.federated import in_own_process
 from pchmr.config import SettingError
 from pchmr.data.partition import partition_hash
 from pchmr.federated import run_federated
@@ -208,6 +209,12 @@ def kill(times: int, seed: int, folder: Path) -> None:
 
 def test_kill_9_and_resume_with_nothing_written_at_home_and_no_connection(tmp_path):
     kill(4, seed=1, folder=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_never_gone_on_from(tmp_path):
+    found = in_own_process("pchmr.bench.faults", "damage_and_resume", 5)
+    assert found["damaged"] == found["identical"] + found["refused"] == 5
+    assert found["identical"] > 0
 
 
 @pytest.mark.slow

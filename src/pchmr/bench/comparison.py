@@ -262,6 +262,8 @@ def _kind_of(run: Run) -> str:
     if not isinstance(run, FederateConfig):
         return _kind(run)
     said = f"{run.clients_per_round} of {run.num_clients} clients, {run.algorithm}"
+    if run.server_options.trainable != "all":
+        said += f", {run.server_options.trainable} trains"
     if run.partition == "dirichlet":
         said += f", LDA alpha {run.partition_options.alpha:g}"
     return said if run.partition in ("iid", "dirichlet") else f"{said}, {run.partition}"

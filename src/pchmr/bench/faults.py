@@ -2,8 +2,10 @@
 
 Clients of a tiny world answer honestly; a grid in between tampers with some replies. After every
 round the model must equal the mean of the replies that were left alone, computed here anew, or be
-unchanged where too few were left. Then runs are killed with SIGKILL at random moments and must
-resume to the same weights, bit for bit.
+unchanged where too few were left. Then runs of several algorithms are killed with SIGKILL at random
+moments and must resume to the same weights, bit for bit; after some kills a file of the newest
+checkpoint is cut short or one of its bits turned, and the run must go on from the one before, or
+say that none is whole.
 """
 
 import math
@@ -12,7 +14,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,13 @@ from torch import nn
 
 from pchmr.bench.federated import NoLosses, NoPeople, in_own_process
 from pchmr.bench.tampering import FAULTS, HARMLESS, Attempt, FaultyGrid
-from pchmr.config import BenchConfig, FederateConfig, OptimOptions
+from pchmr.config import BenchConfig, FederateConfig, OptimOptions, SettingError
 from pchmr.federated import ENGINES, Training, World, run_federated
 from pchmr.federated.client_app import make_client_app
 from pchmr.federated.engines import RUN_ID, Engine
 from pchmr.federated.flower import SharedArray, new_context
 from pchmr.federated.residence import Residence
+from pchmr.federated.run import CHECKPOINTS
 from pchmr.federated.server import Row, Server
 from pchmr.federated.server_app import make_server_app
 from pchmr.runs import RunFolder, state_sha256
@@ -37,6 +40,7 @@ NUM_CLIENTS, CLIENTS_PER_ROUND, ROWS = 12, 6, 96
 ROUNDS_PER_RUN, KILLED_ROUNDS = 25, 20
 BATCH_SIZE = 4
 FAULT_SHARE = 0.4
+KILLED_ALGORITHMS = ("fedavg", "scaffold", "fedadam", "fednova")
 TOLERANCE = 1e-6
 # A killed process loses nothing that it gave to the kernel, so memory serves as well as a disk.
 SCRATCH = "/dev/shm" if os.path.isdir("/dev/shm") else None
@@ -166,11 +170,33 @@ def _survives(config: FederateConfig) -> bool:
     return True
 
 
-def final_hash(folder: Path, *, resume: bool, on_round: Callable[[Row], None] | None = None) -> str:
+def final_hash(
+    folder: Path,
+    *,
+    resume: bool,
+    algorithm: str = "fedavg",
+    on_round: Callable[[Row], None] | None = None,
+) -> str:
     """Weights at the end of a run over the tiny world, which may go on from its last round."""
-    config = replace(tiny_config(KILLED_ROUNDS), resume=resume)
+    config = replace(tiny_config(KILLED_ROUNDS), resume=resume, algorithm=algorithm)
     result = run_federated(config, tiny_world(), RunFolder(folder), on_round=on_round)
     return state_sha256(result.state_dict)
+
+
+@dataclass(frozen=True)
+class _Calm:
+    """A run that nobody disturbed: its last weights, and how many moments it has."""
+
+    sha256: str
+    num_moments: int
+
+    @classmethod
+    def of(cls, base: Path, algorithm: str) -> "_Calm":
+        folder = base / f"calm-{algorithm}"
+        expected = final_hash(folder, resume=False, algorithm=algorithm)
+        with _Moments() as calm:
+            final_hash(folder, resume=False, algorithm=algorithm)
+        return cls(expected, calm.count)
 
 
 def kill_and_resume(num_kills: int, seed: int = 0) -> dict[str, int]:
@@ -185,17 +211,55 @@ def kill_and_resume(num_kills: int, seed: int = 0) -> dict[str, int]:
     """
     rng = np.random.default_rng(seed)
     torch.set_num_threads(1)
-    killed = identical = 0
+    identical = 0
     with tempfile.TemporaryDirectory(dir=SCRATCH) as base:
-        expected = final_hash(Path(base) / "calm", resume=False)
-        with _Moments() as calm:
-            final_hash(Path(base) / "counted", resume=False)
-        while killed < num_kills:
-            folder = Path(base) / f"run{killed}"
-            _run_and_kill(folder, int(rng.integers(1, calm.count)))
-            killed += 1
-            identical += final_hash(folder, resume=True) == expected
-    return {"killed": killed, "identical": identical}
+        calm = {name: _Calm.of(Path(base), name) for name in KILLED_ALGORITHMS[:num_kills]}
+        for number, name in zip(range(num_kills), cycle(calm), strict=False):
+            folder = Path(base) / f"run{number}"
+            _run_and_kill(folder, int(rng.integers(1, calm[name].num_moments)), name)
+            identical += final_hash(folder, resume=True, algorithm=name) == calm[name].sha256
+    return {"killed": num_kills, "identical": identical}
+
+
+def damage_and_resume(num_damages: int, seed: int = 0) -> dict[str, int]:
+    """Kills runs, damages the newest checkpoint of each, and resumes them.
+
+    Returns:
+        Counts of files damaged, of runs that ended with the same weights as one that nobody
+        disturbed, and of runs that said that no checkpoint is whole.
+    """
+    rng = np.random.default_rng(seed)
+    torch.set_num_threads(1)
+    counts = {"damaged": 0, "identical": 0, "refused": 0}
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as base:
+        calm = _Calm.of(Path(base), "fedavg")
+        while counts["damaged"] < num_damages:
+            folder = Path(tempfile.mkdtemp(dir=base))
+            _run_and_kill(folder, int(rng.integers(1, calm.num_moments)))
+            manifests = sorted((folder / CHECKPOINTS).glob("round_*.json"))
+            if not manifests:  # killed before the first round was over
+                continue
+            damaged = manifests[-1]
+            if rng.random() < 0.5:
+                damaged = damaged.with_suffix(".safetensors")
+            _damage(damaged, rng)
+            counts["damaged"] += 1
+            try:
+                counts["identical"] += final_hash(folder, resume=True) == calm.sha256
+            except SettingError:
+                counts["refused"] += len(manifests) == 1
+    return counts
+
+
+def _damage(path: Path, rng: np.random.Generator) -> None:
+    """Cuts a file short or turns one of its bits."""
+    content = bytearray(path.read_bytes())
+    place = int(rng.integers(len(content)))
+    if rng.random() < 0.5:
+        del content[place:]
+    else:
+        content[place] ^= 1 << int(rng.integers(8))
+    path.write_bytes(content)
 
 
 class _Moments:
@@ -217,7 +281,7 @@ class _Moments:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _run_and_kill(folder: Path, moment: int) -> None:
+def _run_and_kill(folder: Path, moment: int, algorithm: str = "fedavg") -> None:
     """Starts a run in a child process that is killed at that moment.
 
     Raises:
@@ -226,7 +290,7 @@ def _run_and_kill(folder: Path, moment: int) -> None:
     child = os.fork()
     if child == 0:
         with _Moments(moment):
-            final_hash(folder, resume=False)
+            final_hash(folder, resume=False, algorithm=algorithm)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
@@ -234,14 +298,17 @@ def _run_and_kill(folder: Path, moment: int) -> None:
 
 
 def tables(config: BenchConfig) -> list[dict[str, Any]]:
-    """Rows with `figure`, `value`, `unit` and `target`; 240 faults and 10 kills a repeat."""
+    """Rows with `figure`, `value`, `unit` and `target`; per repeat 240 faults, 10 kills."""
     faults = in_own_process("pchmr.bench.faults", "inject", 240 * config.repeats)
     kills = in_own_process("pchmr.bench.faults", "kill_and_resume", 10 * config.repeats)
-    same = f"of {kills['killed']} identical"
+    damage = in_own_process("pchmr.bench.faults", "damage_and_resume", 10 * config.repeats)
+    whole = damage["identical"] + damage["refused"]
+    same, told = f"of {kills['killed']} identical", f"of {damage['damaged']} identical or told"
     return [
         {"figure": "kinds of faults", "value": faults["kinds"], "unit": "kinds", "target": None},
         {"figure": "faults", "value": faults["injected"], "unit": "injected", "target": ">= 1000"},
         {"figure": "wrong aggregates", "value": faults["wrong"], "unit": "rounds", "target": "0"},
         {"figure": "runs died", "value": faults["died"], "unit": "runs", "target": "0"},
         {"figure": "kill -9, resume", "value": kills["identical"], "unit": same, "target": "all"},
+        {"figure": "damaged checkpoint", "value": whole, "unit": told, "target": "all"},
     ]

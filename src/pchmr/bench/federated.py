@@ -157,7 +157,7 @@ def measure_plain_loop(millions: int, num_rounds: int) -> dict[str, float]:
     return {"cpu_seconds": median(cpu)}
 
 
-def in_own_process(module: str, function: str, *arguments: int | str) -> dict[str, float]:
+def in_own_process(module: str, function: str, *arguments: int | str) -> dict[str, Any]:
     """What a function returns, as JSON holds it, run on one thread in a fresh Python."""
     call = f"import json, torch; torch.set_num_threads(1); from {module} import {function} as f; "
     call += f"print(json.dumps(f(*{arguments!r})))"

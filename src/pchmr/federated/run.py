@@ -119,7 +119,8 @@ def _run(
     finally:
         resident.load(server)
     checkpoints.retire()
-    ClientStates(run.path / CLIENTS).clear()
+    if config.server_options.batch_norm != "local":  # what FedBN's clients keep is part of theirs
+        ClientStates(run.path / CLIENTS).clear()
     if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
         evaluate_fn(world.model)
     return server

@@ -319,16 +319,17 @@ def optimizers(rows: Rows) -> list[Cell]:
 
 
 def finetune(rows: Rows) -> list[Cell]:
-    """Fine-tuning from start weights: everything, the head alone, low-rank corrections alone."""
-    part = [
-        rows.federated(
-            f"{what} trains, iid, 10 of {NATURAL_CLIENTS} clients",
-            NATURAL_CLIENTS,
-            servers=({"trainable": what},),
-        )
-        for what in ("head", "lora")
-    ]
-    return natural(rows) + part
+    """Fine-tuning from start weights: everything, the head alone, low-rank corrections alone.
+
+    What trains a part alone chooses a learning rate of its own.
+    """
+    made = natural(rows)
+    for what in ("head", "lora"):
+        name, only = f"{what} trains, iid, 10 of {NATURAL_CLIENTS} clients", {"trainable": what}
+        cell = rows.federated(name, NATURAL_CLIENTS, servers=(only,))
+        like = rows.first.federated(name, NATURAL_CLIENTS).base
+        made.append(replace(cell, tuned_on=fixed(like, 0.0, only)))
+    return made
 
 
 COMPARISONS: dict[str, Callable[[Rows], list[Cell]]] = {
