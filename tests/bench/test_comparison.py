@@ -18,6 +18,7 @@ from pchmr.config import (
     OptimOptions,
     SettingError,
 )
+from pchmr.evaluation import evaluate
 from pchmr.recipes import comparisons as recipes
 from pchmr.recipes.comparisons import COMPARISONS, SCALES, Scale, cells
 
@@ -131,6 +132,25 @@ def test_the_same_run_gives_the_same_row() -> None:
 
 
 @pytest.mark.slow
+def test_a_stopped_run_of_rounds_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
+    calm, folder, scored = measure(Job(run)), tmp_path / "unfinished", []
+
+    def stopping(*arguments: Any) -> Any:
+        scored.append(1)
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pchmr.bench.cell.evaluate", stopping)
+        measure(Job(run), folder)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+    again = measure(Job(run), folder)
+    assert [again[n] for n in ("scores", "curve")] == [calm[n] for n in ("scores", "curve")]
+    assert not folder.exists()
+
+
 def test_rows_do_not_depend_on_the_number_of_workers(few: None, tmp_path: Path) -> None:
     one, two = (
         by_cell(comparison.run(config(tmp_path / str(n), "natural", num_workers=n))) for n in (1, 2)

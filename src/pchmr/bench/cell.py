@@ -4,6 +4,7 @@ A run is a function of its config, its start weights and its people; nothing her
 run is compared with.
 """
 
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -102,8 +103,14 @@ def _few(number: int) -> int:
     return min(number, max(TRIAL_LEAST, round(TRIAL_SHARE * number)))
 
 
-def measure(job: Job) -> Row:
-    """Carries a job out on one thread; returns its scores and what else the row holds."""
+def measure(job: Job, folder: Path | None = None) -> Row:
+    """Carries a job out on one thread; returns its scores and what else the row holds.
+
+    Args:
+        job: The run.
+        folder: Keeps the rounds of a federated run that is stopped, for the next call to go on
+            from; removed at the end.
+    """
     torch.set_num_threads(1)
     began, spent = time.perf_counter(), time.process_time()
     scene = open_scene(job)
@@ -111,7 +118,7 @@ def measure(job: Job) -> Row:
     if isinstance(run, TrainConfig):
         row = _centralized(run, scene, job.is_trial)
     elif isinstance(run, FederateConfig):
-        row = _federated(run, scene, job.is_trial)
+        row = _federated(run, scene, job.is_trial, folder)
     else:
         row = _scored(scene.scores(scene.model), scene.held_out)
         constant = baselines(scene.body, scene.train_set, scene.held_out)["mean_pose"]
@@ -182,16 +189,19 @@ def _centralized(run: TrainConfig, scene: Scene, is_trial: bool) -> Row:
     return row
 
 
-def _federated(run: FederateConfig, scene: Scene, is_trial: bool) -> Row:
+def _federated(run: FederateConfig, scene: Scene, is_trial: bool, folder: Path | None) -> Row:
     """Runs the rounds; tells the curve, the clients' errors and what travelled."""
     parts = deal(run, scene.train_set)
     world = World(scene.model, scene.body, scene.train_set, parts)
     every = 0 if is_trial else max(1, run.num_rounds // POINTS)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
         result = run_federated(
-            replace(run, evaluate_every=every), world, RunFolder(Path(folder)),
+            replace(run, evaluate_every=every, resume=True), world,
+            RunFolder(folder or Path(scratch)),
             evaluate_fn=None if is_trial else lambda model: scene.scores(model).row(),
         )  # fmt: skip
+    if folder is not None:
+        shutil.rmtree(folder)
     row = _scored(scene.scores(scene.model), scene.held_out)
     if is_trial:
         return row

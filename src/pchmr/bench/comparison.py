@@ -3,7 +3,8 @@
 What a cell leaves open is chosen first, by short runs on validation people that stand in
 `tuning.jsonl`. A row is appended as soon as its run is finished and carries a hash of everything
 it depends on; a cell whose hash stands in one of the files already is not run again. Rows do not
-depend on the number of worker processes.
+depend on the number of worker processes. A federated run that was stopped goes on after its last
+whole round.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from pchmr.report.records import SCORES
 from pchmr.report.results import write_results
 from pchmr.runs import write_bytes
 
-TUNING = "tuning"
+TUNING, UNFINISHED = "tuning", "unfinished"
 AVERAGED = ", weights averaged"
 CONSTANT = "mean pose of the training people"
 # Settings that decide where and how fast a run happens, not what comes of it.
@@ -42,17 +43,17 @@ def run(config: BenchConfig) -> Path:
     say(f"{config.name}: {len(todo)} cells, {len(board.lines[config.name])} runs measured before")
     if config.num_workers == 1:
         while named := next(board.ready(todo, frozenset()), None):
-            board.note(named, attempt(named.job))
+            board.note(named, attempt(named.job, board.folder_of(named)))
     else:
         _side_by_side(board, todo, config.num_workers)
     write_results(config.output)
     return board.path
 
 
-def attempt(job: Job) -> Row:
+def attempt(job: Job, folder: Path) -> Row:
     """What a job measured, or why it came to nothing: one bad setting stops no comparison."""
     try:
-        return measure(job)
+        return measure(job, folder)
     except DivergedError as error:
         return {"scores": dict.fromkeys(SCORES), "failed": str(error)}
 
@@ -79,7 +80,7 @@ def _side_by_side(board: "Board", todo: list[Cell], num_workers: int) -> None:
             for named in board.ready(todo, busy):
                 if len(running) == num_workers:
                     break
-                running[pool.submit(attempt, named.job)] = named
+                running[pool.submit(attempt, named.job, board.folder_of(named))] = named
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -108,6 +109,10 @@ class Board:
     def path(self) -> Path:
         """File of this comparison's rows."""
         return self._file(self.config.name)
+
+    def folder_of(self, named: Named) -> Path:
+        """Where a stopped run of rounds is kept until it goes on."""
+        return self.config.output / UNFINISHED / named.key[:16]
 
     def ready(self, todo: list[Cell], busy: frozenset[str]) -> Iterator[Named]:
         """What can run now, most worth first; cells that another file holds are copied."""
