@@ -62,6 +62,21 @@ def _start(model: str, name: str) -> TrainConfig:
     )
 
 
+def _start_s(model: str, name: str) -> TrainConfig:
+    """Start weights of the published size, for a GPU; --backbone-weights brings ImageNet's."""
+    return TrainConfig(
+        output=Path(f"runs/{name}"),
+        num_epochs=10,
+        keypoint_epochs=3,
+        schedule="cosine",
+        warmup_epochs=0.1,
+        compile=True,
+        data_options=replace(START_DATA, num_samples=60_000, image_size=224),
+        optim_options=replace(START_OPTIONS, learning_rate=1e-3, batch_size=64, bf16=True),
+        model_options=ModelOptions(model=model, from_scratch=True),
+    )
+
+
 # The published training, one process of four (`torchrun --nproc-per-node 4`); --backbone-weights
 # brings ImageNet's, --data the people, --model another size.
 _FASTMETRO = TrainConfig(
@@ -92,6 +107,8 @@ RECIPES: dict[str, TrainConfig | FederateConfig] = {
     "start-keypoints": _KEYPOINTS,
     "start-xs": _start("fastmetro_xs", "start-xs"),
     "start-tore-xs": _start("tore_xs", "start-tore-xs"),
+    "start-fastmetro-s": _start_s("fastmetro_s", "start-fastmetro-s"),
+    "start-tore-s": _start_s("tore_s", "start-tore-s"),
     "paper-fastmetro": _FASTMETRO,
     "paper-tore": _TORE,
     "paper-3dpw": _FINETUNE,
