@@ -163,7 +163,7 @@ class Board:
 
     def _key(self, job: Job) -> str:
         """Hash of settings, start weights and people: all that a row depends on but the code."""
-        settings = _without(dataclasses.asdict(job.run), FREE)
+        settings = _deciding(dataclasses.asdict(job.run))
         parts = [settings, job.is_trial, self._ground(job.run)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -250,10 +250,14 @@ def whole_lines(path: Path) -> list[Row]:
     return [json.loads(line) for line in found]
 
 
-def _without(value: Any, names: tuple[str, ...]) -> Any:
-    if isinstance(value, dict):
-        return {k: _without(v, names) for k, v in value.items() if k not in names}
-    return value
+def _deciding(value: Any) -> Any:
+    """Settings that decide what comes of a run; those left off are out, so that a new one that is
+    off changes no key.
+    """
+    if not isinstance(value, dict):
+        return value
+    kept = {name: v for name, v in value.items() if name not in FREE}
+    return {name: _deciding(v) for name, v in kept.items() if v is not None and v is not False}
 
 
 def _kind(run: Run) -> str:
