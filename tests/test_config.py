@@ -9,12 +9,16 @@ from pchmr.cli import VERBS, parse
 from pchmr.config import (
     DataOptions,
     FederateConfig,
+    ModelOptions,
+    OptimOptions,
     SettingError,
     TrainConfig,
     from_json,
     to_json,
 )
 from pchmr.recipes import RECIPES, derive_seed
+from pchmr.recipes.comparisons import SCALES
+from pchmr.runs import MODEL
 
 REQUIRED = {"images": Path("a.jpg"), "task": "check", "labels": Path("labels")}
 
@@ -30,9 +34,23 @@ def test_every_config_round_trips(verb: str) -> None:
     assert from_json(type(value), to_json(value)) == value
 
 
+@pytest.mark.parametrize("model", SCALES["gpu"].models)
+def test_a_recipe_leaves_the_start_weights_where_the_comparison_looks(model: str) -> None:
+    recipe = RECIPES[f"start-{model.replace('_', '-')}"]
+    assert recipe.output / MODEL == SCALES["gpu"].checkpoints[model]
+    assert recipe.model_options.model == model
+    assert recipe.data_options.image_size == SCALES["gpu"].data.image_size
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_round_trips(name: str) -> None:
     assert from_json(type(RECIPES[name]), to_json(RECIPES[name])) == RECIPES[name]
+
+
+def test_paper_recipes_train_as_published_and_others_do_not() -> None:
+    for name, recipe in RECIPES.items():
+        options = recipe.optim_options
+        assert options.augment and options.augments_as_published == name.startswith("paper-")
 
 
 def test_unknown_setting_is_named() -> None:
@@ -53,6 +71,27 @@ def test_contradictions_are_refused() -> None:
         FederateConfig(num_clients=3)
     with pytest.raises(SettingError, match="every client needs a sample"):
         FederateConfig(num_clients=20, data_options=DataOptions(num_samples=10))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: TrainConfig(warmup_epochs=-1.0), "--warmup-epochs must not be negative"),
+        (lambda: TrainConfig(keypoint_epochs=-1), "--keypoint-epochs must not be negative"),
+        (lambda: OptimOptions(weight_decay=-0.1), "--weight-decay must not be negative"),
+        (lambda: OptimOptions(weight_decay=float("nan")), "--weight-decay"),
+        (lambda: OptimOptions(augment=False, paper_augment=True), "--paper-augment contradicts"),
+        (lambda: ModelOptions(keep_ratio=0.0), r"--keep-ratio must lie in \(0, 1\]"),
+    ],
+)
+def test_values_out_of_range_tell_the_cure(make, named) -> None:
+    with pytest.raises(SettingError, match=named):
+        make()
+
+
+def test_whole_numbers_are_read_as_floats() -> None:
+    assert type(from_json(ModelOptions, '{"keep_ratio": 1}').keep_ratio) is float
+    assert type(from_json(TrainConfig, '{"warmup_epochs": 1}').warmup_epochs) is float
 
 
 def test_nested_field_names_are_unique() -> None:

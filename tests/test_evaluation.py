@@ -8,7 +8,14 @@ from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
 from pchmr.config import SettingError
 from pchmr.data.sample import Subset
-from pchmr.evaluation import baselines, evaluate, protocol_2, score, truth_of
+from pchmr.evaluation import (
+    baselines,
+    by_protocol,
+    evaluate,
+    protocol_2,
+    score,
+    truth_of,
+)
 from pchmr.models import build_model
 
 
@@ -109,11 +116,52 @@ def test_gendered_truth_is_each_persons_own_body(tiny_body, tiny_arrays, toy_peo
         score(truth_mesh(tiny_body), tiny_body, toy_people, bodies=bodies)
 
 
+def test_genders_as_labels_spell_them(tiny_body, toy_people) -> None:
+    labels = np.array(["m", "f", "none", "0", "1", "-1"] * 2)
+    people = replace(toy_people, columns={**toy_people.columns, "gender": labels})
+    bodies = dict.fromkeys(("m", "f", "neutral"), tiny_body)
+    scores = score(truth_mesh(tiny_body), tiny_body, people, bodies=bodies)
+    assert scores.mpvpe_mm == pytest.approx(0, abs=1e-3)
+    with pytest.raises(SettingError, match="needs a body for neutral"):
+        score(truth_mesh(tiny_body), tiny_body, people, bodies={"m": tiny_body, "f": tiny_body})
+
+
+@pytest.fixture
+def moved_labels(toy_people):
+    """Labeled knees are 50 mm off the mesh; every third person has no labeled joints."""
+    joints = toy_people.sample.joints.clone()
+    joints[:, list(EVALUATION_14.indices(("left_knee", "right_knee"))), 1] += 0.05
+    has = torch.arange(len(toy_people)) % 3 != 0
+    return replace(toy_people, sample=replace(toy_people.sample, joints=joints, has_joints=has))
+
+
+def test_labeled_joints_are_the_truth_where_asked(tiny_body, moved_labels) -> None:
+    by_mesh, by_labels, paper = (
+        score(truth_mesh(tiny_body), tiny_body, by_protocol(moved_labels, "all", truth))
+        for truth in (None, "labels", "paper")
+    )
+    assert by_mesh.mpjpe_mm == pytest.approx(0, abs=1e-3)
+    off = 50 * 2 / 14
+    assert by_labels.mpjpe_mm == pytest.approx(off * 8 / 12, rel=1e-3)
+    assert by_labels.per_sample_mpjpe_mm[0] == pytest.approx(0, abs=1e-3)
+    assert paper.mpjpe_mm == pytest.approx(off, rel=1e-3)
+    assert np.isnan(paper.per_sample_mpjpe_mm[0])
+    assert by_labels.mpvpe_mm == pytest.approx(0, abs=1e-3)
+    labeled = by_protocol(moved_labels, "all", "labels")
+    shifted, plain = (baselines(tiny_body, moved_labels, x) for x in (labeled, moved_labels))
+    assert shifted["mean_pose"].mpjpe_mm != plain["mean_pose"].mpjpe_mm
+    assert shifted["mean_pose"].mpvpe_mm == plain["mean_pose"].mpvpe_mm
+
+
 def test_protocol_2_is_two_subjects_in_one_camera(toy_people) -> None:
     subjects = np.array(["S1", "S9", "S11"] * 4)
     cameras = np.array(["60457274", "54138969"]).repeat(6)
     people = replace(toy_people, columns={"subject": subjects, "scene": cameras})
     assert protocol_2(people).rows.tolist() == [1, 2, 4, 5]
+    judged = by_protocol(people, "h36m-p2", "paper")
+    assert judged.columns["subject"].tolist() == ["S9", "S11", "S9", "S11"]
+    assert by_protocol(people, "all", None) is people
+    assert by_protocol(people, "all", "labels").content_hash == people.content_hash
     with pytest.raises(SettingError, match=r"is this Human3\.6M"):
         protocol_2(toy_people)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pchmr.body.joints import EVALUATION_14, H36M_17
+from pchmr.config import SettingError
 from pchmr.geometry import project_weak_perspective, rotvec_to_rotmat
 from pchmr.losses import LOSSES, Target, targets
 from pchmr.losses.terms import (
@@ -179,6 +180,60 @@ def test_one_unlabelled_person_changes_nothing(scene):
         wanted, found = loss(cut, three, body), loss(output, some, body)
         for key in wanted:
             assert found[key].item() == pytest.approx(wanted[key].item(), rel=1e-5), (name, key)
+
+
+def test_paper_losses_count_keypoints_of_people_without(scene):
+    body, sample, _ = scene
+    some = torch.tensor([True, True, False, False])
+    target = targets(replace(sample, has_keypoints_2d=some), body)
+    output = close_to(target, torch.ones(4, 3), 0.1)
+    for name, loss in LOSSES.items():
+        whole = loss(output, targets(sample, body), body, paper=True)["keypoints"].item()
+        ignored = loss(output, target, body, paper=True)["keypoints"].item()
+        assert ignored == whole, name
+        assert loss(output, target, body)["keypoints"].item() != whole, name
+
+
+def test_surface_terms_of_tore_are_optional(scene):
+    body, _, target = scene
+    output = close_to(target, torch.ones(4, 3), 0.02)
+    plain, more = (LOSSES["tore"](output, target, body, surface=x) for x in (False, True))
+    assert set(more) - set(plain) == {"normals", "edges"}
+    faces = body.faces
+    edges = torch.cat([faces[:, [0, 1]], faces[:, [0, 2]], faces[:, [1, 2]]])
+    has = target.has_mesh
+    wanted = 1000 * edge_loss(output.vertices, target.vertices, edges, has, epsilon=1e-6)
+    assert more["edges"].item() == pytest.approx(wanted.item())
+    wanted = 100 * normal_loss(output.vertices, target.vertices, faces, has)
+    assert more["normals"].item() == pytest.approx(wanted.item())
+    for name in ("fastmetro", "xs"):
+        with pytest.raises(SettingError, match="--surface-terms is read by the loss tore only"):
+            LOSSES[name](output, target, body, surface=True)
+
+
+def test_levels_without_faces_are_told_once(scene, capsys):
+    body, _, target = scene
+    output, whole = close_to(target, torch.ones(4, 3), 0.02), body.hierarchy
+    assert "surface" in LOSSES["fastmetro"](output, target, body)
+    bare = replace(whole, faces=None)
+    try:
+        body.hierarchy = bare
+        terms = [LOSSES["fastmetro"](output, target, body) for _ in range(2)]
+    finally:
+        body.hierarchy = whole
+    assert all("surface" not in found for found in terms)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "edge and normal terms are left out" in said
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_smpl_head_learns_in_every_recipe(name, scene):
+    body, _, target = scene
+    more = {"rotmat": target.rotmat, "betas": target.betas}
+    output = close_to(target, torch.ones(4, 3), 0.01, **more)
+    LOSSES[name](output, target, body)["smpl"].backward()
+    assert output.rotmat.grad.abs().sum() > 0 and output.betas.grad.abs().sum() > 0
+    assert output.vertices.grad is None and output.camera.grad is None
 
 
 def test_smpl_head_terms(scene):

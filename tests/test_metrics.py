@@ -5,7 +5,16 @@ import pytest
 import torch
 from scipy.linalg import orthogonal_procrustes
 
-from pchmr.metrics import Mean, MetricState, mpjpe, mpvpe, pa_mpjpe
+from pchmr.metrics import (
+    SCORES,
+    Mean,
+    MetricState,
+    means,
+    mpjpe,
+    mpvpe,
+    pa_mpjpe,
+    paper_means,
+)
 
 
 def people(seed: int, batch: int = 4, joints: int = 14) -> torch.Tensor:
@@ -73,3 +82,42 @@ def test_nothing_added_is_not_zero() -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_errors_are_per_sample(batch: int) -> None:
     assert mpjpe(people(6, batch), people(7, batch)).shape == (batch,)
+
+
+def published_means(errors, known, num_processes, batch_size):
+    """As the reference does it: meters that are updated batch by batch, one set a process."""
+    indices = list(range(len(errors)))
+    indices += indices[: -len(errors) % num_processes]
+    ranks = []
+    for rank in range(num_processes):
+        own = indices[rank::num_processes]
+        sums = {name: [0.0, 0] for name in SCORES}
+        for start in range(0, len(own), batch_size):
+            rows = own[start : start + batch_size]
+            for column, name in enumerate(SCORES):
+                kept = [float(errors[r, column]) for r in rows if known[r, column]]
+                number = sum(bool(known[r, 0]) for r in rows) if column == 1 else len(kept)
+                if number:
+                    sums[name][0] += number * sum(kept) / len(kept)
+                    sums[name][1] += number
+        ranks.append({name: total / number for name, (total, number) in sums.items()})
+    return {f"{n}_mm": 1000 * sum(r[n] for r in ranks) / num_processes for n in SCORES}
+
+
+@pytest.mark.parametrize(("processes", "batch"), [(1, 4), (4, 3), (3, 16)])
+def test_published_averaging(processes, batch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    errors, known = (torch.rand(23, 3, generator=generator) for _ in range(2))
+    known = known < 0.7
+    known[:, 1] = True
+    found = paper_means(errors, known, processes, batch)
+    assert found == pytest.approx(published_means(errors, known, processes, batch), rel=1e-6)
+    correct = means(errors, known)
+    if processes == 1:
+        assert found["mpjpe_mm"] == pytest.approx(correct["mpjpe_mm"])
+    if batch < 16:
+        assert found["pa_mpjpe_mm"] != pytest.approx(correct["pa_mpjpe_mm"], rel=1e-4)
+    known[:, 2] = False
+    assert set(paper_means(errors, known, processes, batch)) == {"mpjpe_mm", "pa_mpjpe_mm"}
+    errors[4, 0], known[4, 0] = torch.nan, True
+    assert all(np.isnan(f(errors, known)["mpjpe_mm"]) for f in (means, paper_means))

@@ -1,13 +1,25 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from pchmr import training
 from pchmr.config import OptimOptions, SettingError, TrainConfig
+from pchmr.data.augment import DEFAULT, PUBLISHED
+from pchmr.data.sample import Subset
 from pchmr.models import build_model
 from pchmr.runs import RunFolder, state_sha256
-from pchmr.training import fit, new_optimizer, schedule, train_epoch
+from pchmr.training import (
+    STATE,
+    fit,
+    load_state,
+    new_optimizer,
+    save_state,
+    schedule,
+    train_epoch,
+)
 
 OPTIONS = OptimOptions(batch_size=5, learning_rate=1e-3)
 
@@ -77,6 +89,42 @@ def test_a_stopped_fit_resumes_to_the_same_weights(
     assert [row["round"] for row in rows] == [1, 2, 3]
     assert [row["round"] for row in run.read_rows()] == [1, 2, 3]
     assert state_sha256(model.state_dict()) == straight
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+def test_a_torn_state_is_one_line(kept, model, tiny_body, people, tmp_path: Path) -> None:
+    one = config(num_epochs=1)
+    run = RunFolder.create(tmp_path, one)
+    fit(model, tiny_body, Subset(people, np.arange(2)), one, run=run)
+    state = tmp_path / STATE
+    content = state.read_bytes()
+    state.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(SettingError, match=r"--resume: .*is damaged .*without --resume") as caught:
+        fit(model, tiny_body, people, replace(one, resume=True), run=run)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_of_another_network_is_one_line(model, tiny_body, people, tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, config(num_epochs=1))
+    options = config().optim_options
+    save_state(run, model, new_optimizer(model, options), 1)
+    other = build_model("tore_xs", tiny_body.hierarchy, image_size=64)
+    with pytest.raises(SettingError, match=r"--resume: .*is damaged"):
+        load_state(run, other, new_optimizer(other, options))
+
+
+def test_paper_losses_bring_the_published_augmentation(
+    model, tiny_body, people, monkeypatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        training, "augment", lambda sample, _, extent: seen.append(extent) or sample
+    )
+    few = Subset(people, np.arange(2))
+    for changes in ({}, {"paper_losses": True}, {"paper_losses": True, "paper_augment": False}):
+        options = replace(OPTIONS, learning_rate=0.0, **changes)
+        train_epoch(model, tiny_body, few, new_optimizer(model, options), options, seed=0)
+    assert seen == [DEFAULT, PUBLISHED, DEFAULT]
 
 
 def test_scores_come_in_as_a_function(model, tiny_body, people) -> None:

@@ -97,7 +97,8 @@ def average_gradients(model: nn.Module, weight: float) -> None:
     """Replaces each gradient by the weighted mean over the processes, in one exchange.
 
     With losses that are means over the images of a batch, that is the gradient of one process with
-    all the images.
+    all the images. A parameter that nothing reached on any process keeps None, so that no optimizer
+    moves it.
 
     Args:
         model: Network whose gradients are there, or None where nothing reached a parameter.
@@ -107,11 +108,12 @@ def average_gradients(model: nn.Module, weight: float) -> None:
         return
     trained = [p for p in model.parameters() if p.requires_grad]
     parts = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]
-    flat = torch.cat([*(part * weight for part in parts), parts[0].new_tensor([weight])])
+    reached = parts[0].new_tensor([float(p.grad is not None) for p in trained])
+    flat = torch.cat([*(part * weight for part in parts), reached, reached.new_tensor([weight])])
     dist.all_reduce(flat)
-    mean = flat[:-1] / flat[-1]
-    for parameter, part in zip(trained, mean.split([p.numel() for p in trained]), strict=True):
-        parameter.grad = part.view_as(parameter).clone()
+    *sums, reached, total = flat.split([*(p.numel() for p in trained), len(trained), 1])
+    for parameter, part, anywhere in zip(trained, sums, reached.tolist(), strict=True):
+        parameter.grad = (part / total).view_as(parameter) if anywhere else None
 
 
 def share_buffers(model: nn.Module) -> None:

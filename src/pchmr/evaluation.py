@@ -5,13 +5,15 @@ of the hips; vertices centred on the regressed pelvis. A score without its truth
 never printed as zero. Handed to training and federation as an argument, never imported by them.
 
 The papers score 3DPW against meshes of the neutral body although its labels carry a gender; without
-`bodies` that is done here too, with them each person's own body makes the truth.
+`bodies` that is done here too, with them each person's own body makes the truth. `Judged` people
+say which joints count as true: those of the true mesh, those of the labels as in the papers, or
+these with the published averaging, traps included.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,13 +21,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.body import BodyModel
+from pchmr.body.files import gender_name
 from pchmr.body.joints import EVALUATION_14, H36M_17
 from pchmr.config import SettingError, require
 from pchmr.data.sample import PeopleDataset, Sample, Subset
-from pchmr.metrics import MM_PER_METRE, MetricState, mpjpe, mpvpe, pa_mpjpe
+from pchmr.metrics import MM_PER_METRE, SCORES, means, mpvpe, pa_mpjpe, paper_means
 
 BATCH_SIZE = 64
 PROTOCOL_2_SUBJECTS, FRONTAL_CAMERA = ("S9", "S11"), "60457274"
+
+JointTruth = Literal["mesh", "labels", "paper"]
+"""`mesh`: joints regressed from the true mesh, labels where there is none. `labels`: labeled joints
+where there are any. `paper`: only those, averaged as the published code does (`paper_means`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +67,35 @@ class MeshTruth:
     has_vertices: Tensor
 
 
+@dataclass(frozen=True)
+class Judged(Subset):
+    """People, and which of their joints scores take for true."""
+
+    joint_truth: JointTruth = "mesh"
+
+    @property
+    def content_hash(self) -> str:
+        """That of the people: they are all there."""
+        return self.dataset.content_hash
+
+
+def by_protocol(
+    people: PeopleDataset,
+    protocol: Literal["all", "h36m-p2"],
+    joint_truth: Literal["labels", "paper"] | None,
+) -> PeopleDataset:
+    """The held-out people as an evaluation is asked to score them; joints of the mesh by default.
+
+    Raises:
+        SettingError: The people hold none that the protocol or the truth wants.
+    """
+    if protocol == "h36m-p2":
+        people = protocol_2(people)
+    if joint_truth is None:
+        return people
+    return Judged(people, np.arange(len(people)), joint_truth)
+
+
 Predict = Callable[[Sample], Float[Tensor, "batch vertices 3"]]
 
 
@@ -86,14 +122,17 @@ def truth_of(
     body: BodyModel,
     bodies: Mapping[str, BodyModel] | None = None,
     genders: np.ndarray | None = None,
+    *,
+    joint_truth: JointTruth = "mesh",
 ) -> MeshTruth:
-    """Truth of a batch: the mesh where the body is known, labelled joints otherwise.
+    """Truth of a batch.
 
     Args:
         sample: People with labels.
         body: Makes the meshes, and regresses joints.
         bodies: Makes the meshes instead, by gender.
         genders: Gender of each person, for `bodies`.
+        joint_truth: Which joints are true.
     """
     vertices = mesh_of(sample, body)
     if bodies is not None:
@@ -104,11 +143,13 @@ def truth_of(
             vertices = torch.where(same[:, None, None], own, vertices)
     regressed = centre_joints(body.regress(vertices, EVALUATION_14))
     labelled = centre_joints(sample.joints[..., :3])
-    joints = torch.where(sample.has_smpl[:, None, None], regressed, labelled)
+    from_mesh = sample.has_smpl if joint_truth == "mesh" else ~sample.has_joints
+    if joint_truth == "paper":
+        from_mesh = torch.zeros_like(from_mesh)
     return MeshTruth(
-        joints,
+        torch.where(from_mesh[:, None, None], regressed, labelled),
         centre_vertices(body, vertices),
-        sample.has_smpl | sample.has_joints,
+        sample.has_joints if joint_truth == "paper" else sample.has_smpl | sample.has_joints,
         sample.has_smpl,
     )
 
@@ -136,34 +177,36 @@ def score(
     Args:
         predict: The function.
         body: Regresses joints of predictions; makes the truth.
-        dataset: People to score on.
+        dataset: People to score on; `Judged` ones decide which joints are true, and how the three
+            scores are averaged.
         batch_size: People at a time; does not change the scores.
         bodies: Makes the truth instead, by the values of the column `gender`.
 
     Raises:
         SettingError: `bodies` lacks a gender of the data set, or the data set has none.
     """
-    state, per_joint, both_joints, done = MetricState(), [], [], 0
-    device, genders = body.v_template.device, _genders(dataset, bodies)
+    device, genders, done = body.v_template.device, _genders(dataset, bodies), 0
+    joint_truth: JointTruth = dataset.joint_truth if isinstance(dataset, Judged) else "mesh"
+    named = {gender_name(label): own for label, own in bodies.items()} if bodies else None
+    found = []
     for sample in batches(dataset, device, batch_size):
         own = None if genders is None else genders[done : done + len(sample)]
         done += len(sample)
-        truth = truth_of(sample, body, bodies, own)
+        truth = truth_of(sample, body, named, own, joint_truth=joint_truth)
         vertices = predict(sample)
         joints = centre_joints(body.regress(vertices, EVALUATION_14))
-        errors = (joints - truth.joints).norm(dim=-1)
-        with_joints, with_mesh = truth.has_joints, truth.has_vertices
-        centred = centre_vertices(body, vertices)
-        state.add(
-            {
-                "mpjpe": mpjpe(joints, truth.joints)[with_joints],
-                "pa_mpjpe": pa_mpjpe(joints[with_joints], truth.joints[with_joints]),
-                "mpvpe": mpvpe(centred[with_mesh], truth.vertices[with_mesh]),
-            }
-        )
-        per_joint.append(torch.where(with_joints[:, None], errors, torch.nan).cpu())
-        both_joints.append(torch.stack([joints, truth.joints], dim=1).cpu())
-    return _scores(state, torch.cat(per_joint), torch.cat(both_joints), dataset)
+        aligned = truth.has_joints | (joint_truth == "paper")
+        by_joint = (joints - truth.joints).norm(dim=-1)
+        after = torch.zeros_like(by_joint[:, 0])
+        after[aligned] = pa_mpjpe(joints[aligned], truth.joints[aligned])
+        off = mpvpe(centre_vertices(body, vertices), truth.vertices)
+        values = torch.stack([by_joint.mean(dim=-1), after, off])
+        known = torch.stack([truth.has_joints, aligned, truth.has_vertices])
+        pairs = torch.stack([joints, truth.joints], dim=1)
+        found.append([part.cpu() for part in (values.T, known.T, by_joint, pairs)])
+    values, known, by_joint, pairs = map(torch.cat, zip(*found, strict=True))
+    average = paper_means if joint_truth == "paper" else means
+    return _scores(average(values, known), known[:, 0].numpy(), by_joint, pairs, dataset)
 
 
 def _genders(dataset: PeopleDataset, bodies: Mapping[str, BodyModel] | None) -> np.ndarray | None:
@@ -173,7 +216,8 @@ def _genders(dataset: PeopleDataset, bodies: Mapping[str, BodyModel] | None) -> 
     genders = dataset.columns.get("gender")
     if genders is None:
         raise SettingError("gendered truth needs a data set with the column gender")
-    missing = sorted({str(gender) for gender in np.unique(genders)} - set(bodies))
+    genders = np.array([gender_name(label) for label in genders])
+    missing = sorted(set(genders) - {gender_name(label) for label in bodies})
     require(not missing, f"gendered truth needs a body for {', '.join(missing)}")
     return genders
 
@@ -194,17 +238,19 @@ def protocol_2(people: PeopleDataset) -> Subset:
 
 
 def _scores(
-    state: MetricState,
+    averages: Mapping[str, float],
+    known: np.ndarray,
     errors: Float[Tensor, "samples 14"],
     joints: Float[Tensor, "samples 2 14 3"],
     dataset: PeopleDataset,
 ) -> Scores:
+    """The averages, and the errors of joints in metres in detail over the known samples."""
     per_sample = errors.double().mean(dim=1).numpy() * MM_PER_METRE
-    known = ~np.isnan(per_sample)
-    values: dict[str, Any] = {"mpjpe_mm": None, "pa_mpjpe_mm": None, "mpvpe_mm": None}
-    values.update(state.scores_mm())
-    means = errors[known].double().mean(dim=0).tolist() if known.any() else []
-    by_joint = zip(EVALUATION_14.names[: len(means)], means, strict=True)
+    per_sample[~known] = np.nan
+    values: dict[str, Any] = {f"{name}_mm": None for name in SCORES}
+    values.update(averages)
+    centres = errors[known].double().mean(dim=0).tolist() if known.any() else []
+    by_joint = zip(EVALUATION_14.names[: len(centres)], centres, strict=True)
     return Scores(
         **values,
         num_samples=len(dataset),

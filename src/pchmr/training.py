@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from pchmr import compute
 from pchmr.body import BodyModel
-from pchmr.config import DivergedError, OptimOptions, TrainConfig
-from pchmr.data.augment import augment
+from pchmr.config import DivergedError, OptimOptions, SettingError, TrainConfig
+from pchmr.data.augment import DEFAULT, PUBLISHED, augment
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.losses import LOSSES, targets
 from pchmr.losses import keypoints as keypoint_terms
@@ -117,6 +117,7 @@ def train_epoch(
     order = torch.randperm(len(dataset), generator=generator).numpy()
     if compute.rank():
         generator.manual_seed(derive_seed(seed, "rank", compute.rank()))
+    extent = PUBLISHED if options.augments_as_published else DEFAULT
     totals, seen = defaultdict[str, float](float), 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout", compute.rank()))
@@ -126,7 +127,7 @@ def train_epoch(
                 group["lr"] = options.learning_rate * factor(now)
             sample = dataset.batch(order[:1] if not len(rows) else rows)
             if options.augment:
-                sample = augment(sample, generator)
+                sample = augment(sample, generator, extent)
             terms = train_step(
                 model, body, sample, optimizer, options, epoch=now, weight=float(len(rows))
             )
@@ -197,7 +198,10 @@ def step_terms(
     with torch.autocast(device, torch.bfloat16, enabled=options.bf16):
         output = model(sample.images)
     loss = LOSSES[loss_name(model, options)]
-    return loss(output, target, body, epoch=epoch, paper=options.paper_losses)
+    return loss(
+        output, target, body, epoch=epoch, paper=options.paper_losses,
+        surface=options.surface_terms,
+    )  # fmt: skip
 
 
 def _clip(model: nn.Module, options: OptimOptions) -> None:
@@ -258,7 +262,8 @@ def _stage(config: TrainConfig, epoch: int) -> tuple[OptimOptions, Schedule]:
     """Options and learning-rate factor of an epoch: the keypoint head first, then everything."""
     options, first = config.optim_options, config.keypoint_epochs
     if epoch < first:
-        factor = schedule(config.schedule, first, config.warmup_epochs)
+        length = min(first, config.num_epochs)
+        factor = schedule(config.schedule, length, config.warmup_epochs)
         return replace(options, loss="keypoints"), factor
     length = config.num_epochs - first
     return options, schedule(config.schedule, length, config.warmup_epochs, first)
@@ -280,17 +285,28 @@ def save_state(
 
 
 def load_state(run: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restores what `save_state` wrote; returns the number of finished epochs."""
-    with safe_open(run.path / STATE, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        epoch = json.loads(file.metadata()["epoch"])
-    model.load_state_dict(_below("model.", tensors))
-    whole = optimizer.state_dict()
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _below("optimizer.", tensors).items():
-        index, field = name.split(".")
-        states.setdefault(int(index), {})[field] = tensor
-    optimizer.load_state_dict({"state": states, "param_groups": whole["param_groups"]})
+    """Restores what `save_state` wrote; returns the number of finished epochs.
+
+    Raises:
+        SettingError: The file is damaged, or of another network.
+    """
+    path = run.path / STATE
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            epoch = int(json.loads(file.metadata()["epoch"]))
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _below("optimizer.", tensors).items():
+            index, field = name.split(".")
+            states.setdefault(int(index), {})[field] = tensor
+        whole = optimizer.state_dict()
+        model.load_state_dict(_below("model.", tensors))
+        optimizer.load_state_dict({"state": states, "param_groups": whole["param_groups"]})
+    except Exception as error:  # damaged content may fail in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SettingError(
+            f"--resume: {path} is damaged ({reason}); start anew without --resume"
+        ) from None
     return epoch
 
 

@@ -11,7 +11,8 @@ from scipy.sparse import csc_matrix, csr_matrix
 import pchmr.body
 from pchmr.body import BodyModel, load_body
 from pchmr.body.archive import BodyFileError, read_npz, write_npz
-from pchmr.body.files import search_paths
+from pchmr.body.files import gender_name, search_paths
+from pchmr.body.hierarchy import face_adjacency
 from pchmr.body.joints import EVALUATION_14
 from pchmr.body.levels import cache_folder
 
@@ -125,10 +126,33 @@ def test_mesh_downsampling_beside_the_file_is_taken(tmp_path, coarse_arrays: Arr
     np.savez(tmp_path / "mesh_downsampling.npz", **{k: objects(v) for k, v in parts.items()})
     found = load_body(path).hierarchy
     assert found.num_vertices == computed.num_vertices and found.faces is None
+    assert computed.is_computed and not found.is_computed
     assert np.array_equal(found.adjacency, computed.adjacency)
     np.testing.assert_allclose(found.upsample[1].sum(axis=1), 0.9, atol=1e-6)
     for a, b in zip(found.kept, computed.kept, strict=True):
         assert np.array_equal(a, b)
+    tables = [
+        face_adjacency(faces, n) for faces, n in zip(computed.faces, (431, 108, 27), strict=True)
+    ]
+    parts["A"] = [
+        csr_matrix(table & ~np.eye(len(table), dtype=bool), dtype=float) for table in tables
+    ]
+    np.savez(tmp_path / "mesh_downsampling.npz", **{k: objects(v) for k, v in parts.items()})
+    for level, faces in enumerate(load_body(path).hierarchy.faces):
+        wanted, got = (
+            {tuple(sorted(face)) for face in x.tolist()} for x in (computed.faces[level], faces)
+        )
+        assert wanted <= got and len(got) < 1.2 * len(wanted)
+    np.save(tmp_path / "smpl_108_faces.npy", computed.faces[1])
+    assert np.array_equal(load_body(path).hierarchy.faces[1], computed.faces[1])
+    np.save(tmp_path / "smpl_108_faces.npy", computed.faces[1][:, :2])
+    with pytest.raises(BodyFileError, match=r"smpl_108_faces\.npy: holds .* expected faces"):
+        load_body(path)
+    (tmp_path / "smpl_108_faces.npy").unlink()
+    shifted = {**parts, "A": parts["A"][1:] + parts["A"][:1]}
+    np.savez(tmp_path / "mesh_downsampling.npz", **{k: objects(v) for k, v in shifted.items()})
+    with pytest.raises(BodyFileError, match=r"A\[0\] is \(108, 108\), expected 431 rows"):
+        load_body(path)
     np.savez(tmp_path / "mesh_downsampling.npz", A=objects(parts["A"]), U=objects(parts["U"]))
     with pytest.raises(BodyFileError, match="mesh_downsampling"):
         load_body(path)
@@ -175,6 +199,20 @@ def test_only_the_first_ten_shapes_are_kept(tmp_path, coarse_arrays: Arrays) -> 
     many = np.concatenate([coarse_arrays["shapedirs"]] * 3, axis=2)
     body = load_body(save(tmp_path, "body.npz", coarse_arrays | {"shapedirs": many}))
     assert body.num_betas == 10
+
+
+@pytest.mark.parametrize(
+    ("labels", "name"),
+    [
+        (("m", "male", "M", 0, np.int64(0), b"m", "MALE"), "male"),
+        (("f", "female", 1, np.str_("f"), b"female"), "female"),
+        (("none", "neutral", "n", -1, "", None), "neutral"),
+    ],
+)
+def test_labels_of_genders(labels, name) -> None:
+    assert {gender_name(label) for label in labels} == {name}
+    with pytest.raises(BodyFileError, match="gender 'x' is none of"):
+        gender_name("x")
 
 
 def test_files_that_are_no_body(tmp_path) -> None:

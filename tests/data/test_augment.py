@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from pchmr.body.joints import EVALUATION_14
-from pchmr.data.augment import augment, flip, turn
+from pchmr.data import augment as room
+from pchmr.data.augment import PUBLISHED, augment, flip, turn
 from pchmr.data.sample import Sample
 from pchmr.geometry import project_pinhole
 
@@ -99,3 +100,44 @@ def test_the_generator_alone_decides(toy_people) -> None:
     other = augment(sample, torch.Generator().manual_seed(2))
     assert not torch.equal(first.images, other.images)
     assert first.images.min() >= 0 and first.images.max() <= 1
+
+
+def drawn(settings, people, monkeypatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Angles in degrees and enlargements that an augmentation turns people by."""
+    found = []
+
+    def note(sample, angle, scale):
+        found.append((angle.rad2deg(), scale))
+        return sample
+
+    monkeypatch.setattr(room, "turn", note)
+    generator, sample = torch.Generator().manual_seed(0), all_rows(people)
+    for _ in range(150):
+        augment(sample, generator, settings)
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def test_published_angles_and_scales(toy_people, monkeypatch) -> None:
+    angle, enlarged = drawn(PUBLISHED, toy_people, monkeypatch)
+    turned = angle[angle != 0]
+    assert len(turned) / len(angle) == pytest.approx(0.4, abs=0.03)
+    assert turned.abs().max() == pytest.approx(60)
+    # 4.6 % of normal angles lie beyond two standard deviations, 31.7 % of scales beyond one.
+    assert (turned.abs() > 59.99).float().mean() == pytest.approx(0.046, abs=0.015)
+    assert (turned.abs() < 30).float().mean() == pytest.approx(0.683, abs=0.04)
+    side = 1 / enlarged
+    assert (side.min().item(), side.max().item()) == pytest.approx((0.75, 1.25))
+    inside = (side > 0.7501) & (side < 1.2499)
+    assert inside.float().mean() == pytest.approx(0.683, abs=0.03)
+    assert side.mean() == pytest.approx(1, abs=0.01)
+
+
+def test_published_keypoints_lie_on_pixels_and_keep_their_confidence(toy_people) -> None:
+    sample = all_rows(toy_people)
+    changed = augment(sample, torch.Generator().manual_seed(3), PUBLISHED)
+    pixels = (changed.keypoints_2d[..., :2] + 1) * toy_people.image_size / 2
+    assert torch.allclose(pixels, pixels.round(), atol=1e-3)
+    seen = sample.keypoints_2d[..., 2]
+    same = changed.keypoints_2d[..., 2] == seen
+    mirrored = changed.keypoints_2d[..., 2] == seen[:, list(EVALUATION_14.mirror)]
+    assert (same.all(dim=1) | mirrored.all(dim=1)).all()

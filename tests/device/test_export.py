@@ -130,6 +130,18 @@ def test_coordinates_and_heat_maps_stay_in_float32(folder: Path) -> None:
     assert not [name for name, in_int8 in kinds.items() if in_int8 and name.startswith("/")]
 
 
+def test_sums_in_8_bits_are_rounded_once(folder: Path) -> None:
+    graph = onnx.load(folder / file_name("int8")).graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    rounded = {n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"}
+    back = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    products = [n for n in graph.node if n.op_type in PRODUCTS and back >= set(n.input[:2])]
+    assert {node.op_type for node in products} >= {"Conv", "Gemm"}
+    assert not [n.name for n in products if n.op_type != "Conv" and n.output[0] in rounded]
+    relus = [made_by[n.input[0]].op_type for n in graph.node if n.op_type == "Relu"]
+    assert relus and "DequantizeLinear" not in relus
+
+
 def test_card_describes_the_files(folder: Path, trial: Trial) -> None:
     card = json.loads((folder / CARD).read_text())
     assert sorted(p.name for p in folder.iterdir()) == sorted(
@@ -182,6 +194,23 @@ def test_the_reason_against_int8_is_told(cost, kind, default, said) -> None:
     lines = advice(card)
     assert len(lines) == (0 if said is None else 1)
     assert said is None or said in lines[0]
+
+
+@pytest.mark.parametrize(("apart", "default"), [(9e-6, "fp32"), (1.1e-5, "fp16"), (0.5, "fp16")])
+def test_fp32_that_is_off_is_told_and_no_default(apart: float, default: str) -> None:
+    forms = {"fp32": apart, "fp16": 3e-3}
+    measured = {
+        name: {"cost_mm": 0.0, "max_vertex_difference_m": value} for name, value in forms.items()
+    }
+    found = default_variant(measured, is_trained=True)
+    assert found == default
+    lines = advice({"default": found, "started_from": {"kind": "shipped"}, "variants": measured})
+    assert len(lines) == (default != "fp32")
+    assert not lines or "from PyTorch, more than 0.01 mm" in lines[0]
+
+
+def test_the_default_rests_on_hundreds_of_people() -> None:
+    assert ExportConfig().num_held_out >= 400
 
 
 @pytest.mark.usefixtures("no_build")

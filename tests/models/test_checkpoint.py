@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -55,6 +56,41 @@ def test_another_image_size_fits_the_same_weights(saved, tiny_body):
 def test_another_body_is_refused(saved, ring):
     with pytest.raises(CheckpointError, match=r"levels \(120, 48, 24\)"):
         load_checkpoint(saved[1], ring)
+
+
+def test_another_mesh_with_as_many_vertices_is_refused(saved, tiny_body):
+    whole = tiny_body.hierarchy
+    other = dataclasses.replace(whole, adjacency=np.ones_like(whole.adjacency))
+    with pytest.raises(CheckpointError, match="another mesh with as many vertices"):
+        load_checkpoint(saved[1], other)
+    state, note = load_file(saved[1]), checkpoint.read_checkpoint(saved[1])[1]
+    del note["topology_sha256"]  # files of before
+    save_file(state, saved[1], metadata={"pchmr": json.dumps(note)})
+    load_checkpoint(saved[1], other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_size": "64"},
+        {"image_size": 10**9},
+        {"smpl_head": 1},
+        {"num_tokens": -3},
+        {"num_tokens": 10**9},
+        {"num_vertices": 3},
+        {"num_vertices": ["120", 48, 24]},
+        {"keep_ratio": None},
+        {"model": ["tore_xs"]},
+        {"model": "metro"},
+        {"backbone": "vgg"},
+    ],
+)
+def test_a_damaged_note_is_one_line(change, saved, tiny_body):
+    state, note = load_file(saved[1]), checkpoint.read_checkpoint(saved[1])[1]
+    save_file(state, saved[1], metadata={"pchmr": json.dumps({**note, **change})})
+    with pytest.raises(SettingError) as caught:
+        load_checkpoint(saved[1], tiny_body.hierarchy)
+    assert "\n" not in str(caught.value)
 
 
 def test_broken_files_are_refused(saved, tiny_body, tmp_path):
@@ -116,12 +152,36 @@ def test_shipped_weights_are_the_default(saved, tiny_body, tmp_path, monkeypatch
         ({"model": "fastmetro_l", "checkpoint": "saved"}, "--model fastmetro_l contradicts"),
         ({"backbone": "hrnet_w64", "checkpoint": "saved"}, "--backbone hrnet_w64 contradicts"),
         ({"backbone_weights": "saved", "checkpoint": "saved"}, "--backbone-weights"),
+        ({"keep_ratio": 0.7, "checkpoint": "saved"}, r"--keep-ratio 0\.7 contradicts"),
+        ({"learned_upsample": True, "checkpoint": "saved"}, "--learned-upsample True contradicts"),
+        ({"learned_upsample": True}, "with --learned-upsample"),
+        ({"model": "tore_xs", "keep_ratio": 0.5}, r"with --keep-ratio 0\.5"),
+        ({"keep_ratio": 0.5, "from_scratch": True}, "--keep-ratio is read by TORE only"),
     ],
 )
 def test_unusable_options_are_named(options, named, saved, tiny_body):
     filled = {k: saved[1] if v == "saved" else v for k, v in options.items()}
     with pytest.raises(SettingError, match=named):
         weights(ModelOptions(**filled), tiny_body)
+
+
+def test_options_of_the_network_reach_it(tiny_body):
+    options = ModelOptions(
+        model="tore_xs", from_scratch=True, smpl_head=True, keep_ratio=0.5, learned_upsample=True
+    )
+    choice = weights(options, tiny_body)[0].choice
+    assert choice.smpl_head and choice.learned_upsample
+    assert (choice.keep_ratio, choice.num_tokens) == (0.5, 8)
+
+
+def test_an_smpl_head_is_added_to_a_checkpoint(saved, tiny_body):
+    options = ModelOptions(checkpoint=saved[1], smpl_head=True, keep_ratio=0.5)
+    model, started_from = weights(options, tiny_body)
+    assert started_from["random"] == "SMPL head" and model.choice.smpl_head
+    state = model.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in saved[0].state_dict().items())
+    again = weights(options, tiny_body)[0].state_dict()
+    assert all(torch.equal(again[key], value) for key, value in state.items())
 
 
 def test_a_checkpoint_is_told(saved, tiny_body):
@@ -171,6 +231,26 @@ def test_imagenet_features_are_the_source_networks(tiny_body, tmp_path):
     body = torch.nn.Sequential(*list(source.children())[:-2])
     with torch.no_grad():
         assert torch.allclose(model.backbone(images), body(images), atol=1e-5)
+
+
+def test_a_module_prefix_is_dropped(tiny_body, tmp_path):
+    torch.manual_seed(5)
+    state = torchvision.models.efficientnet_b0().state_dict()
+    path = tmp_path / "parallel.pth"
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, path)
+    options = ModelOptions(model="tore_s", backbone="efficientnet_b0", backbone_weights=path)
+    model, _ = weights(options, tiny_body)
+    assert torch.equal(next(iter(model.backbone.parameters())), state["features.0.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [("fastmetro_xs", "train --recipe start-keypoints"), ("tore_s", "check --backbone-weights$")],
+)
+def test_absent_backbone_weights_tell_the_cure(name, cure, tiny_body, tmp_path):
+    options = ModelOptions(model=name, backbone_weights=tmp_path / "gone.safetensors")
+    with pytest.raises(CheckpointError, match=rf"gone\.safetensors not found.*{cure}"):
+        weights(options, tiny_body)
 
 
 def test_foreign_backbone_weights_are_refused(tiny_body, tmp_path):

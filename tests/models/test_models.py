@@ -7,13 +7,21 @@ from functools import cache
 import pytest
 import torch
 
-from pchmr.config import SettingError
+from pchmr.config import OptimOptions, SettingError
 from pchmr.models import MODELS, build_model
 from pchmr.models.plain import plain_copy
+from pchmr.training import train_step
 
 XS = [name for name in MODELS if name.endswith("_xs")]
 QUICK = [*XS, "fastmetro_s", "tore_s"]
 NAMES = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MODELS]
+
+
+STEPS = [
+    pytest.param(n, whose, marks=() if n in quick else pytest.mark.slow)
+    for whose, quick in (("tiny_body", QUICK), ("body", XS))
+    for n in MODELS
+]
 
 
 @cache
@@ -48,14 +56,17 @@ def test_shapes(name, tiny_body):
     assert found == wanted
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "whose"), STEPS)
 @pytest.mark.parametrize("batch", [1, 8])
-def test_a_training_step_reaches_every_weight(name, batch, tiny_body):
-    model = built(name, tiny_body.hierarchy).train()
+def test_a_training_step_reaches_every_weight(name, whose, batch, request, make_people):
+    body = request.getfixturevalue(whose)
+    model = built(name, body.hierarchy)
     before = {key: value.clone() for key, value in model.named_parameters()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    output = model(torch.rand(batch, 3, 64, 64))
-    torch.stack([x.square().mean() + x.mean() for x in output if x is not None]).sum().backward()
+    people = make_people(body, count=batch, size=64).batch(range(batch))
+    model.train()
+    terms = train_step(model, body, people, optimizer, OptimOptions(), epoch=4.0)
+    assert all(value >= 0 for value in terms.values()) and ("pooling" in terms) == ("tore" in name)
     untouched = [
         key
         for key, value in model.named_parameters()
@@ -63,7 +74,6 @@ def test_a_training_step_reaches_every_weight(name, batch, tiny_body):
     ]
     # The softmax over positions cannot see a constant added to all of them.
     assert set(untouched) <= {"token_selector_fc.bias"}
-    optimizer.step()
     for key, value in model.named_parameters():
         assert torch.isfinite(value).all(), key
         assert value.requires_grad or torch.equal(value, before[key])

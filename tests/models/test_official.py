@@ -1,12 +1,20 @@
 """Published checkpoints: the variant is inferred, the round trip exact, anything else refused."""
 
+import dataclasses
 import pickle
 
 import pytest
 import torch
 
-from pchmr.config import SettingError
-from pchmr.models import build_model, load_official, to_official
+from pchmr.config import ModelOptions, SettingError
+from pchmr.models import (
+    build_model,
+    load_checkpoint,
+    load_model,
+    load_official,
+    save_checkpoint,
+    to_official,
+)
 from pchmr.models.official import CheckpointError
 
 SLOW = pytest.mark.slow
@@ -125,3 +133,63 @@ def test_learned_upsampling_must_fit_the_body(ring, synth):
 def test_xs_has_no_published_form(ring):
     with pytest.raises(SettingError, match="no published counterpart"):
         to_official(build_model("fastmetro_xs", ring))
+
+
+def test_levels_that_are_not_smpls_are_refused(state, body, ring, tmp_path):
+    assert body.hierarchy.is_computed  # the embedded body has SMPL's counts, but no other likeness
+    path = tmp_path / "tore.bin"
+    torch.save(state, path)
+    options = ModelOptions(checkpoint=path)
+    assert load_model(options, ring, seed=0)[0].name == "tore_s"
+    with pytest.raises(CheckpointError, match=r"give --body PATH of SMPL, that file beside it"):
+        load_model(options, dataclasses.replace(ring, is_computed=True), seed=0)
+
+
+def test_another_image_size_is_part_of_the_model(state, ring, tmp_path):
+    torch.save(state, tmp_path / "model.bin")
+    options = ModelOptions(checkpoint=tmp_path / "model.bin", smpl_head=True)
+    model, started_from = load_model(options, ring, seed=0, image_size=96)
+    assert (model.image_size, model.choice.image_size, model.choice.num_tokens) == (96, 96, 39)
+    assert (started_from["kind"], started_from["random"]) == ("official", "SMPL head")
+    save_checkpoint(tmp_path / "own.safetensors", model)
+    again, _ = load_checkpoint(tmp_path / "own.safetensors", ring)
+    assert again.image_size == 96 and again.choice.smpl_head
+    images = torch.rand(1, 3, 96, 96)
+    with torch.no_grad():
+        wanted = load_official(state, ring)(images).vertices
+        assert torch.equal(again(images).vertices, wanted)
+
+
+ODD = {
+    "is sparse": lambda x: x.to_sparse(),
+    "not finite": lambda x: torch.full_like(x, torch.nan),
+    "holds torch.int64": lambda x: x.long(),
+    "holds torch.complex64": lambda x: x.to(torch.complex64),
+}
+
+
+@pytest.mark.parametrize("named", ODD)
+def test_odd_tensors_are_refused(named, state, ring):
+    broken = {**state, "conv_1x1.bias": ODD[named](state["conv_1x1.bias"])}
+    with pytest.raises(CheckpointError, match=f"unusable: conv_1x1.bias .*{named}"):
+        load_official(broken, ring)
+
+
+def test_a_number_in_place_of_a_matrix_is_refused(state, ring):
+    for key in ("token_selector_fc.weight", "vertex_token_embed.weight"):
+        with pytest.raises(SettingError):
+            load_official({**state, key: torch.tensor(1.0)}, ring)
+
+
+def test_damaged_files_of_the_old_format_are_refused(ring, tmp_path):
+    path = tmp_path / "model.bin"
+    torch.save({"a.weight": torch.ones(40)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    for end in range(1, len(content), 7):
+        damaged = bytearray(content)
+        damaged[end] ^= 0x5A
+        for version in (content[:end], bytes(damaged)):
+            path.write_bytes(version)
+            with pytest.raises(CheckpointError) as caught:
+                load_official(path, ring)
+            assert "\n" not in str(caught.value)

@@ -22,7 +22,7 @@ from pchmr.data.partition import make_partition, partition_hash
 from pchmr.data.pose_clusters import POSE, deal
 from pchmr.data.sample import PeopleDataset
 from pchmr.data.synthetic.recipe import Split, SyntheticRecipe
-from pchmr.evaluation import Scores, baselines, protocol_2
+from pchmr.evaluation import Scores, baselines, by_protocol
 from pchmr.evaluation import evaluate as evaluate_model
 from pchmr.federated import World, run_federated
 from pchmr.models import HMRModel, load_model, save_checkpoint
@@ -89,8 +89,8 @@ def _people(config: Config, body: BodyModel, image_size: int) -> dict[Split, Peo
                 progress=advance.to,
             )  # fmt: skip
             advance.to(count, count)
-    if isinstance(config, EvaluateConfig) and config.protocol == "h36m-p2":
-        sets["test"] = protocol_2(sets["test"])
+    if isinstance(config, EvaluateConfig):
+        sets["test"] = by_protocol(sets["test"], config.protocol, config.joint_truth)
     return sets
 
 

@@ -75,6 +75,7 @@ def build_hierarchy(
         adjacency=face_adjacency(all_faces[-1], sizes[-1]),
         faces=all_faces,
         downsample=downsample,
+        is_computed=True,
     )
 
 

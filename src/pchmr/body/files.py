@@ -22,6 +22,13 @@ from pchmr.body.unpickle import read_pickle
 
 ASSET = Path(__file__).parent / "assets" / "embedded_v1.npz"
 GENDERS = ("neutral", "female", "male")
+GENDER_LABELS = {
+    **{gender: gender for gender in GENDERS},
+    **dict.fromkeys(("n", "none", "", "-1"), "neutral"),
+    **dict.fromkeys(("f", "1"), "female"),
+    **dict.fromkeys(("m", "0"), "male"),
+}
+"""Genders as labels spell them: 3DPW and METRO by letter, SPIN's archives by number."""
 NUM_BETAS = 10
 ROW_SUM_TOLERANCE = 1e-3
 REQUIRED = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table", "f")
@@ -45,13 +52,13 @@ def load_body(path: Path | None = None, *, gender: str = "neutral") -> BodyModel
         path: SMPL-format .npz or .pkl, or a folder with one such file a gender
             (`SMPL_NEUTRAL.pkl`, `basicModel_f_lbs_10_207_0_v1.0.0.pkl`, ...). What is not there
             as given is sought in `search_paths()`.
-        gender: "neutral", "female" or "male"; chooses the file in a folder.
+        gender: "neutral", "female" or "male", or a label for it (`GENDER_LABELS`); chooses the
+            file in a folder.
 
     Raises:
         BodyFileError: One line that names the file, the cause and the cure.
     """
-    if gender not in GENDERS:
-        raise BodyFileError(f"gender {gender!r} is none of {', '.join(GENDERS)}")
+    gender = gender_name(gender)
     if path is None:
         if gender != "neutral":
             raise BodyFileError(f"the embedded body is neutral only: give a {gender} body file")
@@ -70,6 +77,19 @@ def load_body(path: Path | None = None, *, gender: str = "neutral") -> BodyModel
     except ValueError as error:
         raise BodyFileError(f"{file}: {error}") from None
     return BodyModel(arrays, hierarchy, gender=named or gender)
+
+
+def gender_name(label: Any) -> str:
+    """ "neutral", "female" or "male" for a label of a data set.
+
+    Raises:
+        BodyFileError: No known label.
+    """
+    text = label.decode("ascii", "replace") if isinstance(label, bytes) else str(label)
+    found = GENDER_LABELS.get(text.strip().lower())
+    if found is None:
+        raise BodyFileError(f"gender {text!r} is none of {', '.join(GENDER_LABELS)}")
+    return found
 
 
 def embedded_meta() -> dict[str, Any]:

@@ -38,6 +38,7 @@ class MeshHierarchy:
         faces: Triangles of each level, or None.
         downsample: `downsample[i]` are the rows of level i that level i + 1 keeps. Without it, each
             coarse vertex stands for the fine vertex that it weighs most in.
+        is_computed: Whether this package chose the levels; those of SMPL come with the body.
 
     Raises:
         HierarchyError: One line that names the level and what is wrong with it.
@@ -48,6 +49,7 @@ class MeshHierarchy:
     adjacency: ndarray
     faces: Sequence[ndarray] | None = None
     downsample: Sequence[ndarray] | None = None
+    is_computed: bool = False
 
     def __post_init__(self) -> None:
         counts: tuple[int, ...] = tuple(int(n) for n in self.num_vertices)
@@ -71,6 +73,17 @@ class MeshHierarchy:
     def kept(self) -> tuple[ndarray, ...]:
         """`downsample`, which is always filled once validated."""
         return tuple(self.downsample or ())
+
+    @property
+    def topology_hash(self) -> str:
+        """SHA-256 over counts, adjacency and kept rows: which mesh a network's vertices belong to.
+
+        Integers alone decide, so the same body gives the same hash on every machine.
+        """
+        digest = hashlib.sha256(repr(self.num_vertices).encode())
+        for array in (self.adjacency, *self.kept):
+            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        return digest.hexdigest()
 
     @property
     def content_hash(self) -> str:

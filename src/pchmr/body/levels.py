@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 from numpy import ndarray
 from scipy.sparse import csr_matrix, eye
 
-from pchmr.body.archive import LARGEST_MEMBER_BYTES, BodyFileError, read_npz, write_npz
+from pchmr.body.archive import LARGEST_MEMBER_BYTES, BodyFileError, read_npy, read_npz, write_npz
 from pchmr.body.coarsen import NUM_LEVELS, build_hierarchy, posed_bodies
 from pchmr.body.hierarchy import HierarchyError, MeshHierarchy, gather_table
 from pchmr.body.model import body_sha256
@@ -57,7 +58,8 @@ def read_downsampling(
     """Levels of a `mesh_downsampling.npz`: only its `A`, `U` and `D` are read.
 
     Upsampling rows are taken as they are, whatever they sum to. `D` selects the kept vertices; the
-    neighbors of the coarsest level are the nonzero entries of its `A`, and each vertex itself.
+    neighbors of the coarsest level are the nonzero entries of its `A`, and each vertex itself. The
+    file's own faces hold a foreign class and stay unread; see `_coarse_faces`.
     """
     members = _object_members(path, ("A", "U", "D"))
     adjacency, upsample, downsample = (read_object_npy(path, members[n]) for n in ("A", "U", "D"))
@@ -66,16 +68,45 @@ def read_downsampling(
         raise BodyFileError(f"{path}: holds fewer than {num_levels} levels")
     sizes = (num_vertices, *(int(matrix.get_shape()[1]) for matrix in upsample[:steps]))
     neighbors = adjacency[steps]
+    for level, (matrix, size) in enumerate(zip(adjacency, sizes, strict=False)):
+        if matrix.get_shape() != (size, size):
+            raise BodyFileError(f"{path}: A[{level}] is {matrix.get_shape()}, expected {size} rows")
+    coarser = [_coarse_faces(path.parent, matrix) for matrix in adjacency[1:num_levels]]
     try:
         table = (neighbors + neighbors.T + eye(len(neighbors.indptr) - 1)).toarray() != 0
         return MeshHierarchy(
             num_vertices=sizes,
             upsample=upsample[:steps],
             adjacency=table,
+            faces=[faces, *coarser] if all(len(found) for found in coarser) else None,
             downsample=[_kept_rows(matrix) for matrix in downsample[:steps]],
         )
     except (HierarchyError, ValueError) as error:
         raise BodyFileError(f"{path}: {error}") from None
+
+
+def _coarse_faces(folder: Path, neighbors: csr_matrix) -> Int[ndarray, "faces 3"]:
+    """Faces of a coarser level: FastMETRO's `smpl_1723_faces.npy`, else the triples of neighbors.
+
+    On a triangle mesh these are its faces and, where it has a narrow neck, the ring around it; they
+    come without orientation, which no loss term asks for.
+    """
+    number = len(neighbors.indptr) - 1
+    beside = folder / f"smpl_{number}_faces.npy"
+    if beside.is_file():
+        faces = read_npy(beside)
+        if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
+            raise BodyFileError(
+                f"{beside}: holds {faces.dtype} {faces.shape}, expected faces (F, 3)"
+            )
+        return faces.astype(np.int64)
+    later = [set() for _ in range(number)]
+    rows, columns = (neighbors + neighbors.T).nonzero()
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        if row < column:
+            later[row].add(column)
+    triples = [(a, b, c) for a in range(number) for b in later[a] for c in later[a] & later[b]]
+    return np.array(sorted(triples), dtype=np.int64).reshape(-1, 3)
 
 
 def upsampling_errors(hierarchy: MeshHierarchy, bodies: ndarray) -> dict[str, float]:
@@ -106,7 +137,7 @@ def pack_hierarchy(hierarchy: MeshHierarchy) -> dict[str, ndarray]:
 
 
 def unpack_hierarchy(arrays: Mapping[str, ndarray]) -> MeshHierarchy:
-    """Mesh levels from the arrays of `pack_hierarchy`, and the body's `v_template` and `f`."""
+    """Computed levels from the arrays of `pack_hierarchy`, and the body's `v_template` and `f`."""
     sizes, faces, upsample, kept = [len(arrays["v_template"])], [arrays["f"]], [], []
     level = 0
     while f"upsample_{level}_indices" in arrays:
@@ -126,6 +157,7 @@ def unpack_hierarchy(arrays: Mapping[str, ndarray]) -> MeshHierarchy:
         adjacency=arrays["adjacency"],
         faces=faces,
         downsample=kept,
+        is_computed=True,
     )
 
 

@@ -32,6 +32,8 @@ class AnnotateConfig:
     """SMPL-format body file; without it, the embedded licence-free body."""
     pose_prior: Path | None = None
     """Pose prior of your own motion data; without it, the shipped licence-free one."""
+    error_predictor: Path | None = None
+    """Error predictors of your own, named SOURCE/MODE; they go before the shipped ones."""
     keypoint_prior: str | None = None
     """Keypoint model: sapiens2-pose, vitpose, sapiens1-pose, rtmpose-onnx; without it, our own."""
     keypoint_weights: Path | None = None

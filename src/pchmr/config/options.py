@@ -51,12 +51,20 @@ class ModelOptions:
     """ImageNet weights of the backbone as a file (torchvision or timm names)."""
     body: Path | None = None
     """SMPL-format body file (.npz or .pkl); without it, the embedded licence-free body."""
+    smpl_head: bool = False
+    """Add FastMETRO's SMPL parameter regressor: rotations and betas beside the mesh."""
+    keep_ratio: float | None = None
+    """Share of the image tokens that TORE keeps (published and without it: 0.8)."""
+    learned_upsample: bool = False
+    """Mid to fine vertices by a learned layer instead of the body's own weights."""
 
     def __post_init__(self) -> None:
         require(
             not (self.from_scratch and self.checkpoint),
             "--from-scratch contradicts --checkpoint: leave one of them out",
         )
+        ratio = self.keep_ratio
+        require(ratio is None or 0 < ratio <= 1, "--keep-ratio must lie in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +87,13 @@ class OptimOptions:
     """Loss recipe; `auto` takes the model's own, `keypoints` trains XS's keypoint head alone."""
     paper_losses: bool = False
     """Reproduce the traps of the published code instead of correcting them."""
+    surface_terms: bool = False
+    """Add TORE's optional terms on the fine mesh: edge lengths and normals."""
     augment: bool = True
     """Flip, color, rotate and scale the crops."""
+    paper_augment: bool | None = None
+    """Augment as far as the papers do (wider, and 2D labels on whole pixels); without it, as
+    `--paper-losses` says."""
     bf16: bool = False
     """Automatic mixed precision in bfloat16."""
 
@@ -88,6 +101,16 @@ class OptimOptions:
         require(self.learning_rate >= 0, "--learning-rate must not be negative")
         require(self.batch_size >= 1, "--batch-size must be at least 1")
         require(self.clip > 0, "--clip must be positive")
+        require(self.weight_decay >= 0, "--weight-decay must not be negative; 0 is none")
+        require(
+            self.augment or not self.paper_augment,
+            "--paper-augment contradicts --no-augment: leave one of them out",
+        )
+
+    @property
+    def augments_as_published(self) -> bool:
+        """Whether crops change as far as in the papers."""
+        return self.paper_losses if self.paper_augment is None else self.paper_augment
 
 
 LARGEST_ALPHA = 1e6

@@ -37,7 +37,7 @@ def from_dict(kind: type[Config], raw: Any) -> Config:
 def _convert(name: str, hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value)  # type: ignore[arg-type]
-    if hint is float and type(value) is int:
+    if type(value) is int and float in _accepted(hint) and int not in _accepted(hint):
         return float(value)
     for accepted in _accepted(hint):
         if accepted is Path and isinstance(value, str):

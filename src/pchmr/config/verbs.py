@@ -57,6 +57,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         require(self.num_epochs >= 1, "--num-epochs must be at least 1")
         require(self.evaluate_every >= 0, "--evaluate-every must not be negative")
+        require(self.warmup_epochs >= 0, "--warmup-epochs must not be negative; 0 is no warm-up")
+        require(self.keypoint_epochs >= 0, "--keypoint-epochs must not be negative; 0 is none")
 
 
 # Settings that only some partitions or algorithms read: changing one for another is refused.
@@ -161,6 +163,9 @@ class EvaluateConfig:
     """Seed that draws the people."""
     protocol: Literal["all", "h36m-p2"] = "all"
     """Which held-out people count; h36m-p2: S9 and S11 of Human3.6M in the frontal camera."""
+    joint_truth: Literal["labels", "paper"] | None = None
+    """True joints: the mesh's without it; labels: labeled ones where there are any, as papers do;
+    paper: only those, averaged over batches and processes as the published code does."""
     bf16: bool = False
     """Run the network in bfloat16; coordinates stay in float32."""
     device: Device = "auto"
@@ -202,8 +207,8 @@ class ExportConfig:
     """Seed of the rendered people, and of random weights."""
     num_calibration: int = 64
     """Rendered training people that set the ranges of int8."""
-    num_held_out: int = 32
-    """Rendered held-out people that every form is scored on."""
+    num_held_out: int = 400
+    """Rendered held-out people that every form is scored on; fewer are faster and decide less."""
     repeats: int = 10
     """Timed runs per form; the minimum and the median are kept."""
     cache: Path | None = None

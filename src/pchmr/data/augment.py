@@ -19,32 +19,66 @@ from pchmr.geometry import rotmat_to_rotvec, rotvec_to_rotmat
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far crops are changed; the rotation applies to the share `rotate` of them."""
+    """How far crops are changed.
+
+    Attributes:
+        flip: Share of mirrored crops.
+        gain: Largest change of a color channel.
+        rotate: Share of turned crops.
+        degrees: Largest angle; the standard deviation of normal angles, cut off at twice it.
+        scale: Largest change of the person's size; the standard deviation of a normal side of the
+            square that is cut out, and where it is cut off.
+        is_normal: Whether angle and scale are normal, otherwise uniform.
+        on_pixels: Whether keypoints then lie on whole pixels, and count outside of the crop too.
+    """
 
     flip: float = 0.5
     gain: float = 0.4
     rotate: float = 0.4
     degrees: float = 20.0
     scale: float = 0.15
+    is_normal: bool = False
+    on_pixels: bool = False
 
 
 DEFAULT = Augmentation()
+PUBLISHED = Augmentation(degrees=30.0, scale=0.25, is_normal=True, on_pixels=True)
+"""That of METRO's code, which FastMETRO and TORE train with; its 2D labels are cut to pixels."""
 
 
 def augment(sample: Sample, generator: torch.Generator, settings: Augmentation = DEFAULT) -> Sample:
     """A changed copy of the batch; the generator alone decides how."""
-    batch = len(sample)
+    batch, device = len(sample), sample.images.device
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(batch, *shape, generator=generator).to(sample.images.device)
+        return torch.rand(batch, *shape, generator=generator).to(device)
 
-    angle = (uniform() * 2 - 1) * math.radians(settings.degrees)
+    def normal(limit: float) -> Tensor:
+        return torch.randn(batch, generator=generator).clamp(-limit, limit).to(device)
+
+    angle = normal(2.0) if settings.is_normal else uniform() * 2 - 1
+    angle = angle * math.radians(settings.degrees)
     angle = torch.where(uniform() < settings.rotate, angle, torch.zeros_like(angle))
-    scale = 1 + (uniform() * 2 - 1) * settings.scale
+    if settings.is_normal:
+        scale = 1 / (1 + normal(1.0) * settings.scale)  # of the square; a larger one holds more
+    else:
+        scale = 1 + (uniform() * 2 - 1) * settings.scale
+    seen = sample.keypoints_2d[..., 2:]
     sample = turn(sample, angle, scale)
+    if settings.on_pixels:
+        places = _on_pixels(sample.keypoints_2d[..., :2], sample.images.shape[-1])
+        sample = replace(sample, keypoints_2d=torch.cat([places, seen], dim=-1))
     sample = flip(sample, uniform() < settings.flip)
     gain = 1 + (uniform(3, 1, 1) * 2 - 1) * settings.gain
     return replace(sample, images=(sample.images * gain).clamp(0, 1))
+
+
+def _on_pixels(
+    places: Float[Tensor, "batch joints 2"], side: int
+) -> Float[Tensor, "batch joints 2"]:
+    """Crop coordinates whose pixels are cut to whole numbers, counted from one."""
+    pixels = ((places + 1) * side / 2).trunc() + 1
+    return 2 * pixels / side - 1
 
 
 def turn(sample: Sample, angle: Float[Tensor, " batch"], scale: Float[Tensor, " batch"]) -> Sample:

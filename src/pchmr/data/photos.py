@@ -186,6 +186,16 @@ def video_frames(path: Path) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     return _decode(path, container)
 
 
+def frame_rate(path: Path) -> float | None:
+    """Mean frames per second of a video that `video_frames` reads; None where it tells none."""
+    import av
+
+    demuxer, options = VIDEO_DEMUXERS[path.suffix.lower()], {"protocol_whitelist": "file"}
+    with av.open(str(path), format=demuxer, options=options, metadata_errors="ignore") as container:
+        rate = container.streams.video[0].average_rate
+    return float(rate) if rate else None
+
+
 def _check_stream(path: Path, container: Any) -> None:
     if not container.streams.video:
         raise InputError(f"{path} holds no video stream: give another file")

@@ -34,6 +34,8 @@ from pchmr.runs import environment, file_sha256, replacing
 CARD = "card.json"
 EXTRA = ("onnx", "onnxruntime", "onnxscript")
 ALLOWED_COST_MM = 1.0
+ALLOWED_DIFFERENCE_M = 1e-5
+"""What fp32 may differ from PyTorch; the smaller forms are judged by their cost."""
 WARMUPS = 2
 UNITS = {
     "image": "RGB in [0, 1], one crop, batch axis first",
@@ -81,16 +83,29 @@ def run(config: ExportConfig) -> Path:
 
 
 def advice(card: dict[str, Any]) -> list[str]:
-    """Why int8 is not the default of a card, in one line; nothing where it is or was not asked."""
+    """What a card's reader must be told, a line each: fp32 is off, or int8 is not the default."""
+    lines = []
+    if not agrees(card["variants"], "fp32"):
+        apart = card["variants"]["fp32"]["max_vertex_difference_m"] * 1e3
+        lines.append(
+            f"fp32 is up to {apart:.3g} mm from PyTorch, more than {ALLOWED_DIFFERENCE_M * 1e3:g} "
+            "mm, and is not the default: export with other versions of onnx and onnxruntime"
+        )
     int8 = card["variants"].get("int8")
     if int8 is None or card["default"] == "int8":
-        return []
+        return lines
     if card["started_from"]["kind"] == "random":
         reason = "the cost of random weights says nothing"
     else:
         reason = f"it costs {_cost(int8)}, more than {ALLOWED_COST_MM:g} mm"
     cure = "" if card["default"] else "; export fp32 or fp16 too"
-    return [f"int8 is not the default: {reason}{cure}"]
+    return [*lines, f"int8 is not the default: {reason}{cure}"]
+
+
+def agrees(measured: dict[str, dict[str, Any]], variant: str) -> bool:
+    """Whether a form says what PyTorch says; smaller forms, and ones not written, always do."""
+    apart = measured.get(variant, {}).get("max_vertex_difference_m", 0.0)
+    return variant != "fp32" or apart <= ALLOWED_DIFFERENCE_M
 
 
 def _cost(about: dict[str, Any]) -> str:
@@ -286,7 +301,7 @@ def default_variant(measured: dict[str, dict[str, Any]], *, is_trained: bool) ->
     cost = measured.get("int8", {}).get("cost_mm")
     if is_trained and cost is not None and cost <= ALLOWED_COST_MM:
         return "int8"
-    return next((name for name in measured if name != "int8"), None)
+    return next((name for name in measured if name != "int8" and agrees(measured, name)), None)
 
 
 def _people(people: PeopleDataset, drawn_from: str) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from pchmr.device.graph import INPUT, quiet
 
 PRODUCTS = ("Conv", "MatMul", "Gemm")
+TO_FLOAT32 = ("MatMul", "Gemm")
+"""Products whose sums go on as float32: rounding them once more costs accuracy and a pass."""
 IN_FLOAT32 = ("keypoint_head/", "keypoint_head.token", "smpl_head")
 
 
@@ -58,32 +60,38 @@ def write_int8(folded: Path, target: Path, images: Iterable[np.ndarray]) -> None
             folded, target, Crops(images),
             quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            op_types_to_quantize=list(PRODUCTS),
-            nodes_to_quantize=products_with_weights(onnx.load(folded)),
+            op_types_to_quantize=[*PRODUCTS, "Relu"],
+            nodes_to_quantize=nodes_in_8_bits(onnx.load(folded)),
+            extra_options={"OpTypesToExcludeOutputQuantization": list(TO_FLOAT32)},
         )  # fmt: skip
     _save(onnx.load(target), target)
 
 
-def products_with_weights(model: onnx.ModelProto) -> list[str]:
-    """Names of the products of features and weights that bear 8 bits.
+def nodes_in_8_bits(model: onnx.ModelProto) -> list[str]:
+    """Names of the products of features with weights, and of each ReLU right behind one.
 
-    Left out: attention (two activations), whatever returns coordinates (a last axis of 3), and the
-    parts in `IN_FLOAT32`.
+    With its ReLU, a product has one range from zero up; without, its sums would be rounded twice,
+    first over a range that the ReLU throws half away. Left out: attention (two activations, or a
+    constant before them), whatever returns coordinates (a last axis of 3), and `IN_FLOAT32`.
     """
-    weights = {initializer.name for initializer in model.graph.initializer}
+    graph = model.graph
+    weights = {initializer.name for initializer in graph.initializer}
     lasts = {
         value.name: value.type.tensor_type.shape.dim[-1].dim_value
-        for value in (*model.graph.value_info, *model.graph.output)
+        for value in (*graph.value_info, *graph.output)
         if value.type.tensor_type.shape.dim
     }
-    return [
-        node.name
-        for node in model.graph.node
+    products = [
+        node
+        for node in graph.node
         if node.op_type in PRODUCTS
-        and weights & set(node.input[:2])
+        and node.input[1] in weights
         and (node.op_type == "Conv" or lasts.get(node.output[0]) != 3)
         and not node.name.startswith(IN_FLOAT32)
     ]
+    sums = {product.output[0] for product in products}
+    relus = [node for node in graph.node if node.op_type == "Relu" and node.input[0] in sums]
+    return [node.name for node in (*products, *relus)]
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:

@@ -6,6 +6,7 @@ freezing the network.
 """
 
 import math
+import sys
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from pchmr.body import BodyModel, MeshHierarchy
 from pchmr.body.joints import H36M_17, H36M_TO_EVALUATION
+from pchmr.config import require
 from pchmr.geometry import project_weak_perspective
 from pchmr.losses.target import Prediction, Target, about_hips, pelvis_of
 from pchmr.losses.terms import (
@@ -34,12 +36,21 @@ Terms = dict[str, Tensor]
 Joints = Float[Tensor, "batch 14 3"]
 
 FROZEN_BASE = 1e-8
+NO_FACES = (
+    "pchmr: these mesh levels have no faces: FastMETRO's edge and normal terms are left out\n"
+)
 MID_LEVEL = 1
 ITP_DELAY_EPOCHS = 3
 
 
 def fastmetro(
-    output: Prediction, target: Target, body: BodyModel, *, epoch: float = 0.0, paper: bool = False
+    output: Prediction,
+    target: Target,
+    body: BodyModel,
+    *,
+    epoch: float = 0.0,
+    paper: bool = False,
+    surface: bool = False,
 ) -> Terms:
     """FastMETRO: joints, vertices, edges with normals, projections; SMPL terms with an SMPL head.
 
@@ -56,10 +67,11 @@ def fastmetro(
             output.camera.float(), about_hips(output.joints.float()), joints - pelvis, target, paper
         ),
     }  # fmt: skip
-    surface = _surface_terms(levels[1], target, body.hierarchy)
-    if surface is not None:
-        terms["surface"] = 100 * surface
-    if output.rotmat is not None and output.betas is not None:
+    _require_unasked(surface, "fastmetro (which has such terms)")
+    mid = _surface_terms(levels[1], target, body.hierarchy)
+    if mid is not None:
+        terms["surface"] = 100 * mid
+    if output.rotmat is not None:
         if paper:
             terms = {name: FROZEN_BASE * value for name, value in terms.items()}
         terms["smpl"] = 1000 * _smpl_terms(output, target, body, paper)
@@ -67,12 +79,20 @@ def fastmetro(
 
 
 def tore(
-    output: Prediction, target: Target, body: BodyModel, *, epoch: float = 0.0, paper: bool = False
+    output: Prediction,
+    target: Target,
+    body: BodyModel,
+    *,
+    epoch: float = 0.0,
+    paper: bool = False,
+    surface: bool = False,
 ) -> Terms:
     """TORE: joints, vertices, projections, and the supervision of token pooling.
 
     Predictions are not centred before the vertex and projection terms: the network itself puts the
-    pelvis at the origin. The pooling term fades in around the third epoch.
+    pelvis at the origin. The pooling term fades in around the third epoch. `surface` adds the
+    published code's optional normals and edges of the fine mesh. An SMPL head, which TORE does not
+    have, learns as FastMETRO's.
     """
     _, joints, _ = _regressed(output.vertices.float(), body)
     levels = [x.float() for x in (output.vertices_coarse, output.vertices_mid, output.vertices)]
@@ -87,11 +107,25 @@ def tore(
         heatmap = output.token_heatmap.float()
         weight = 1e-3 / (1 + math.exp(ITP_DELAY_EPOCHS - epoch))
         terms["pooling"] = weight * itp_loss(heatmap, mesh, target.has_mesh, paper=paper)
+    if surface:
+        faces, fine = body.faces, output.vertices.float()
+        edges = torch.cat([faces[:, [0, 1]], faces[:, [0, 2]], faces[:, [1, 2]]])
+        truth, has = target.vertices, target.has_mesh
+        terms["normals"] = 100 * normal_loss(fine, truth, faces, has)
+        terms["edges"] = 1000 * edge_loss(fine, truth, edges, has, epsilon=1e-6)
+    if output.rotmat is not None:
+        terms["smpl"] = 1000 * _smpl_terms(output, target, body, paper)
     return terms
 
 
 def xs(
-    output: Prediction, target: Target, body: BodyModel, *, epoch: float = 0.0, paper: bool = False
+    output: Prediction,
+    target: Target,
+    body: BodyModel,
+    *,
+    epoch: float = 0.0,
+    paper: bool = False,
+    surface: bool = False,
 ) -> Terms:
     """XS: plain L1 in metres and crop units, and the keypoint head's places and depths.
 
@@ -117,6 +151,9 @@ def xs(
         points = project_weak_perspective(target.vertices, output.camera.detach().float())
         heatmap = output.token_heatmap.float()
         terms["pooling"] = 1e-5 * itp_loss(heatmap, points, target.has_mesh, paper=paper)
+    if output.rotmat is not None:
+        terms["smpl"] = 5 * _smpl_terms(output, target, body, paper)
+    _require_unasked(surface, "xs")
     return terms
 
 
@@ -139,6 +176,14 @@ def keypoints(
         "places": keypoint_loss(places.float(), target.keypoints_2d, seen, target.has_keypoints),
         "depths": error.sum() / weights.sum().clamp_min(1),
     }
+
+
+def _require_unasked(surface: bool, recipe: str) -> None:
+    require(
+        not surface,
+        f"--surface-terms is read by the loss tore only, not by {recipe}: leave it out or give "
+        "--loss tore",
+    )
 
 
 LOSSES = {"fastmetro": fastmetro, "tore": tore, "xs": xs}
@@ -223,8 +268,9 @@ def _smpl_terms(output: Prediction, target: Target, body: BodyModel, paper: bool
 def mesh_tables(
     hierarchy: MeshHierarchy, level: int, device: torch.device
 ) -> tuple[Int[Tensor, "edges 2"], Int[Tensor, "faces 3"]] | None:
-    """Edges, each once, and faces of a mesh level; None where the hierarchy has no faces."""
+    """Edges, each once, and faces of a mesh level; None, said once, where there are no faces."""
     if hierarchy.faces is None:
+        sys.stderr.write(NO_FACES)
         return None
     faces = hierarchy.faces[level]
     pairs = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2)

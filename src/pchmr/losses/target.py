@@ -41,7 +41,7 @@ class Target:
         joints: Evaluation joints about the mean of their hips.
         joint_weights: Confidence of each joint; zero where the sample has no joints.
         keypoints_2d: Evaluation joints in crop coordinates.
-        keypoint_weights: Confidence of each keypoint; zero where the sample has none.
+        keypoint_weights: Confidence of each keypoint as labeled, whether the sample counts or not.
         rotmat: 24 rotations.
         betas: Shape.
         has_mesh: Whether vertices, rotations and shape are known.
@@ -76,7 +76,7 @@ def targets(sample: Sample, body: BodyModel) -> Target:
         joints=about_hips(sample.joints[..., :3]),
         joint_weights=sample.joints[..., 3] * sample.has_joints[:, None],
         keypoints_2d=sample.keypoints_2d[..., :2],
-        keypoint_weights=sample.keypoints_2d[..., 2] * sample.has_keypoints_2d[:, None],
+        keypoint_weights=sample.keypoints_2d[..., 2],
         rotmat=rotvec_to_rotmat(rotvec),
         betas=sample.betas,
         has_mesh=sample.has_smpl,

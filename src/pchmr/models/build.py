@@ -11,6 +11,8 @@ from pchmr.models.tore import TORE
 
 FAMILIES: dict[str, type[HMRModel]] = {"fastmetro": FastMETRO, "tore": TORE}
 SMALLEST_IMAGE = 32
+KEEP_RATIO = 0.8
+"""Share of the image tokens that the published TORE keeps."""
 
 
 def build_model(
@@ -20,7 +22,7 @@ def build_model(
     backbone: str | None = None,
     image_size: int | None = None,
     smpl_head: bool = False,
-    keep_ratio: float = 0.8,
+    keep_ratio: float = KEEP_RATIO,
     learned_upsample: bool = False,
     dropout: float | None = None,
 ) -> HMRModel:

@@ -11,20 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from pchmr.body import MeshHierarchy
-from pchmr.config import ModelOptions, SettingError
-from pchmr.models.build import build_choice, build_model, model_spec
+from pchmr.body.levels import DOWNSAMPLING_FILE
+from pchmr.config import ModelOptions, SettingError, from_dict, require
+from pchmr.models.build import KEEP_RATIO, build_choice, build_model, model_spec
 from pchmr.models.hmr import HMRModel, ModelChoice
 from pchmr.models.imagenet import load_backbone
-from pchmr.models.official import CheckpointError, check_keys, load_official
+from pchmr.models.official import NUM_CELLS, CheckpointError, check_keys, load_official
 from pchmr.recipes import derive_seed
 from pchmr.runs import file_sha256, replacing
 
 SHIPPED = Path(__file__).parent / "weights"
+SMPL_HEAD = "smpl_parameter_regressor."
+LARGEST_IMAGE, MOST_TOKENS = 4096, 4096
 
 
 def save_checkpoint(
@@ -49,6 +52,7 @@ def save_checkpoint(
     note = {
         **model.choice.as_dict(),
         "num_vertices": list(model.hierarchy.num_vertices),
+        "topology_sha256": model.hierarchy.topology_hash,
         **(extra_meta or {}),
     }
     with replacing(Path(path)) as temporary:
@@ -77,11 +81,31 @@ def load_checkpoint(
             f"checkpoint {path} was trained for a body with levels {found}, this one has {wanted}; "
             "give the body it was made for with --body"
         )
-    choice = ModelChoice(**{f.name: note[f.name] for f in fields(ModelChoice)})
+    if note.get("topology_sha256", hierarchy.topology_hash) != hierarchy.topology_hash:
+        raise CheckpointError(
+            f"checkpoint {path} was trained on another mesh with as many vertices as this body; "
+            "give the body it was made for with --body"
+        )
+    choice = _choice_of(note, path)
     model = build_choice(replace(choice, image_size=image_size or choice.image_size), hierarchy)
     check_keys(state, model.state_dict(), f"checkpoint {path}")
     model.load_state_dict(state)
     return model.eval(), note
+
+
+def _choice_of(note: Mapping[str, Any], path: Path) -> ModelChoice:
+    """What a note says the network is built from; values that build none are refused."""
+    try:
+        choice = from_dict(ModelChoice, {f.name: note[f.name] for f in fields(ModelChoice)})
+    except SettingError as error:
+        raise CheckpointError(f"checkpoint {path}: its note is damaged: {error}") from None
+    tokens = 1 if choice.num_tokens is None else choice.num_tokens
+    if not (1 <= choice.image_size <= LARGEST_IMAGE and 1 <= tokens <= MOST_TOKENS):
+        raise CheckpointError(
+            f"checkpoint {path}: its note is damaged: image_size {choice.image_size}, num_tokens "
+            f"{choice.num_tokens}; get the file again"
+        )
+    return choice
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -92,7 +116,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             note = json.loads((file.metadata() or {}).get("pchmr", "{}"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # damaged content may fail in any way
         raise CheckpointError(
             f"checkpoint {path} is truncated or no safetensors file ({error}); get the file again"
         ) from None
@@ -102,6 +126,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(
             f"checkpoint {path} was not written by pchmr: its note lacks {', '.join(missing)}"
         )
+    counts = note["num_vertices"]
+    if not isinstance(counts, list) or not all(type(count) is int for count in counts):
+        raise CheckpointError(f"checkpoint {path}: its note is damaged: num_vertices {counts!r}")
     return state, note
 
 
@@ -122,7 +149,8 @@ def load_model(
 
     Returns:
         The model, and `started_from`: `kind` (random, shipped, checkpoint, official), `name`,
-        `sha256` of the file; with `--backbone-weights` also `backbone_name`, `backbone_sha256`.
+        `sha256` of the file; with `--backbone-weights` also `backbone_file`, `backbone_sha256`;
+        `random` names an SMPL head that the file did not hold.
 
     Raises:
         SettingError: A contradiction, an unknown name, or a file that cannot be used.
@@ -134,11 +162,35 @@ def load_model(
         model, _ = load_checkpoint(path, hierarchy, image_size=image_size)
         kind = "checkpoint" if options.checkpoint else "shipped"
     else:
-        model, kind = load_official(path, hierarchy), "official"
-        model.image_size = image_size or model.image_size
+        model, kind = load_official(path, hierarchy, image_size=image_size), "official"
+        _refuse_computed(path, hierarchy)
     _check_asked(options, model)
+    _check_read(options, model)
     started_from = {"kind": kind, "name": model.name, "file": path.name}
+    if options.smpl_head and not model.choice.smpl_head:
+        model = _with_smpl_head(model, seed)
+        started_from["random"] = "SMPL head"
     return model, started_from | {"sha256": file_sha256(path)}
+
+
+def _refuse_computed(path: Path, hierarchy: MeshHierarchy) -> None:
+    """Official weights fit SMPL's own levels alone; others have as many vertices at best."""
+    if hierarchy.is_computed:
+        raise CheckpointError(
+            f"checkpoint {path} was trained on SMPL with the mesh levels of {DOWNSAMPLING_FILE}, "
+            "this body has another mesh or other levels: give --body PATH of SMPL, that file "
+            "beside it"
+        )
+
+
+def _with_smpl_head(model: HMRModel, seed: int) -> HMRModel:
+    """The network with an SMPL head of random weights, as FastMETRO adds it to a trained one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "weights"))
+        whole = build_choice(replace(model.choice, smpl_head=True), model.hierarchy)
+    missing = whole.load_state_dict(model.state_dict(), strict=False).missing_keys
+    assert all(key.startswith(SMPL_HEAD) for key in missing)
+    return whole.eval()
 
 
 def _shipped(options: ModelOptions) -> Path | None:
@@ -147,12 +199,18 @@ def _shipped(options: ModelOptions) -> Path | None:
         return None
     spec = model_spec(options.model)
     path = SHIPPED / f"{options.model}.safetensors"
-    fits = options.backbone in (None, spec.backbone)
-    if not (path.is_file() and fits):
-        with_backbone = "" if fits else f" with --backbone {options.backbone}"
+    others = []
+    if options.backbone not in (None, spec.backbone):
+        others.append(f"--backbone {options.backbone}")
+    if options.keep_ratio not in (None, KEEP_RATIO):
+        others.append(f"--keep-ratio {options.keep_ratio}")
+    if options.learned_upsample:
+        others.append("--learned-upsample")
+    if others or not path.is_file():
+        named = " with ".join([f"--model {options.model}", *others])
         raise SettingError(
-            f"no start weights are shipped for --model {options.model}{with_backbone}; give "
-            "--checkpoint FILE or --from-scratch (with --backbone-weights FILE where you have one)"
+            f"no start weights are shipped for {named}; give --checkpoint FILE or --from-scratch "
+            "(with --backbone-weights FILE where you have one)"
         )
     return path
 
@@ -164,8 +222,11 @@ def _random_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         model = build_model(
-            options.model, hierarchy, backbone=options.backbone, image_size=image_size
-        )
+            options.model, hierarchy, backbone=options.backbone, image_size=image_size,
+            smpl_head=options.smpl_head, keep_ratio=options.keep_ratio or KEEP_RATIO,
+            learned_upsample=options.learned_upsample,
+        )  # fmt: skip
+    _check_read(options, model)
     started_from: dict[str, Any] = {"kind": "random", "name": model.name, "sha256": None}
     path = options.backbone_weights
     if path is not None:
@@ -174,12 +235,25 @@ def _random_model(
     return model.eval(), started_from
 
 
+def _check_read(options: ModelOptions, model: HMRModel) -> None:
+    """Refuses an option that the network has no use for."""
+    require(
+        options.keep_ratio is None or model.spec.family == "tore",
+        f"--keep-ratio is read by TORE only, not by {model.name}: leave it out",
+    )
+
+
 def _check_asked(options: ModelOptions, model: HMRModel) -> None:
     """Refuses options that the checkpoint contradicts; the default model name asks for nothing."""
+    choice = model.choice
     asked = {
         "--model": (options.model, model.name, ModelOptions().model),
-        "--backbone": (options.backbone, model.choice.backbone, None),
+        "--backbone": (options.backbone, choice.backbone, None),
+        "--learned-upsample": (options.learned_upsample, choice.learned_upsample, False),
     }
+    ratio = options.keep_ratio
+    if ratio is not None and int(NUM_CELLS * ratio) != choice.num_tokens:
+        asked["--keep-ratio"] = (ratio, round(choice.keep_ratio, 3), None)
     for flag, (wanted, found, default) in asked.items():
         if wanted not in (found, default):
             raise SettingError(

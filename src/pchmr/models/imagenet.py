@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -46,6 +45,11 @@ def load_backbone(model: HMRModel, path: Path) -> None:
     Raises:
         CheckpointError: The file cannot be read or does not fit; every differing key is named.
     """
+    if not path.is_file():
+        cure = "check --backbone-weights"
+        if model.keypoint_head is not None:
+            cure += "; those of an XS network come from `pchmr train --recipe start-keypoints`"
+        raise CheckpointError(f"backbone weights {path} not found; {cure}")
     wanted, state = model.backbone.state_dict(), _read(path)
     if model.keypoint_head is not None and any(k.startswith("keypoint_head.") for k in state):
         _load_keypoints(model, state, path)
@@ -70,16 +74,18 @@ def _load_keypoints(model: HMRModel, state: dict[str, Tensor], path: Path) -> No
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".safetensors":
+    """Names and tensors of a file; a `module.` prefix is dropped."""
+    if path.suffix == ".safetensors":
+        try:
+            raw = load_file(path)
+        except Exception as error:  # damaged content may fail in any way
+            raise CheckpointError(f"backbone weights {path} cannot be read: {error}") from None
+    else:
         raw = read_state_dict(path)
         raw = raw.get("state_dict", raw) if isinstance(raw, dict) else raw
-        if not isinstance(raw, dict) or not all(isinstance(v, Tensor) for v in raw.values()):
-            raise CheckpointError(f"backbone weights {path} are no state dict; nothing was loaded")
-        return {str(key): value for key, value in raw.items()}
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"backbone weights {path} cannot be read: {error}") from None
+    if not isinstance(raw, dict) or not all(isinstance(v, Tensor) for v in raw.values()):
+        raise CheckpointError(f"backbone weights {path} are no state dict; nothing was loaded")
+    return {str(key).removeprefix("module."): value for key, value in raw.items()}
 
 
 def _renamed(state: dict[str, Tensor], wanted: list[str]) -> dict[str, Tensor]:
@@ -89,7 +95,7 @@ def _renamed(state: dict[str, Tensor], wanted: list[str]) -> dict[str, Tensor]:
     original = dict(zip(official_backbone_names(wanted), wanted, strict=True))
     if "_conv_stem.weight" in state or "4.0.conv1.weight" in state:
         return {original.get(key, key): value for key, value in state.items()}
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    return state
 
 
 def _from_torchvision(key: str) -> str:

@@ -6,10 +6,11 @@ layers, backbone, tokens kept, heads) follows from its keys and shapes; then eve
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -40,13 +41,17 @@ class CheckpointError(SettingError):
 
 
 def load_official(
-    checkpoint: str | Path | Mapping[str, Tensor], hierarchy: MeshHierarchy
+    checkpoint: str | Path | Mapping[str, Tensor],
+    hierarchy: MeshHierarchy,
+    *,
+    image_size: int | None = None,
 ) -> HMRModel:
     """The network that a published checkpoint holds, in evaluation mode.
 
     Args:
         checkpoint: A `.bin` file, or its state dict; a `module.` prefix is dropped.
         hierarchy: Mesh levels; their counts must be those of the checkpoint's learned layers.
+        image_size: Side of a crop in pixels in place of 224; the weights fit any.
 
     Raises:
         CheckpointError: The file is truncated, holds code or another model, or does not fit the
@@ -58,7 +63,8 @@ def load_official(
         source, raw = "state dict", checkpoint
     state = _plain_state(raw, source)
     _check_vertices(state, hierarchy, source)
-    model = build_choice(_variant(state, source), hierarchy)
+    choice = _variant(state, source)
+    model = build_choice(replace(choice, image_size=image_size or choice.image_size), hierarchy)
     names = official_names(model)
     own = model.state_dict()
     check_keys(state, {names[key]: tensor for key, tensor in own.items()}, source)
@@ -85,7 +91,8 @@ def read_state_dict(path: Path) -> Any:
         CheckpointError: The file is missing, truncated, not a checkpoint, or holds code.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that damage makes up
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint {path} not found; check --checkpoint") from None
     except pickle.UnpicklingError as error:
@@ -95,7 +102,7 @@ def read_state_dict(path: Path) -> Any:
         raise CheckpointError(
             f"checkpoint {path} {what}; nothing was run or loaded; only tensors are read"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, BadZipFile) as error:
+    except Exception as error:  # damaged content may fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"checkpoint {path} is truncated or no checkpoint ({reason}); get the file again"
@@ -127,7 +134,7 @@ def _variant(state: Mapping[str, Tensor], source: str) -> ModelChoice:
         )
     selector = state.get("token_selector_fc.weight")
     family = "fastmetro" if selector is None else "tore"
-    num_tokens = NUM_CELLS if selector is None else len(selector)
+    num_tokens = NUM_CELLS if selector is None else _num_rows(selector)
     return ModelChoice(
         model=f"{family}_{SIZES[len(layers)]}",
         backbone=backbones[0],
@@ -141,16 +148,20 @@ def _variant(state: Mapping[str, Tensor], source: str) -> ModelChoice:
 
 def _check_vertices(state: Mapping[str, Tensor], hierarchy: MeshHierarchy, source: str) -> None:
     for key, level in VERTEX_KEYS.items():
-        if key in state and len(state[key]) != hierarchy.num_vertices[level]:
+        if key in state and _num_rows(state[key]) != hierarchy.num_vertices[level]:
             raise CheckpointError(
-                f"{source} was trained for a mesh level of {len(state[key])} vertices ({key}), the "
-                f"body has {hierarchy.num_vertices[level]} there; give the body it was made for "
-                "with --body"
+                f"{source} was trained for a mesh level of {_num_rows(state[key])} vertices "
+                f"({key}), the body has {hierarchy.num_vertices[level]} there; give the body it "
+                "was made for with --body"
             )
 
 
+def _num_rows(tensor: Tensor) -> int:
+    return tensor.shape[0] if tensor.ndim else 0
+
+
 def check_keys(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
-    """Refuses anything but the wanted names and shapes, and names all that differ."""
+    """Refuses all but the wanted names, shapes and finite values, and names what differs."""
     missing = [key for key in wanted if key not in state]
     unexpected = [key for key in state if key not in wanted]
     reshaped = [
@@ -158,9 +169,26 @@ def check_keys(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source
         for key, tensor in wanted.items()
         if key in state and state[key].shape != tensor.shape
     ]
+    odd = [
+        f"{key} {oddity}"
+        for key, tensor in wanted.items()
+        if key in state and (oddity := _oddity(state[key], tensor))
+    ]
     found = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    found["unusable"] = odd
     if any(found.values()):
         parts = [f"{what}: {', '.join(keys)}" for what, keys in found.items() if keys]
         raise CheckpointError(
             f"{source} does not fit the model ({'; '.join(parts)}); nothing was loaded"
         )
+
+
+def _oddity(tensor: Tensor, wanted: Tensor) -> str | None:
+    """What makes a tensor's values unusable as weights; None where they are plain numbers."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        return "is sparse, quantized or empty storage"
+    if tensor.is_complex() or tensor.is_floating_point() != wanted.is_floating_point():
+        return f"holds {tensor.dtype}"
+    if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+        return "holds values that are not finite"
+    return None

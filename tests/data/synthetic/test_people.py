@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,19 @@ def test_a_folder_names_the_recipe_it_was_rendered_by(body: BodyModel, tmp_path:
     meta.write_text(meta.read_text().replace(RECIPE.world_sha256(), "0" * 64))
     older = SyntheticPeople.open(tmp_path / "train")
     assert older.origin == {"version": 1, "worlds": {"B": "0" * 64}}
+
+
+@pytest.mark.parametrize("gone", ["recipe", "content_hash"])
+def test_a_folder_that_does_not_say_what_it_holds(
+    body: BodyModel, tmp_path: Path, gone: str
+) -> None:
+    SyntheticPeople.write(tmp_path / "train", RECIPE, body)
+    path = tmp_path / "train" / "meta.json"
+    meta = json.loads(path.read_text())
+    del meta[gone]
+    path.write_text(json.dumps(meta))
+    with pytest.raises(CacheError, match=rf"meta\.json .*{gone}.*pchmr data synth"):
+        SyntheticPeople.open(tmp_path / "train")
 
 
 @pytest.mark.slow

@@ -139,8 +139,15 @@ class SyntheticPeople:
             raise CacheError(f"{folder} holds no whole rendering; write it with `pchmr data synth`")
         people = cls.__new__(cls)
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        people.recipe = SyntheticRecipe(**meta["recipe"])
-        people.image_size, people.content_hash = people.recipe.image_size, meta["content_hash"]
+        try:
+            people.recipe = SyntheticRecipe(**meta["recipe"])
+            people.content_hash = str(meta["content_hash"])
+        except (KeyError, TypeError) as error:
+            raise CacheError(
+                f"{folder / 'meta.json'} does not say what was rendered ({error}); write the "
+                "folder anew with `pchmr data synth`"
+            ) from None
+        people.image_size = people.recipe.image_size
         people.folder, people.origin = folder, meta.get("origin")
         people._read()
         return people
