@@ -14,8 +14,8 @@ from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.kinematics import points, pose
 from pchmr.annotate.observations import Observations
 from pchmr.annotate.pictures import PictureReader
-from pchmr.annotate.priors.embedded import WEIGHTS, Embedded, box_of, find, overlap, windows
-from pchmr.annotate.priors.interfaces import Box, PersonPrior, Provenance
+from pchmr.annotate.priors.embedded import WEIGHTS, Embedded
+from pchmr.annotate.priors.interfaces import PersonPrior
 from pchmr.annotate.priors.network import (
     IMAGE_SIZE,
     NAMES,
@@ -70,27 +70,6 @@ def test_a_spot_comes_back_through_crop_padding_and_flip(weights: Path) -> None:
     side = BOX.height * 1.25
     assert view.sigma[nose] == pytest.approx(np.sqrt(2) * 0.05 * side / 2)
     assert view.keypoints[nose, 2] == pytest.approx(1 - np.exp(-2))
-
-
-def test_the_person_is_looked_for_closer_and_closer() -> None:
-    seen = np.array([[40.0, 30.0, 0.9], [80.0, 30.0, 0.9], [60.0, 90.0, 0.9], [61.0, 50.0, 0.9]])
-    looked: list[Box] = []
-
-    class Fixed:
-        names = ("nose", "left_eye", "right_eye", "left_ear")
-        provenance = Provenance(name="fixed", license="none", sha256="")
-
-        def keypoints(self, image: np.ndarray, box: Box) -> np.ndarray:
-            looked.append(box)
-            return seen
-
-    (found,) = find(Fixed(), spot_picture())
-    assert looked[0].width == 200 and len(looked) == 2
-    assert found == box_of(seen) and found.x < 40 < 80 < found.x + found.width
-    middles = [(round(b.center[0]), round(b.center[1])) for b in windows(400, 300)]
-    assert middles[:2] == [(150, 150), (250, 150)] and len(middles) == 8
-    assert overlap(BOX, BOX) == 1 and overlap(BOX, Box(x=0.0, y=0.0, width=9.0, height=9.0)) == 0
-    assert box_of(seen * [1, 1, 0.1]) is None and box_of(seen * [0.1, 0.1, 1]) is None
 
 
 def test_weights_survive_their_file_and_others_are_refused(weights: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What must never be accepted: frames that the predictor of the error does not know."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from pchmr.annotate.pictures import PictureReader
 from pchmr.annotate.priors.interfaces import Box, DepthMap
 from pchmr.annotate.quality import load_predictors, verdicts
 from pchmr.body.joints import COCO_17
+from pchmr.config import SettingError
 from pchmr.data.errors import InputError
 
 HIGH = {"accept_mm": 900.0, "reject_mm": 900.0}
@@ -21,7 +23,7 @@ def changed(seen: Observations, **values: object) -> Observations:
     return Observations(**{**vars(seen), **values})
 
 
-def labels(annotator: Annotator, seen: Observations, mode: str, source: str = "") -> dict:
+def labels(annotator: Annotator, seen: Observations, mode: str, source: str = "oracle") -> dict:
     return Labeler(
         annotator=annotator, predictors=load_predictors(), mode=mode, source=source, **HIGH
     ).label(seen)
@@ -45,31 +47,49 @@ def test_a_frame_without_depth_is_for_review(annotator: Annotator, noisy: Observ
 
 
 @pytest.mark.parametrize(
-    ("source", "mode", "judge"),
+    ("source", "mode", "judge", "calibrated"),
     [
-        ("", "deposer-keypoint", "deposer-keypoint"),
-        ("vitpose+depth-anything", "deposer-keypoint", "deposer-keypoint"),
-        ("embedded", "deposer-keypoint", "embedded/deposer-keypoint"),
-        ("embedded+depth-pro", "strong-2d", "embedded/strong-2d"),
-        ("embedded+depth-pro", "deposer-keypoint", None),
-        ("embedded+depth-pro", "deposer-dense", None),
-        ("embedded", "smplifyx", None),
+        ("oracle", "deposer-keypoint", "deposer-keypoint", True),
+        ("oracle", "smplifyx", "smplifyx", False),
+        ("observations", "deposer-keypoint", "deposer-keypoint", False),
+        ("vitpose+depth-anything", "deposer-keypoint", "deposer-keypoint", False),
+        ("embedded", "deposer-keypoint", "embedded/deposer-keypoint", True),
+        ("embedded+depth-pro", "strong-2d", "embedded/strong-2d", True),
+        ("embedded+depth-pro", "deposer-keypoint", "deposer-keypoint", False),
+        ("embedded+depth-pro", "deposer-dense", "deposer-dense", False),
     ],
 )
 def test_every_source_has_its_own_judge(
-    annotator: Annotator, source: str, mode: str, judge: str | None
+    annotator: Annotator, source: str, mode: str, judge: str, calibrated: bool
 ) -> None:
     labeler = Labeler(annotator=annotator, predictors=load_predictors(), mode=mode, source=source)
-    assert labeler._judge == judge or (judge is None and labeler._judge not in labeler.predictors)
+    assert labeler.judge == (judge, calibrated)
 
 
-def test_a_combination_of_priors_without_predictor_is_for_review(
-    annotator: Annotator, noisy: Observations
+@pytest.mark.parametrize("source", ["observations", "embedded+depth-anything", "vitpose"])
+def test_a_source_without_predictor_is_ranked_but_never_accepted(
+    annotator: Annotator, noisy: Observations, source: str
 ) -> None:
-    seen = noisy.take(slice(0, 1))
-    found = labels(annotator, seen, "deposer-keypoint", "embedded+depth-anything")
-    assert found["status"].tolist() == ["review"]
-    assert found["reason"][0] == "no calibrated predictor for this combination of priors"
+    seen = noisy.take(slice(0, 2))
+    found = labels(annotator, seen, "deposer-keypoint", source)
+    assert found["status"].tolist() == ["review", "review"] and not found["calibrated"].any()
+    assert found["reason"][0] == f"the predicted error is not calibrated for {source}"
+    assert np.isfinite(found["predicted_error_mm"]).all()
+    own = load_predictors()
+    own[f"{source}/deposer-keypoint"] = own["deposer-keypoint"]
+    labeler = Labeler(
+        annotator=annotator, predictors=own, mode="deposer-keypoint", source=source, **HIGH
+    )
+    found = labeler.label(seen)
+    assert found["status"].tolist() == ["accepted", "accepted"] and found["calibrated"].all()
+
+
+def test_predictors_that_are_none_are_refused(tmp_path: Path) -> None:
+    for text in ("", "[1]", '{"observations/strong-2d": {"names": ["spread"]}}'):
+        path = tmp_path / "own.json"
+        path.write_text(text)
+        with pytest.raises(SettingError, match="cannot read error predictors"):
+            load_predictors(path)
 
 
 @pytest.mark.parametrize("place", [1e300, 1e38, 2e6])

@@ -12,6 +12,7 @@ from pchmr.annotate.labels import MANIFEST, LabelFolder
 from pchmr.annotate.modes import FITTERS
 from pchmr.annotate.observations import Observations
 from pchmr.annotate.pictures import Glimpse, PictureReader, list_clips
+from pchmr.annotate.quality import load_predictors, save_predictors
 from pchmr.cli import main
 from pchmr.config.annotation import ANNOTATE_MODES
 
@@ -147,3 +148,60 @@ def test_clips_of_a_folder_have_names_of_their_own(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     clips = {file.name: clip for clip, file in list_clips(tmp_path)}
     assert clips == {"a.jpg": "a.jpg", "a.png": "a.png", "a.jpg.png": "a.jpg.png", "b.png": "b"}
+
+
+def test_equal_stems_of_two_folders_are_two_clips(
+    tmp_path: Path, reader: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither a second folder, nor a file of another kind, nor a failure takes another's labels."""
+    first = photos(tmp_path / "a", "x.png")
+    second = photos(tmp_path / "b", "y.png", "x.png")
+    out = tmp_path / "out"
+    for source in (first, second, first):
+        assert main(["annotate", str(source), "--output", str(out)]) == 0
+    found = rows(out)
+    assert {Path(row["source"]).parent.name: clip for clip, row in found.items()
+            if Path(row["source"]).name == "x.png"} == {"a": "x", "b": "x-2"}  # fmt: skip
+    assert set(found) == {"x", "x-2", "y"} and (out / "x-2.npz").is_file()
+    assert "1 kept from before" in capsys.readouterr().out
+    third = photos(tmp_path / "c", "z.png", "w.png", "x.png")
+    reader.broken = {"x.png": RuntimeError("no memory")}
+    assert main(["annotate", str(third), "--output", str(out)]) == 0
+    assert rows(out)["x-3"]["failed"] and "failed" not in rows(out)["x"]
+
+
+def test_observations_of_another_file_are_not_overwritten(
+    tmp_path: Path, noisy: Observations, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = noisy.take(slice(0, 1))
+    values = {"keypoints_2d": seen.keypoints_2d, "image_size": seen.image_size,
+              "keypoint_names": np.array(seen.keypoint_names)}  # fmt: skip
+    for name, confidence in (("one", 1.0), ("two", 0.9)):
+        table = seen.keypoints_2d * [1, 1, confidence]
+        np.savez(tmp_path / f"{name}.npz", **{**values, "keypoints_2d": table})
+    command = ["annotate", "--output", str(tmp_path / "out"), "--mode", "strong-2d"]
+    assert main([*command, "--observations", str(tmp_path / "one.npz")]) == 0
+    row = rows(tmp_path / "out")["labels"]
+    assert row["calibrated"] is False and set(row["status"]) == {"review"}
+    assert main([*command, "--observations", str(tmp_path / "two.npz")]) == 2
+    assert "already holds labels of" in capsys.readouterr().err
+
+
+def test_other_predictors_and_label_versions_are_no_reason_to_keep(
+    tmp_path: Path, reader: SimpleNamespace, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    source = photos(tmp_path / "photos", "a.png")
+    command = ["annotate", str(source), "--output", str(tmp_path / "out"), "--mode", "strong-2d"]
+    assert main(command) == 0
+    own = load_predictors()
+    save_predictors(tmp_path / "own.json", {"oracle/strong-2d": own["strong-2d"]})
+    for changed in (["--error-predictor", str(tmp_path / "own.json")], []):
+        assert main([*command, *changed]) == 0
+        assert "kept from before" not in capsys.readouterr().out
+    assert main(command) == 0
+    assert "1 kept from before" in capsys.readouterr().out
+    for module in (job, labels):
+        monkeypatch.setattr(module, "LABEL_VERSION", labels.LABEL_VERSION + 1)
+    assert main(command) == 0
+    assert "kept from before" not in capsys.readouterr().out

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pchmr.annotate.keypoints import GOLIATH_70
-from pchmr.annotate.pictures import limb_mask, parse_box, read_depth
+from pchmr.annotate.limbs import limb_mask, read_depth
+from pchmr.annotate.pictures import parse_box
 from pchmr.annotate.priors import PRIORS, load_depth_prior, load_keypoint_prior
 from pchmr.annotate.priors.crops import Crop, heatmap_peaks
 from pchmr.annotate.priors.interfaces import Box, DepthMap, DepthPrior, KeypointPrior
@@ -309,6 +310,63 @@ def test_rtmpose_finds_the_spot(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[:, :2], np.tile(SPOT, (17, 1)), atol=1.2)
     with pytest.raises(SettingError, match="expected one of"):
         load_keypoint_prior("rtmpose-onnx", simcc_file(tmp_path / "odd.onnx", 21))
+
+
+class Odd(torch.nn.Module):
+    """A TorchScript file for something else."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if self.kind == "flat":
+            return pixels.flatten()
+        if self.kind == "maps":
+            return pixels
+        return pixels.view(-1, 7)
+
+
+@pytest.mark.parametrize(("kind", "message"), [
+    ("flat", "expected maps"), ("maps", "keypoints, expected one of|expected one"),
+    ("broken", "cannot be run on a picture"),
+])  # fmt: skip
+def test_torchscript_with_other_outputs_is_refused_in_one_line(
+    tmp_path: Path, kind: str, message: str
+) -> None:
+    weights = script(tmp_path / "odd.pt2", Odd(kind))
+    with pytest.raises(SettingError, match=message) as refused:
+        load_keypoint_prior("sapiens1-pose", weights)
+    assert "\n" not in str(refused.value)
+    depth = load_depth_prior("sapiens1-depth", weights)
+    with pytest.raises(SettingError, match=message) as refused:
+        depth.depth(ramp_picture(), BOX)
+    assert "\n" not in str(refused.value)
+
+
+def test_histograms_that_are_none_are_refused_in_one_line(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="install the extra: pip install pchmr[export]")
+    pytest.importorskip("onnxruntime", reason="install the extra: pip install pchmr[export]")
+    path = simcc_file(tmp_path / "rtm.onnx")
+    for odd, message in (
+        ("swapped", "which is no SimCC"), ("free", "fixed height and width"),
+        ("gray", "cannot be run on a picture"),
+    ):  # fmt: skip
+        model = onnx.load(str(path))
+        size = model.graph.input[0].type.tensor_type.shape.dim
+        if odd == "swapped":
+            x, y = model.graph.output
+            x.name, y.name = y.name, x.name
+            x.type.tensor_type.shape.dim[2].dim_value = 128
+            y.type.tensor_type.shape.dim[2].dim_value = 96
+        elif odd == "free":
+            size[2].dim_param = "height"
+        else:
+            size[1].dim_value = 1
+        onnx.save(model, str(tmp_path / f"{odd}.onnx"))
+        with pytest.raises(SettingError, match=message) as refused:
+            load_keypoint_prior("rtmpose-onnx", tmp_path / f"{odd}.onnx")
+        assert "\n" not in str(refused.value)
 
 
 def test_weights_of_another_network_are_refused(transformers, tmp_path: Path) -> None:

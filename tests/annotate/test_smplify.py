@@ -1,8 +1,12 @@
 """The published baseline: its camera, its frozen translation, its terms' derivatives."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
+from pchmr.annotate import smplify
 from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.kinematics import State, step
 from pchmr.annotate.observations import Observations
@@ -11,6 +15,12 @@ from pchmr.annotate.residuals import Weights
 from pchmr.annotate.smplify import TORSO, SmplifyObjective, _default_cameras, fit_smplify
 from pchmr.bench.annotators import score
 from pchmr.body import load_body
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stages as they are, with fewer steps each."""
+    monkeypatch.setattr(smplify, "STAGE_STEPS", 6)
 
 
 def test_depth_follows_the_focal_length_and_the_fit_is_weaker_than_ours(
@@ -29,6 +39,24 @@ def test_depth_follows_the_focal_length_and_the_fit_is_weaker_than_ours(
         assert float(ours["mpjpe_mm"].mean()) < float(theirs["mpjpe_mm"].mean())
 
 
+def test_its_focal_length_is_fixed_and_its_translation_is_that_of_the_torso(
+    annotator: Annotator, noisy: Observations
+) -> None:
+    """The camera step moves root and translation only, and four keypoints alone decide both."""
+    few = noisy.take(slice(0, 2))
+    assert few.intrinsics is not None
+    for given, focal in ((False, np.full(2, 5000.0)), (True, few.intrinsics[:, 0, 0])):
+        fit = fit_smplify(annotator, few, given_focal=given)
+        assert (fit.state.log_focal == 0).all() and (fit.state.depth == 0).all()
+        np.testing.assert_allclose(fit.objective.evidence.focal.numpy(), focal, rtol=1e-6)
+    limbs = [row for row, name in enumerate(few.keypoint_names) if name not in TORSO]
+    table = few.keypoints_2d.copy()
+    table[:, limbs, :2] += 60.0
+    moved = fit_smplify(annotator, replace(few, keypoints_2d=table))
+    whole = fit_smplify(annotator, few)
+    torch.testing.assert_close(moved.state.transl, whole.state.transl, atol=1e-3, rtol=0)
+
+
 def test_derivatives_of_its_terms() -> None:
     from pchmr.annotate.priors.oracle import OracleNoise, draw_people, observe
 
@@ -44,7 +72,7 @@ def test_derivatives_of_its_terms() -> None:
     zero = torch.zeros(2).double()
     transl = torch.tensor([[0.1, 0.0, 25.0], [0.0, 0.2, 30.0]]).double()
     state = State(start.rotmat, start.betas + 0.5, transl, torch.ones(2, 2).double(), zero)
-    for free in ("root", "pose"):
+    for free in ("camera", "pose"):
         weights = Weights(prior=4.78, shape=5.0, free=free)
         terms, chain = objective.terms(state, weights, matches=None, derive=True)
         count = len(objective.skeleton.columns)

@@ -11,6 +11,7 @@ import torch
 from pchmr.annotate.deposer import Annotator
 from pchmr.annotate.overlay import png, side_view
 from pchmr.annotate.priors.oracle import OracleNoise, draw_people, observe
+from pchmr.bench.annotators import images, scores
 from pchmr.bench.annotators.scores import SCORES, Run, interval, kept, run_mode
 from pchmr.bench.annotators.speed import worst_derivative
 from pchmr.bench.annotators.strangers import draw_strangers, dress
@@ -28,6 +29,8 @@ from pchmr.bench.annotators.tables import (
     stops_paying,
 )
 from pchmr.body import BodyModel
+from pchmr.config import DataOptions
+from pchmr.data import load_people
 
 
 def made_up(scale: float, count: int = 40) -> Run:
@@ -133,3 +136,36 @@ def test_noise_of_swaps_is_that_of_the_case() -> None:
     swapped = [c for c in CASES if isinstance(c, Case) and c.noise.swap_share]
     assert {c.noise.swap_share for c in swapped} == {0.05}
     assert OracleNoise().truncated_share == 0
+
+
+def test_every_file_that_decides_a_run_is_in_its_key() -> None:
+    root = Path(scores.__file__).parents[2]
+    files = {p.relative_to(root).as_posix() for q in scores.DECIDING for p in root.glob(q)}
+    assert {
+        "annotate/clips.py", "annotate/evidence.py", "annotate/pictures.py",
+        "annotate/priors/embedded.py", "annotate/priors/detection.py", "annotate/priors/network.py",
+        "annotate/assets/presence_v1.json", "annotate/assets/quality_v1.json",
+        "bench/annotators/images.py", "body/skinning.py", "metrics.py", "geometry.py",
+        "models/xs.py", "data/synthetic/poses.py", "data/labels.py",
+    } <= files  # fmt: skip
+    for pattern in scores.DECIDING:
+        assert any(root.glob(pattern)), pattern
+
+
+def test_rows_of_ones_own_pictures_have_names_of_their_own(
+    body: BodyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the embedded people's table is written anew, and labels are no truth."""
+    monkeypatch.setenv("PCHMR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "MODES", (STRONG, images.KEYPOINT))
+    options = DataOptions(num_test_samples=2, cache=tmp_path / "made", image_size=112)
+    people = load_people(options, "test", body=body, seed=0, image_size=112)
+    monkeypatch.setattr(images, "_people", lambda *_: people)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "manifest.jsonl").write_text("")
+    rows = list(images.image_rows(Annotator(body), folder))
+    names = [row.get("cell", row.get("figure")) for row in rows]
+    assert names and all(str(name).startswith("images of mine: ") for name in names)
+    assert {row["differs"] for row in rows} == {images.LABELED}
+    assert "consistency, not accuracy" in images.LABELED

@@ -1,8 +1,10 @@
 """A video of one person: one shape and one focal length, smooth motion, feet that do not slide.
 
 Two passes: every frame on its own, then all frames again, pulled towards the clip's shape and focal
-length and towards a smoothed path of their own joints. While a foot is in contact (its points
-hardly move), the path holds it still; that takes a camera that stands still too.
+length and towards a smoothed path of their own joints. What was hardly seen hardly counts in the
+path, and a frame without a person not at all: its neighbors tell where its joints are wanted. While
+a foot is in contact (its points hardly move), the path holds it still; that takes a camera that
+stands still too.
 """
 
 from collections.abc import Sequence
@@ -18,13 +20,17 @@ from pchmr.annotate.deposer import MODES, Annotator, Fit, Start, run_stages
 from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
 from pchmr.annotate.kinematics import Chain, State, differentiate, points, pose
 from pchmr.annotate.modes import FITTERS
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observations import LEAST_SEEN, Observations
 from pchmr.annotate.residuals import Objective, Term, Weights
 from pchmr.annotate.rig import Rig
 from pchmr.config import SettingError
 
-SMOOTH_FRAMES = 1.5  # standard deviation of the smoothing kernel
-CONTACT_METRES = 0.02  # that a foot point moves a frame at most while it is in contact
+USUAL_FPS = 30.0  # where nothing tells
+SMOOTH_SECONDS, LEAST_SMOOTH_FRAMES = 0.05, 0.5  # standard deviation of the smoothing kernel
+CONTACT_SPEED = 0.6  # metres a second that a foot point moves at most while it is in contact
+LEAST_TRUST = 1e-6
+KNOWN_SHARE = 0.1  # of a point's best trust from which a frame tells where it was
+BAD_FIT = 4.0  # median energies a keypoint from which a frame counts half
 PATH_SD, CONTACT_SD = 0.03, 0.008  # metres
 SHAPE_SD = 1e-3  # holds the shape; what is left of a difference is dropped at the end
 ITERATIONS = 8
@@ -107,7 +113,8 @@ def fit_clip(
     )
     rig = annotator.points.rig.take(annotator.points.indices(LABEL_POINTS))
     path = points(rig, pose(annotator.skeleton, first.state), first.state.betas)
-    wanted, weight = smooth_path(path)
+    sure = path_trust(annotator, observations, first)
+    wanted, weight = smooth_path(path, sure, observations.fps or USUAL_FPS)
     evidence = first.objective.evidence
     scale = torch.exp(focal).expand_as(evidence.focal)
     rays = evidence.rays
@@ -174,27 +181,72 @@ def _trusted_mean(values: Float[Tensor, "frames width"], trust: Tensor) -> Tenso
     return (weight[:, None] * values).sum(dim=0, keepdim=True) / weight.sum()
 
 
+def path_trust(
+    annotator: Annotator, observations: Observations, fit: Fit
+) -> Float[np.ndarray, "frames points"]:
+    """How much each labeled point of each frame counts in the smoothed path.
+
+    The confidence of the keypoint of that name, the frame's mean for points that are none; less
+    for a frame that is fitted worse than most, nothing for one that shows no person.
+    """
+    confidence = fit.objective.evidence.confidence
+    mean = confidence.mean(dim=1)
+    trust = mean[:, None].repeat(1, len(LABEL_POINTS))
+    for column, point in enumerate(LABEL_POINTS):
+        rows = annotator.rows_of(observations, (point.split(":")[1],))
+        if rows:
+            trust[:, column] = confidence[:, rows[0]]
+    seen = torch.from_numpy(observations.num_seen >= LEAST_SEEN).to(mean.device)
+    cost = fit.energy / confidence.sum(dim=1).clamp_min(1.0)
+    usual = cost[seen].median() if seen.any() else cost.median()
+    good = 1 / (1 + (cost / (BAD_FIT * usual).clamp_min(LEAST_TRUST)).square())
+    return (trust * (good * seen)[:, None]).double().cpu().numpy()
+
+
 def smooth_path(
-    path: Float[Tensor, "frames points 3"],
+    path: Float[Tensor, "frames points 3"], trust: Float[np.ndarray, "frames points"], fps: float
 ) -> tuple[Float[Tensor, "frames points 3"], Float[Tensor, "frames points"]]:
-    """The path that frames are pulled to and how hard (1 / metres); feet in contact stand still."""
+    """The path that frames are pulled to and how hard (1 / metres); feet in contact stand still.
+
+    Args:
+        path: Of single frames, metres.
+        trust: Weight of every point; see `path_trust`.
+        fps: Frames per second.
+    """
     raw = path.double().cpu().numpy()
-    smooth = gaussian_filter1d(raw, SMOOTH_FRAMES, axis=0, mode="nearest")
+    smooth = np.stack([_smoothed(raw[:, k], trust[:, k], fps) for k in range(raw.shape[1])], axis=1)
     weight = np.full(raw.shape[:2], 1 / PATH_SD)
     for point in FOOT_POINTS:
         column = LABEL_POINTS.index(point)
-        for begin, end in spans(in_contact(smooth[:, column])):
-            smooth[begin:end, column] = np.median(raw[begin:end, column], axis=0)
+        for begin, end in spans(in_contact(smooth[:, column], fps)):
+            known = trust[begin:end, column] > LEAST_TRUST
+            held = raw[begin:end, column][known] if known.any() else smooth[begin:end, column]
+            smooth[begin:end, column] = np.median(held, axis=0)
             weight[begin:end, column] = 1 / CONTACT_SD
     return torch.from_numpy(smooth).to(path), torch.from_numpy(weight).to(path)
 
 
-def in_contact(path: Float[np.ndarray, "frames 3"]) -> Bool[np.ndarray, " frames"]:
+def _smoothed(
+    raw: Float[np.ndarray, "frames 3"], trust: Float[np.ndarray, " frames"], fps: float
+) -> Float[np.ndarray, "frames 3"]:
+    """A weighted mean over neighbors in time; a line between them where a frame tells nothing."""
+    sigma = max(SMOOTH_SECONDS * fps, LEAST_SMOOTH_FRAMES)
+    if not (trust > LEAST_TRUST).any():
+        trust = np.ones_like(trust)
+    total = gaussian_filter1d(trust, sigma, mode="constant")
+    sums = gaussian_filter1d(trust[:, None] * raw, sigma, axis=0, mode="constant")
+    frame = np.arange(len(raw))
+    known = frame[trust >= KNOWN_SHARE * trust.max()]
+    near = sums[known] / total[known, None]
+    return np.stack([np.interp(frame, known, near[:, axis]) for axis in range(3)], axis=-1)
+
+
+def in_contact(path: Float[np.ndarray, "frames 3"], fps: float) -> Bool[np.ndarray, " frames"]:
     """Whether a foot point hardly moves between its neighboring frames."""
     if len(path) < 3:
         return np.zeros(len(path), dtype=bool)
-    speed = np.linalg.norm(np.gradient(path, axis=0), axis=-1)
-    return speed < CONTACT_METRES
+    speed = np.linalg.norm(np.gradient(path, axis=0), axis=-1) * fps
+    return speed < CONTACT_SPEED
 
 
 def spans(mask: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:

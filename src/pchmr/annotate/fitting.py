@@ -25,6 +25,9 @@ from pchmr.annotate.quality import (
 )
 from pchmr.geometry import rotmat_to_rotvec
 
+IDEAL = "oracle"  # source of the observations that the predictors named by mode were fitted on
+OBSERVED = "observations"  # source of a file of observations
+UNCALIBRATED = "the predicted error is not calibrated for"
 UNSOUND = "the fit failed: the mesh is not finite, or not before the camera"
 
 
@@ -39,9 +42,9 @@ class Labeler:
         batch_size: Frames solved together.
         accept_mm: Predicted error below which a label is accepted.
         reject_mm: Predicted error above which it is rejected.
-        source: Where observations come from: the keypoint prior, and `+` and a depth prior. A
-            predictor named `SOURCE/MODE` goes before `MODE`, and a keypoint prior that has
-            predictors of its own is judged by no other.
+        source: Where observations come from: the keypoint prior, and `+` and a depth prior. The
+            predictor named `SOURCE/MODE` is the one that was fitted for them; without it the one
+            named `MODE`, fitted on `IDEAL` observations, gives a number, and nothing is accepted.
         consecutive: Frames are one person's video: one shape and focal length, smooth motion.
     """
 
@@ -51,7 +54,7 @@ class Labeler:
     batch_size: int = 32
     accept_mm: float = 60.0
     reject_mm: float = 150.0
-    source: str = ""
+    source: str = OBSERVED
     consecutive: bool = False
 
     def label(
@@ -90,23 +93,26 @@ class Labeler:
         }
 
     @property
-    def _judge(self) -> str:
-        """Name of the predictor of the source; one that does not exist where none fits."""
+    def judge(self) -> tuple[str, bool]:
+        """Name of the predictor, and whether it was fitted for observations of this source."""
         keypoints = self.source.partition("+")[0]
         uses_depth = self.mode in MODES and MODES[self.mode].uses_depth
         own = f"{self.source if uses_depth else keypoints}/{self.mode}"
-        has_own = any(name.startswith(f"{keypoints}/") for name in self.predictors)
-        return own if has_own and self.mode in MODES else self.mode
+        if own in self.predictors:
+            return own, True
+        return self.mode, self.source == IDEAL and self.mode in self.predictors
 
     def _arrays(self, observations: Observations, fit: Fit) -> dict[str, ndarray]:
         found = inspect(self.annotator, fit)
-        predicted = known_errors(observations, predict_mm(self.predictors, self._judge, found))
+        judge, calibrated = self.judge
+        predicted = known_errors(observations, predict_mm(self.predictors, judge, found))
         vertices = self.annotator.vertices(fit).cpu().numpy()
         sound = np.isfinite(vertices).all(axis=(1, 2)) & (vertices[..., 2].min(axis=1) > 0)
         predicted = np.where(sound, predicted, np.nan)
         judged = verdicts(
             observations, predicted, accept_mm=self.accept_mm, reject_mm=self.reject_mm,
-            unknown=why_unknown(self.predictors, self._judge, found),
+            unknown=why_unknown(self.predictors, judge, found),
+            foreign="" if calibrated else f"{UNCALIBRATED} {self.source}",
         )  # fmt: skip
         judged = [
             verdict if whole or verdict[0] == "rejected" else ("rejected", UNSOUND)
@@ -129,6 +135,7 @@ class Labeler:
             **{f"residual_{name}": value for name, value in found.residuals.items()},
         }
         arrays = {name: value.astype(np.float32) for name, value in values.items()}
+        arrays["calibrated"] = np.full(len(judged), calibrated)
         arrays["status"] = np.array([status for status, _ in judged], dtype="U8")
         arrays["reason"] = np.array([reason for _, reason in judged], dtype="U96")
         return arrays

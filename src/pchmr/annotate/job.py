@@ -13,15 +13,16 @@ import torch
 from numpy import ndarray
 
 from pchmr.annotate.deposer import Annotator, Start
-from pchmr.annotate.fitting import Labeler
+from pchmr.annotate.fitting import OBSERVED, Labeler
 from pchmr.annotate.keypoints import read_names
-from pchmr.annotate.labels import LabelFolder
+from pchmr.annotate.labels import LABEL_VERSION, LabelFolder
 from pchmr.annotate.modes import best_mode
 from pchmr.annotate.observations import Observations, load_observations
 from pchmr.annotate.overlay import overlay_png
 from pchmr.annotate.pictures import GUESS, Glimpse, PictureReader, list_clips
 from pchmr.annotate.prior import load_prior
-from pchmr.annotate.quality import load_predictors
+from pchmr.annotate.priors.detection import PRESENCE
+from pchmr.annotate.quality import ASSET, load_predictors
 from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
 from pchmr.runs import file_sha256
@@ -63,6 +64,10 @@ class _Job:
         self.prior = load_prior(config.pose_prior)
         self.annotator = Annotator(body, self.prior)
         self.predictors = load_predictors()
+        self.predictors_sha256 = [file_sha256(ASSET)]
+        if config.error_predictor is not None:
+            self.predictors |= load_predictors(config.error_predictor)
+            self.predictors_sha256.append(file_sha256(config.error_predictor))
         self.folder = LabelFolder.open(config.output)
         self.kept = 0
         self.failed: set[str] = set()
@@ -81,16 +86,28 @@ class _Job:
         if self.folder.is_finished(OBSERVED_CLIP, key):
             self.kept += 1
             return
-        self._label(OBSERVED_CLIP, observations, key, {"source": "observations"})
+        self._check_own(path, key)
+        self._label(OBSERVED_CLIP, observations, key, {"source": OBSERVED}, path)
+
+    def _check_own(self, path: Path, key: dict[str, Any]) -> None:
+        row = self.folder.rows.get(OBSERVED_CLIP, {})
+        other = row.get("source") or row.get("observations")
+        same = row.get("key", {}).get("input_sha256") == key["input_sha256"]
+        if other is not None and other != str(path.resolve()) and not same:
+            raise SettingError(
+                f"--output {self.folder.path} already holds labels of {other}: give another folder"
+            )
 
     def label_pictures(self) -> None:
         """Labels every photo or video; a failure is noted and the rest goes on."""
         assert self.reader is not None and self.config.images is not None
         first: UserError | None = None
         done = 0
-        for clip, path in list_clips(self.config.images):
+        for name, path in list_clips(self.config.images):
+            source, digest = path.resolve(), _digest(path)
+            clip = self.folder.name_for(name, source, digest)
             try:
-                key = self._key(file_sha256(path))
+                key = self._key(digest)
                 if self.folder.is_finished(clip, key):
                     self.kept += 1
                 else:
@@ -101,7 +118,7 @@ class _Job:
                 told = _told(path, error)
                 first = first or told
                 self.failed.add(clip)
-                self.folder.fail(clip, str(told))
+                self.folder.fail(clip, str(told), source)
                 kept = self.folder.is_whole(clip)
                 more = " (the labels of an earlier run are kept)" if kept else ""
                 print(f"{clip}: {told}{more}", file=sys.stderr)
@@ -113,6 +130,9 @@ class _Job:
         config = self.config
         return {
             "input_sha256": input_sha256,
+            "label_version": LABEL_VERSION,
+            "predictors_sha256": self.predictors_sha256,
+            "presence_sha256": file_sha256(PRESENCE),
             "mode": config.mode,
             "consecutive": config.consecutive,
             "bbox": config.bbox,
@@ -141,10 +161,13 @@ class _Job:
             batch_size=self.config.batch_size,
             accept_mm=self.config.accept_mm,
             reject_mm=self.config.reject_mm,
-            source=self.reader.source if self.reader else "",
+            source=self.reader.source if self.reader else OBSERVED,
             consecutive=self.config.consecutive if seen is None else len(observations) > 1,
         )
-        about: dict[str, Any] = {"source": None if path is None else str(path.resolve())}
+        place = None if path is None else str(path.resolve())
+        about: dict[str, Any] = {"source": place}
+        if seen is None:
+            about = {"source": None, "observations": place}
         starts = None
         if seen is not None:
             about["focal"] = seen.focal
@@ -177,6 +200,14 @@ class _Job:
         print(f"{len(rows)} clips: {words or 'nothing'}{kept}{more}   labels: {self.folder.path}")
 
 
+def _digest(path: Path) -> str:
+    """Hash of a file; empty where it cannot be read, which labeling it will tell."""
+    try:
+        return file_sha256(path)
+    except OSError:
+        return ""
+
+
 def _told(path: Path, error: Exception) -> UserError:
     """A failure in one line, whoever raised it."""
     if isinstance(error, UserError):
@@ -200,6 +231,7 @@ def clip_summary(arrays: dict[str, ndarray]) -> dict[str, Any]:
     known = predicted[np.isfinite(predicted)]
     return {
         "num_frames": len(predicted),
+        "calibrated": bool(arrays["calibrated"].all()),
         "status": dict(Counter(arrays["status"].tolist())),
         "predicted_error_mm": round(float(known.mean()), 1) if len(known) else None,
         "joint_std_mm": round(1000 * float(arrays["joint_std"].mean()), 1),

@@ -22,7 +22,7 @@ from pchmr.config import SettingError
 from pchmr.runs import file_sha256, replacing, write_bytes
 
 MANIFEST = "manifest.jsonl"
-LABEL_VERSION = 1
+LABEL_VERSION = 2
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 INTERRUPTED = "the run was stopped while this clip was written: run it again"
 LABEL_ARRAYS = (
@@ -78,11 +78,37 @@ class LabelFolder:
             raise SettingError(f"cannot make --output {path} private: {error.strerror}") from error
 
     def is_finished(self, clip: str, key: Mapping[str, Any]) -> bool:
-        """Whether the clip was labeled from the same input with the same settings, and is whole."""
+        """Whether the clip was labeled from the same input with the same settings, and is whole.
+
+        Labels of another `LABEL_VERSION` are not finished: what they hold has changed.
+        """
         row = self.rows.get(clip)
         if row is None or row.get("key") != dict(key) or not self.is_whole(clip):
             return False
+        if row.get("label_version") != LABEL_VERSION:
+            return False
         return row.get("picture") is None or (self.path / row["picture"]).is_file()
+
+    def name_for(self, wanted: str, source: Path, input_sha256: str) -> str:
+        """The clip of an input: the one it had, else the wanted name, numbered where it is taken.
+
+        An input is known by its path or by its content, so that neither a picture of another
+        folder nor a file of another kind takes the labels of one with the same stem.
+        """
+        for clip, row in self.rows.items():
+            if row.get("source") == str(source):
+                return clip
+        number, clip = 1, wanted
+        while clip in self.rows and not self._is_of(clip, input_sha256):
+            number += 1
+            clip = f"{wanted}-{number}"
+        return clip
+
+    def _is_of(self, clip: str, input_sha256: str) -> bool:
+        """Whether a clip came from this content, or never came to anything."""
+        row = self.rows[clip]
+        never = "failed" in row and not row.get("source")
+        return never or row.get("key", {}).get("input_sha256") == input_sha256
 
     def is_whole(self, clip: str) -> bool:
         """Whether the labels of a clip are there as they were written."""
@@ -106,7 +132,7 @@ class LabelFolder:
         """
         path, drawn = self.path / f"{clip}.npz", self.path / f"{clip}.png"
         if clip not in self.rows:
-            self._put(clip, {"failed": INTERRUPTED})
+            self._put(clip, {"failed": INTERRUPTED, "source": about.get("source")})
         with private_umask(), replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         row = {"labels": path.name, "labels_sha256": file_sha256(path), **about}
@@ -119,10 +145,10 @@ class LabelFolder:
                 write_bytes(drawn, picture)
         return path
 
-    def fail(self, clip: str, reason: str) -> None:
+    def fail(self, clip: str, reason: str, source: Path | None = None) -> None:
         """Notes that a clip could not be labeled; labels of an earlier run stay what they are."""
         if not self.is_whole(clip):
-            self._put(clip, {"failed": reason})
+            self._put(clip, {"failed": reason, "source": None if source is None else str(source)})
 
     def forget(self, clip: str) -> None:
         """Deletes a clip's files, then its row; with the last clip the folder goes too."""

@@ -6,8 +6,8 @@ pixels, `intrinsics` (N, 3, 3), `focal_sd` () the standard deviation of the log 
 trusts the intrinsics), `keypoint_depth` (N, K) depth of the surface seen at each keypoint,
 `keypoint_depth_sigma` (N, K) its standard deviation in metres on the person, `points` (N, P, 3)
 metres of the visible surface in the camera frame, and `depth_kind` () one of "metric", "relative"
-(metres about an unknown distance), "affine" (any unit), "affine_disparity" (its inverse). NaN marks
-what is missing; rows of NaN pad `points`.
+(metres about an unknown distance), "affine" (any unit), "affine_disparity" (its inverse). `fps` ()
+is the frame rate of a video. NaN marks what is missing; rows of NaN pad `points`.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "relative", "affine", "affine_di
 REQUIRED = ("keypoints_2d", "keypoint_names", "image_size")
 OPTIONAL = (
     "keypoint_sigma", "intrinsics", "focal_sd", "keypoint_depth", "keypoint_depth_sigma", "points",
-    "depth_kind",
+    "depth_kind", "fps",
 )  # fmt: skip
 ARRAYS = (
     "keypoints_2d", "image_size", "keypoint_sigma", "intrinsics", "keypoint_depth",
@@ -36,6 +36,7 @@ MAX_FILE_BYTES = 2 * 2**30
 SEEN = 0.05  # confidence above which a keypoint counts as observed
 LEAST_SEEN = 4
 FAR = 10.0  # picture sides beside the picture from which a keypoint counts as missing
+LARGEST_FPS = 1e4
 LARGEST, LARGEST_PIXELS = 1e15, 1e7  # depth in any unit; entries of a camera matrix
 
 
@@ -53,6 +54,7 @@ class Observations:
     keypoint_depth_sigma: Float[ndarray, "frames keypoints"] | None = None
     points: Float[ndarray, "frames points 3"] | None = None
     depth_kind: DepthKind = "metric"
+    fps: float | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints_2d)
@@ -139,6 +141,7 @@ def check_observations(arrays: dict[str, ndarray]) -> Observations:
         keypoint_depth_sigma=_sigma(arrays, "keypoint_depth_sigma", sizes),
         points=points,
         depth_kind=_depth_kind(arrays, depth is not None or points is not None),
+        fps=_fps(arrays),
     )
 
 
@@ -209,6 +212,15 @@ def _focal_sd(arrays: dict[str, Any]) -> float:
     value = np.asarray(arrays.get("focal_sd", 0.0))
     if value.shape != () or value.dtype.kind not in "fiu" or not 0 <= float(value) <= 1:
         raise InputError("focal_sd must be one number between 0 (trust the intrinsics) and 1")
+    return float(value)
+
+
+def _fps(arrays: dict[str, Any]) -> float | None:
+    if "fps" not in arrays:
+        return None
+    value = np.asarray(arrays["fps"])
+    if value.shape != () or value.dtype.kind not in "fiu" or not 0 < float(value) <= LARGEST_FPS:
+        raise InputError(f"fps must be one number above 0 and at most {LARGEST_FPS:.0f}")
     return float(value)
 
 

@@ -2,43 +2,50 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 
 from pchmr.annotate.deposer import Start
-from pchmr.annotate.keypoints import canonical_name
-from pchmr.annotate.observations import ARRAYS, LEAST_SEEN, SEEN, Observations, without_far
+from pchmr.annotate.limbs import limb_points, read_depth
+from pchmr.annotate.observations import ARRAYS, LEAST_SEEN, Observations, without_far
 from pchmr.annotate.priors import (
     DepthPrior,
     KeypointPrior,
     load_depth_prior,
     load_keypoint_prior,
 )
-from pchmr.annotate.priors.embedded import box_of, find
-from pchmr.annotate.priors.interfaces import Box, DepthMap, Image, PersonPrior, PersonView
+from pchmr.annotate.priors.detection import PeopleFinder, box_of, overlap
+from pchmr.annotate.priors.interfaces import (
+    Box,
+    DepthMap,
+    Detector,
+    Image,
+    PersonPrior,
+    PersonView,
+)
 from pchmr.annotate.starts import HmrStarts, stack_starts
 from pchmr.body import BodyModel
 from pchmr.config import AnnotateConfig, SettingError
 from pchmr.data.errors import InputError
-from pchmr.data.photos import exif_focal_length, is_video, list_photos, load_photo, video_frames
+from pchmr.data.photos import (
+    exif_focal_length,
+    frame_rate,
+    is_video,
+    list_photos,
+    load_photo,
+    video_frames,
+)
 
 EXIF_FOCAL_SD = 0.05
 MODEL_FOCAL_SD = 0.10
 GUESS = "a guess"
-NUM_POINTS = 300
-LIMB_WIDTH = 0.035  # of the keypoints' extent: half the width of the strip around a limb
-REACH = 0.6  # metres from the median limb depth beyond which a point is background
-LIMBS = (
-    ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"), ("left_shoulder", "left_hip"),
-    ("right_shoulder", "right_hip"), ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"),
-    ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"), ("left_hip", "left_knee"),
-    ("left_knee", "left_ankle"), ("right_hip", "right_knee"), ("right_knee", "right_ankle"),
-)  # fmt: skip
+ALSO = 0.85  # of the surest person's confidence that another person needs
+SAME = 0.5  # overlap of what a keypoint prior sees in two boxes from which it is one person
 
 
 def list_clips(path: Path) -> Iterator[tuple[str, Path]]:
@@ -83,12 +90,18 @@ class PictureReader:
         depth_prior: Depth, in place of what the keypoint prior says of it.
         box: The user's.
         starts: Network whose prediction is one more start.
+        detector: Finds people; without it a keypoint prior that can does, or nobody looks.
     """
 
     keypoint_prior: KeypointPrior
     depth_prior: DepthPrior | None = None
     box: Box | None = None
     starts: HmrStarts | None = None
+    detector: Detector | None = None
+
+    def __post_init__(self) -> None:
+        if self.detector is None and isinstance(self.keypoint_prior, PersonPrior):
+            object.__setattr__(self, "detector", PeopleFinder(self.keypoint_prior))
 
     @classmethod
     def open(cls, config: AnnotateConfig, body: BodyModel) -> "PictureReader":
@@ -105,7 +118,11 @@ class PictureReader:
         starts = None
         if config.body is None or config.checkpoint is not None:
             starts = HmrStarts.open(body, config.checkpoint)
-        return cls(keypoints, depth, parse_box(config.bbox), starts)
+        box, detector = parse_box(config.bbox), None
+        if box is None and not isinstance(keypoints, PersonPrior):
+            own = load_keypoint_prior("embedded")
+            detector = PeopleFinder(own) if isinstance(own, PersonPrior) else None
+        return cls(keypoints, depth, box, starts, detector)
 
     @property
     def source(self) -> str:
@@ -135,20 +152,23 @@ class PictureReader:
         parts: list[Observations] = []
         starts: list[Start] = []
         first: Image | None = None
+        last: Box | None = None
         for image in frames:
             self._check_box(path, image)
             first = image if first is None else first
-            last = box_of(parts[-1].keypoints_2d[0]) if parts and self.box is None else None
-            box = self.box or last or self._only_person(path, image)
-            parts.append(self.observe_image(image, focal, box))
+            box = self.box or self._followed(image, last) or self._only_person(path, image, last)
+            seen = self.observe_image(image, focal, box or whole(image))
+            parts.append(seen if box else unseen(seen))
+            last = box_of(parts[-1].keypoints_2d[0]) or last
             if self.starts is not None:
-                starts.append(self.starts.start(image, box))
+                starts.append(self.starts.start(image, box or whole(image)))
         assert first is not None
         if not any(part.num_seen[0] >= LEAST_SEEN for part in parts):
             raise InputError(f"{path}: no person was found; give --bbox x,y,w,h around one")
         known = GUESS if parts[0].intrinsics is None else "the depth model"
         source = known if focal is None else "EXIF"
-        return Glimpse(stack(parts), stack_starts(starts) if starts else None, source, first)
+        observations = replace(stack(parts), fps=frame_rate(path) if video else None)
+        return Glimpse(observations, stack_starts(starts) if starts else None, source, first)
 
     def _check_box(self, path: Path, image: Image) -> None:
         box, (height, width) = self.box, image.shape[:2]
@@ -162,12 +182,49 @@ class PictureReader:
                 "of its upper left corner, then w,h"
             )
 
-    def _only_person(self, path: Path, image: Image) -> Box:
-        boxes = find(self.keypoint_prior, image)
-        if len(boxes) > 1:
+    def _followed(self, image: Image, last: Box | None) -> Box | None:
+        """The box of the frame before, unless the person has left it."""
+        knows = self.detector is not None and isinstance(self.keypoint_prior, PersonPrior)
+        if last is not None and knows and self.detector and not self.detector.shows(image, last):
+            return None
+        return last
+
+    def _only_person(self, path: Path, image: Image, last: Box | None) -> Box | None:
+        """The person to label, None where nobody is seen.
+
+        Raises:
+            InputError: There are several, and no frame before tells which.
+        """
+        boxes = self.find(image)
+        if len(boxes) > 1 and last is not None:
+            boxes.sort(key=lambda box: float(np.linalg.norm(box.center - last.center)))
+        elif len(boxes) > 1:
             text = " or ".join(f"{b.x:.0f},{b.y:.0f},{b.width:.0f},{b.height:.0f}" for b in boxes)
             raise InputError(f"{path}: several people were found; choose one with --bbox {text}")
-        return boxes[0]
+        return boxes[0] if boxes else None
+
+    def find(self, image: Image) -> list[Box]:
+        """Boxes of the people in a picture, the surest first.
+
+        What the detector finds is looked at by the keypoint prior, which has the last word where
+        it is another network: who it sees less surely is not there, and where the detector sees
+        nobody, it looks at the whole picture itself.
+        """
+        boxes = [] if self.detector is None else self.detector.detect(image)
+        if isinstance(self.keypoint_prior, PersonPrior):
+            return boxes
+        seen = [self._closer(image, box) for box in boxes or [whole(image)]]
+        most = max(sure for sure, _ in seen)
+        found: list[Box] = []
+        for sure, box in sorted(seen, key=lambda pair: -pair[0]):
+            if sure >= ALSO * most and all(overlap(box, other) < SAME for other in found):
+                found.append(box)
+        return found
+
+    def _closer(self, image: Image, box: Box) -> tuple[float, Box]:
+        """How surely the keypoint prior sees someone in a box, and its own box around them."""
+        keypoints = self.keypoint_prior.keypoints(image, box)
+        return float(np.nan_to_num(keypoints[:, 2]).mean()), box_of(keypoints) or box
 
     def observe_image(
         self, image: Image, focal: float | None = None, box: Box | None = None
@@ -177,12 +234,13 @@ class PictureReader:
         Args:
             image: Picture.
             focal: Pixels, where the camera told it.
-            box: Where the person probably is, for instance in the frame before; without it and
-                without a box of the user's the person is looked for.
+            box: Where the person is; without it and without a box of the user's, whoever is most
+                surely seen, or what looks most like a person.
         """
         height, width = image.shape[:2]
         prior = self.keypoint_prior
-        box = self.box or box or find(prior, image)[0]
+        box = self.box or box or next(iter(self.find(image)), None)
+        box = box or self._closer(image, self._closer(image, whole(image))[1])[1]
         view = prior.look(image, box) if isinstance(prior, PersonPrior) else None
         keypoints = prior.keypoints(image, box) if view is None else view.keypoints
         keypoints = without_far(keypoints[None], np.array([[width, height]], dtype=np.float64))[0]
@@ -229,6 +287,19 @@ class PictureReader:
         return {"keypoint_depth": depth, "points": points, "depth_kind": found.kind}
 
 
+def whole(image: Image) -> Box:
+    """The box of the whole picture."""
+    height, width = image.shape[:2]
+    return Box(x=0.0, y=0.0, width=float(width), height=float(height))
+
+
+def unseen(observations: Observations) -> Observations:
+    """The same frames, with no keypoint seen."""
+    table = observations.keypoints_2d.copy()
+    table[..., 2] = 0.0
+    return replace(observations, keypoints_2d=table)
+
+
 def parse_box(text: str | None) -> Box | None:
     """A box from `x,y,w,h`.
 
@@ -246,63 +317,6 @@ def parse_box(text: str | None) -> Box | None:
     if not sound:
         raise SettingError(f"--bbox {text}: expected x,y,w,h in pixels with positive w and h")
     return Box(x=x, y=y, width=width, height=height)
-
-
-def read_depth(
-    found: DepthMap, keypoints: Float[ndarray, "keypoints 3"]
-) -> Float[ndarray, " keypoints"]:
-    """Depth at the pixel of each keypoint; NaN outside the picture."""
-    height, width = found.depth.shape
-    x, y = (np.floor(np.nan_to_num(keypoints[:, axis], nan=-1.0)).astype(int) for axis in (0, 1))
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    value = found.depth[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
-    return np.where(inside, value, np.nan)
-
-
-def limb_mask(
-    keypoints: Float[ndarray, "keypoints 3"], names: tuple[str, ...], shape: tuple[int, int]
-) -> Bool[ndarray, "height width"]:
-    """Pixels in narrow strips around the limbs that were seen: surely the person."""
-    own = {canonical_name(name): row for row, name in enumerate(names)}
-    seen = keypoints[np.nan_to_num(keypoints[:, 2]) > SEEN, :2]
-    mask = np.zeros(shape, dtype=bool)
-    if not len(seen):
-        return mask
-    radius = LIMB_WIDTH * float(np.ptp(seen, axis=0).max())
-    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
-    for first, second in LIMBS:
-        if first not in own or second not in own:
-            continue
-        a, b = keypoints[own[first]], keypoints[own[second]]
-        if min(np.nan_to_num(a[2]), np.nan_to_num(b[2])) <= SEEN:
-            continue
-        along = b[:2] - a[:2]
-        t = ((x - a[0]) * along[0] + (y - a[1]) * along[1]) / max(float(along @ along), 1e-9)
-        t = np.clip(t, 0, 1)
-        mask |= np.hypot(x - a[0] - t * along[0], y - a[1] - t * along[1]) < radius
-    return mask
-
-
-def limb_points(
-    found: DepthMap,
-    keypoints: Float[ndarray, "keypoints 3"],
-    names: tuple[str, ...],
-    camera: Float[ndarray, "3 3"],
-) -> Float[ndarray, "points 3"]:
-    """Points of the visible surface along the limbs, metres, padded with NaN."""
-    out = np.full((NUM_POINTS, 3), np.nan)
-    mask = limb_mask(keypoints, names, found.depth.shape) & np.isfinite(found.depth)
-    y, x = np.nonzero(mask)
-    z = found.depth[y, x]
-    near = np.abs(z - np.median(z)) < REACH if len(z) else np.zeros(0, dtype=bool)
-    y, x, z = y[near], x[near], z[near]
-    if not len(z):
-        return out
-    pick = np.linspace(0, len(z) - 1, min(NUM_POINTS, len(z))).astype(int)
-    pixel = np.stack([x[pick], y[pick]], axis=-1) + 0.5
-    plane = (pixel - camera[:2, 2]) / camera[[0, 1], [0, 1]]
-    out[: len(pick)] = np.concatenate([plane, np.ones((len(pick), 1))], axis=-1) * z[pick, None]
-    return out
 
 
 def stack(parts: list[Observations]) -> Observations:

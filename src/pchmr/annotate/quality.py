@@ -23,6 +23,7 @@ from pchmr.annotate.observations import LEAST_SEEN, Observations
 from pchmr.annotate.residuals import Term
 from pchmr.annotate.solver import normal_equations
 from pchmr.body.joints import COCO_17
+from pchmr.config import SettingError
 from pchmr.runs import write_bytes
 
 ASSET = Path(__file__).parent / "assets" / "quality_v1.json"
@@ -216,14 +217,25 @@ def save_predictors(path: Path, predictors: Mapping[str, ErrorPredictor]) -> Non
 
 
 def load_predictors(path: Path = ASSET) -> dict[str, ErrorPredictor]:
-    """Predictors by mode."""
-    table = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        mode: ErrorPredictor(
-            tuple(values["names"]), *(np.array(values[n]) for n in ("mean", "sd", "slope", "knots"))
-        )
-        for mode, values in table.items()
-    }
+    """Predictors by mode, or by source and mode.
+
+    Raises:
+        SettingError: The file is missing or not one of `save_predictors`.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            mode: ErrorPredictor(
+                tuple(values["names"]),
+                *(np.array(values[n], dtype=np.float64) for n in ("mean", "sd", "slope", "knots")),
+            )
+            for mode, values in table.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingError(
+            f"cannot read error predictors {path}: {error}; make them with "
+            "pchmr.annotate.fit_predictor and save_predictors"
+        ) from None
 
 
 def predict_mm(
@@ -240,8 +252,7 @@ def why_unknown(
 ) -> list[str]:
     """What every frame lacks for a prediction; meant for those that have none."""
     if mode not in predictors:
-        kind = "this combination of priors" if "/" in mode else f"mode {mode}"
-        return [f"no calibrated predictor for {kind}"] * len(inspection.joint_std)
+        return [f"no calibrated predictor for mode {mode}"] * len(inspection.joint_std)
     blank = np.full(len(inspection.joint_std), np.nan)
     lacks = [
         np.isnan(inspection.signals.get(name, blank)) & (name in predictors[mode].names)
@@ -260,6 +271,7 @@ def verdicts(
     accept_mm: float,
     reject_mm: float,
     unknown: Sequence[str] | None = None,
+    foreign: str = "",
 ) -> list[tuple[Status, str]]:
     """Status of every frame and the reason for anything but acceptance.
 
@@ -269,6 +281,7 @@ def verdicts(
         accept_mm: Below it a frame is accepted.
         reject_mm: Above it a frame is rejected.
         unknown: Reasons for NaN.
+        foreign: Why no prediction can be relied on, so that no frame is accepted.
     """
     table = observations.keypoints_2d[:, list(read_names(observations.keypoint_names).columns)]
     confidence = np.nan_to_num(table[..., 2])
@@ -280,7 +293,7 @@ def verdicts(
     reasons = unknown or ["the error cannot be predicted"] * len(predicted_mm)
     return [
         _no_person(int(seen))
-        or _verdict(int(sure), float(within), float(mm), accept_mm, reject_mm, why)
+        or _verdict(int(sure), float(within), float(mm), accept_mm, reject_mm, why, foreign)
         for seen, sure, within, mm, why in zip(
             observations.num_seen, num_sure, share, predicted_mm, reasons, strict=True
         )
@@ -299,7 +312,13 @@ def _no_person(seen: int) -> tuple[Status, str] | None:
 
 
 def _verdict(
-    sure: int, within: float, mm: float, accept_mm: float, reject_mm: float, unknown: str
+    sure: int,
+    within: float,
+    mm: float,
+    accept_mm: float,
+    reject_mm: float,
+    unknown: str,
+    foreign: str,
 ) -> tuple[Status, str]:
     if mm > reject_mm:
         return "rejected", f"predicted error {mm:.0f} mm is above {reject_mm:.0f} mm"
@@ -311,4 +330,6 @@ def _verdict(
         return "review", unknown
     if not mm <= accept_mm:
         return "review", f"predicted error {mm:.0f} mm is not below {accept_mm:.0f} mm"
+    if foreign:
+        return "review", foreign
     return "accepted", ""

@@ -113,7 +113,7 @@ class Weights:
         dense: Weight per metre of a dense point; 0 leaves them out.
         rho_dense: Metres.
         limits: Factor on joint limits.
-        free: "root" moves the root, translation, depth and focal only; "pose" rotations and betas.
+        free: "root": root, translation, depth, focal; "camera": the first two; "pose": the others.
     """
 
     prior: float = 1.0
@@ -124,7 +124,7 @@ class Weights:
     dense: float = 0.0
     rho_dense: float = 0.12
     limits: float = 1.0
-    free: Literal["root", "pose", "all"] = "all"
+    free: Literal["root", "camera", "pose", "all"] = "all"
 
 
 class Term(NamedTuple):

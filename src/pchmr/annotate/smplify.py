@@ -29,7 +29,7 @@ DATA_HEIGHT = 1000.0
 BENDING = 3.17
 STAGES = ((404.0, 100.0), (404.0, 50.0), (57.4, 10.0), (4.78, 5.0), (4.78, 5.0))
 """Weights of pose and shape in each stage."""
-STAGE_STEPS, CAMERA_STEPS = 12, 15
+STAGE_STEPS, CAMERA_STEPS = 30, 40
 DEPTH_WEIGHT = 100.0
 NARROW_SHOULDERS_PX = 25.0
 TORSO = ("right_hip", "left_hip", "right_shoulder", "left_shoulder")
@@ -58,12 +58,12 @@ class SmplifyObjective(Objective):
     def terms(
         self, state: State, weights: Weights, *, matches: Tensor | None, derive: bool
     ) -> tuple[list[Term], Chain]:
-        """Camera terms while only the root is free, body terms otherwise."""
+        """Camera terms while only root and translation are free, body terms otherwise."""
         chain = pose(self.skeleton, state)
         pixels = self._coordinates(
             self._pixel_term(state, self._keypoints(state, chain, derive), weights)
         )
-        if weights.free == "root":
+        if weights.free == "camera":
             return [self._torso_term(pixels), self._near_term(state, derive)], chain
         rotvec = rotmat_to_rotvec(state.rotmat[:, 1:])
         turned = None
@@ -144,7 +144,7 @@ def fit_smplify(
         skeleton=base.skeleton, rig=base.rig, prior=base.prior, surface=None, evidence=evidence,
         torso=torso, first_depth=first,
     )  # fmt: skip
-    camera = minimize(objective, state, Weights(free="root"), CAMERA_STEPS)
+    camera = minimize(objective, state, Weights(free="camera"), CAMERA_STEPS)
     best = _run(objective, camera.state)
     side = _narrow(annotator, observations, evidence)
     if side.any():

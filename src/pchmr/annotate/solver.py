@@ -86,9 +86,12 @@ def _change(
     diagonal = normal.diagonal(dim1=-2, dim2=-1)
     normal = normal + torch.diag_embed(damping[:, None] * (diagonal + 1e-3) + 1e-6)
     held = torch.zeros(len(columns), dtype=torch.bool, device=slope.device)
-    if weights.free == "root":
+    if weights.free in ("root", "camera"):
         held[3 : columns.turns.stop] = True
         held[columns.betas] = True
+    if weights.free == "camera":
+        held[columns.depth] = True
+        held[columns.focal] = True
     if weights.free == "pose":
         held[columns.transl.start :] = True
     free = ~held

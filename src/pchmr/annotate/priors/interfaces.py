@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from pchmr.annotate.residuals import DepthKind
@@ -81,12 +81,14 @@ class PersonView:
         sigma: Standard deviation of a coordinate, pixels.
         depth: Metres about an unknown distance, of the surface in front of each keypoint.
         depth_sigma: Its standard deviation, metres.
+        presence: Chance that there is a person at all.
     """
 
     keypoints: Float[ndarray, "keypoints 3"]
     sigma: Float[ndarray, " keypoints"]
     depth: Float[ndarray, " keypoints"]
     depth_sigma: Float[ndarray, " keypoints"]
+    presence: float
 
 
 @runtime_checkable
@@ -106,13 +108,8 @@ class Detector(Protocol):
         """Boxes of people, the surest first."""
         ...
 
-
-@runtime_checkable
-class MaskPrior(Protocol):
-    """Tells the person from everything else."""
-
-    def mask(self, image: Image, box: Box) -> Bool[ndarray, "height width"]:
-        """True on the person in the box."""
+    def shows(self, image: Image, box: Box) -> bool:
+        """Whether a person is in the box."""
         ...
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from torch import Tensor
 
 from pchmr.annotate.keypoints import GOLIATH_70, NUM_SAPIENS
 from pchmr.annotate.priors.crops import Crop, find_keypoints, mirror_rows, normalized
@@ -31,13 +32,37 @@ def load_script(weights: Path) -> torch.jit.ScriptModule:
         raise SettingError(f"{weights} is no TorchScript file: {first}") from None
 
 
+def run_script(model: torch.jit.ScriptModule, pixels: Tensor, weights: Path) -> Tensor:
+    """The maps (1, C, h, w) that a TorchScript file gives for a batch of one.
+
+    Raises:
+        SettingError: It cannot be run on a picture, or gives something else.
+    """
+    try:
+        with torch.inference_mode():
+            found = model(pixels)
+    except (RuntimeError, ValueError, TypeError) as error:
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        raise SettingError(
+            f"{weights} cannot be run on a picture of {WIDTH} x {HEIGHT}: {words[-1].strip()}; "
+            "take the publisher's TorchScript file for this task"
+        ) from None
+    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(found, Tensor) or found.ndim != 4 or len(found) != 1:
+        raise SettingError(
+            f"{weights} gives {shape}, expected maps (1, channels, height, width): take the "
+            "publisher's TorchScript file for this task"
+        )
+    return found
+
+
 class Sapiens1Pose:
     """The 17 COCO keypoints, or the first 70 of 308, as the weights have them."""
 
     def __init__(self, weights: Path) -> None:
         self.model = load_script(weights)
-        with torch.inference_mode():
-            count = self.model(torch.zeros(1, 3, HEIGHT, WIDTH)).shape[1]
+        self.weights = weights
+        count = run_script(self.model, torch.zeros(1, 3, HEIGHT, WIDTH), weights).shape[1]
         if count not in NAMES_BY_COUNT:
             known = ", ".join(str(n) for n in NAMES_BY_COUNT)
             raise SettingError(
@@ -53,14 +78,17 @@ class Sapiens1Pose:
         """See `KeypointPrior`."""
         crop = Crop.around(box, WIDTH, HEIGHT, aligned=True)
         rows = mirror_rows(self.names)
-        return find_keypoints(self.model, image, crop, rows, mean=MEAN, sd=SD)
+        return find_keypoints(
+            lambda pixels: run_script(self.model, pixels, self.weights), image, crop, rows,
+            mean=MEAN, sd=SD,
+        )  # fmt: skip
 
 
 class Sapiens1Depth:
     """Depth of the person in the box up to scale and shift; larger is farther."""
 
     def __init__(self, weights: Path) -> None:
-        self.model = load_script(weights)
+        self.model, self.weights = load_script(weights), weights
         self.provenance = Provenance(
             name="sapiens1-depth", license=LICENSE, sha256=weights_sha256(weights)
         )
@@ -68,7 +96,11 @@ class Sapiens1Depth:
     def depth(self, image: Image, box: Box) -> DepthMap:
         """See `DepthPrior`; meaningless beside the person, where only a mask would tell."""
         crop = Crop.around(box, WIDTH, HEIGHT)
-        with torch.inference_mode():
-            found = self.model(normalized(crop.cut(image), MEAN, SD))
-        values = found.reshape(found.shape[-2:]).double().numpy()
+        found = run_script(self.model, normalized(crop.cut(image), MEAN, SD), self.weights)
+        if found.shape[1] != 1:
+            raise SettingError(
+                f"weights of sapiens1-depth give {found.shape[1]} maps, expected one: take the "
+                "depth file, not that of another task"
+            )
+        values = found[0, 0].double().numpy()
         return DepthMap(kind="affine", depth=crop.paste(values, image.shape[:2]))

@@ -22,7 +22,8 @@ from pchmr.annotate.quality import (
     load_predictors,
     save_predictors,
 )
-from pchmr.bench.annotators.images import IMAGE_SIZE, SOURCE, meshes, picture
+from pchmr.bench.annotators.images import IMAGE_SIZE, SOURCE, meshes
+from pchmr.bench.annotators.presence import picture
 from pchmr.bench.annotators.scores import run_mode
 from pchmr.bench.annotators.tables import AFFINE, DENSE, KEYPOINT, METRIC, STRONG
 from pchmr.body import load_body

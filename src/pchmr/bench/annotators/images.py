@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +18,7 @@ from pchmr.annotate.observations import Observations
 from pchmr.annotate.pictures import PictureReader, stack
 from pchmr.annotate.priors.embedded import WEIGHTS, Embedded
 from pchmr.annotate.quality import load_predictors
+from pchmr.bench.annotators.presence import detection_rows, picture
 from pchmr.bench.annotators.scores import Run, kept, run_mode
 from pchmr.bench.annotators.tables import (
     KEYPOINT,
@@ -34,6 +34,7 @@ from pchmr.bench.progress import say
 from pchmr.body import BodyModel
 from pchmr.config import DataOptions
 from pchmr.data import load_people
+from pchmr.data.labels import LabeledPictures, is_labels
 from pchmr.data.sample import PeopleDataset
 from pchmr.data.synthetic import SyntheticPeople
 
@@ -41,6 +42,7 @@ NUM_IMAGES, NUM_BASELINE = 500, 100
 IMAGE_SIZE = 112
 MODES = (STRONG, KEYPOINT, "smplifyx")
 SETTING, SOURCE = "images only", "embedded/"
+LABELED = "against labels of `pchmr annotate`: consistency, not accuracy"
 
 
 def image_rows(annotator: Annotator, data: Path | None) -> Iterator[Row]:
@@ -48,12 +50,19 @@ def image_rows(annotator: Annotator, data: Path | None) -> Iterator[Row]:
 
     Args:
         annotator: Body and prior.
-        data: Folder of `pchmr data synth`; without it, held-out people of domain B.
+        data: Folder of `pchmr data synth`, or labels of `pchmr annotate`, against which errors
+            show consistency only; without it, held-out people of domain B.
     """
     if not WEIGHTS.is_file():
         say(f"no weights at {WEIGHTS}: the table of images is left out")
         return
-    yield from card_rows()
+    setting, words = SETTING, "rendered people of B, pictures only"
+    if data is None:
+        yield from card_rows()
+        yield from detection_rows()
+    else:
+        setting = f"images of {data.resolve().name}"
+        words = LABELED if is_labels(data) else "pictures only"
     people = _people(annotator.body, data)
     reader = PictureReader(Embedded())
     seen: list[Observations] = []
@@ -70,12 +79,9 @@ def image_rows(annotator: Annotator, data: Path | None) -> Iterator[Row]:
         run = kept(name, lambda m=mode, n=count: run_mode(
             annotator, meshes(annotator.body, people, n), observed(n), m
         ))  # fmt: skip
-        words = (
-            "rendered people of B, pictures only" if data is None else f"pictures of {data.name}"
-        )
         about = {"n": count, "seed": 0, "differs": words}
         depth = "embedded prior" if mode == KEYPOINT else "none"
-        case = Case(setting=SETTING, mode=mode, depth=depth, noise=METRIC,
+        case = Case(setting=setting, mode=mode, depth=depth, noise=METRIC,
                     targets={"mpvpe_mm": 1.0, "mpjpe_mm": 1.0, "pa_mpjpe_mm": 1.0})  # fmt: skip
         runs[mode] = (case, run, about)
         row = error_row(case, run, about)
@@ -85,11 +91,16 @@ def image_rows(annotator: Annotator, data: Path | None) -> Iterator[Row]:
     yield from ({**row, "table": SETTING} for row in ratio_rows(case, run, strong, about))
     judged = {mode: runs[mode][1] for mode in (STRONG, KEYPOINT)}
     if {f"{SOURCE}{mode}" for mode in judged} <= set(load_predictors()):
-        yield from ({**row, "table": SETTING} for row in coverage_rows(judged, about, SOURCE))
+        for row in coverage_rows(judged, about, SOURCE):
+            name = "cell" if "cell" in row else "figure"
+            own = row[name] if data is None else f"{setting}: {row[name]}"
+            yield {**row, name: own, "table": SETTING}
 
 
 def _people(body: BodyModel, data: Path | None) -> PeopleDataset:
     """The held-out people of a folder, or those of domain B."""
+    if data is not None and is_labels(data):
+        return LabeledPictures(data, "test", body=body, image_size=IMAGE_SIZE)
     if data is not None:
         return SyntheticPeople.open(data / "test")
     options = DataOptions(num_test_samples=NUM_IMAGES, image_size=IMAGE_SIZE)
@@ -105,12 +116,6 @@ def card_rows() -> Iterator[Row]:
             "table": "embedded prior", "cell": f"keypoints of domain {domain}", "seed": 0,
             "n": scores["num_people"], "scores": numbers,
         }  # fmt: skip
-
-
-def picture(people: PeopleDataset, row: int) -> np.ndarray:
-    """8-bit pixels of a person."""
-    image = people.batch([row]).images[0]
-    return (255 * image).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 @torch.no_grad()

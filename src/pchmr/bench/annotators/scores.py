@@ -34,17 +34,11 @@ FAILURE_MM = 150.0
 BOOTSTRAPS = 1000
 SCORES = ("mpvpe_mm", "mpjpe_mm", "pa_mpjpe_mm", "foot_mm", "hand_mm")
 SIGNAL = "signal_"
-SOLVER_FILES = (
-    "deposer", "evidence", "keypoints", "kinematics", "modes", "prior", "quality", "residuals",
-    "rig", "smplify", "solver", "surface",
-)  # fmt: skip
 DECIDING = (
-    *(f"annotate/{name}.py" for name in SOLVER_FILES),
-    "annotate/assets/pose_prior_v1.npz",
-    "annotate/priors/oracle.py",
-    "bench/annotators/scores.py",
-    "bench/annotators/strangers.py",
-)
+    "annotate/**/*.py", "annotate/assets/*", "bench/annotators/*.py", "body/*.py", "data/**/*.py",
+    "geometry.py", "metrics.py", "models/xs.py", "recipes/**/*.py",
+)  # fmt: skip
+"""Files that decide a run: people, what is seen of them, networks, solver and scores."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +140,9 @@ def code_sha256() -> str:
     """Hash of everything that decides a fit and its scores."""
     digest = hashlib.sha256()
     root = Path(str(resources.files("pchmr")))
-    for name in DECIDING:
-        digest.update(name.encode() + (root / name).read_bytes())
+    files = {path for pattern in DECIDING for path in root.glob(pattern) if path.is_file()}
+    for path in sorted(files):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -16,7 +16,8 @@ from pchmr.annotate.deposer import MODES, Annotator, Fit
 from pchmr.annotate.overlay import png, sheet, side_view
 from pchmr.annotate.pictures import PictureReader, stack
 from pchmr.annotate.priors.embedded import Embedded
-from pchmr.bench.annotators.images import IMAGE_SIZE, meshes, picture
+from pchmr.bench.annotators.images import IMAGE_SIZE, meshes
+from pchmr.bench.annotators.presence import picture
 from pchmr.bench.annotators.scores import score
 from pchmr.bench.annotators.tables import KEYPOINT, STRONG
 from pchmr.body import load_body
