@@ -90,7 +90,7 @@ def test_rows_on_other_people_or_start_weights_are_stale(tmp_path: Path) -> None
         "measured anew",
         "own weights",
     ]
-    assert f"B {worlds['B'][:8]}" in text
+    assert f"B {worlds['B'][:8]}" in text and "1 of 5 rows name no recipe." in text
 
 
 def test_a_stale_row_confirms_no_claim(tmp_path: Path) -> None:

@@ -169,7 +169,9 @@ def _origin(lines: list[Line]) -> str:
         f"{name} {sha[:8]}" for line in lines for name, sha in worlds_of(line.get("recipe")).items()
     )
     said = f"{' '.join(parts)}." if parts else "No origin was recorded."
-    return f"{said} Recipe of people: {', '.join(recipes)}." if recipes else said
+    silent = sum(not worlds_of(line.get("recipe")) for line in lines)
+    said += f" Recipe of people: {', '.join(recipes)}." if recipes else ""
+    return said + (f" {silent} of {len(lines)} rows name no recipe." if silent else "")
 
 
 def _machine(hardware: Any) -> str:
