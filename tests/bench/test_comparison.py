@@ -96,7 +96,7 @@ def test_rows_hold_scores_budgets_and_what_was_chosen(few: None, tmp_path: Path)
 def test_a_setting_that_diverges_stops_nothing(
     few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverging(job: Job) -> dict[str, Any]:
+    def diverging(job: Job, folder: Path) -> dict[str, Any]:
         optim = getattr(job.run, "optim_options", None)
         if optim is not None and optim.learning_rate > 1e-4:
             raise DivergedError("the loss became nan; lower --learning-rate")
