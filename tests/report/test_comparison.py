@@ -70,12 +70,13 @@ def test_paired_difference_ignores_what_both_sides_share() -> None:
 
 
 def test_verdicts() -> None:
-    def between(low: float, high: float) -> str:
-        return verdict(Interval((low + high) / 2, low, high, 1, "people"), 0.0, 10.0)
+    def between(low: float, high: float, num_seeds: int = 3) -> str:
+        return verdict(Interval((low + high) / 2, low, high, num_seeds, "people"), 0.0, 10.0)
 
     assert between(1.0, 9.0) == "confirmed"
     assert between(-3.0, -1.0) == between(11.0, 12.0) == "refuted"
     assert between(-1.0, 3.0) == between(9.0, 11.0) == "undecided"
+    assert between(1.0, 9.0, num_seeds=2) == "confirmed, preliminary"
     assert verdict(None, 0.0, 10.0) == "not yet tested"
 
 
@@ -97,11 +98,12 @@ def test_a_folder_of_results_is_regenerated_with_findings_and_curves(tmp_path: P
     text = "".join(json.dumps(row) + "\n" for row in comparison())
     (tmp_path / "client-scale.jsonl").write_text(text)
     assert is_results(tmp_path) and not is_results(tmp_path / "none")
-    run(ReportConfig(runs=(tmp_path,)))
+    run(ReportConfig(runs=(tmp_path,), output=tmp_path / "report.html"))
+    assert "10 of 10 clients" in (tmp_path / "report.html").read_text()
     findings = (tmp_path / "findings.md").read_text()
     assert findings == findings_markdown(tmp_path)
     assert "| 10 of 10 clients | 2 | 120.5 | 79.9 | +19.9 [+19.9, +19.9] | 2 | 200 |" in findings
-    assert "**refuted**" in findings and "**not yet tested**" in findings
+    assert "**refuted, preliminary**" in findings and "**not yet tested**" in findings
     assert (tmp_path / README).read_text() == results_markdown(tmp_path)
     assert "gap_closed_percent" in (tmp_path / README).read_text()
     picture = tmp_path / CURVES / "client-scale-fastmetro_xs.svg"

@@ -104,7 +104,7 @@ def test_a_stale_row_confirms_no_claim(tmp_path: Path) -> None:
         }  # fmt: skip
 
     today = current_origin()["worlds"]["B"]
-    for world, said in ((today, "**confirmed**"), ("1" * 64, "**not yet tested**")):
+    for world, said in ((today, "**confirmed, preliminary**"), ("1" * 64, "**not yet tested**")):
         write(
             tmp_path,
             "client-scale.jsonl",

@@ -30,13 +30,16 @@ from pchmr.report.lines import Line, lines_of, marked
 from pchmr.report.tables import human_bytes
 
 FINDINGS = "findings.md"
+LEAST_SEEDS = 3
 HEAD = f"""# Findings
 
 Generated from the `.jsonl` files beside this page by `pchmr bench` and `pchmr report`; do not edit.
 How runs are compared: [docs/comparison.md](../docs/comparison.md). What differs from the paper in
 every row: rendered people of domain B and an embedded body instead of Human3.6M and 3DPW with
 SMPL; XS networks; start weights from domain A; few images and rounds. Differences are of MPJPE in
-percent with 95 % intervals, paired by seed and held-out person. The target of budgets lies at
+percent with 95 % intervals, paired by seed and held-out person. A verdict on fewer than
+{LEAST_SEEDS} seeds is preliminary: its interval knows nothing of chance in partition, cohorts and
+training. The target of budgets lies at
 {100 * TARGET_SHARE:.0f} % of what centralized training gained.
 """
 NONE = "–"
@@ -115,12 +118,13 @@ def read_tables(folder: Path) -> Tables:
 
 
 def verdict(found: Interval | None, low: float, high: float) -> str:
-    """Confirmed, refuted or undecided; not yet tested without an interval."""
+    """Confirmed, refuted or undecided, preliminary on few seeds; not yet tested without any."""
     if found is None:
         return "not yet tested"
+    said = "refuted" if found.high < low or found.low > high else "undecided"
     if low <= found.low and found.high <= high:
-        return "confirmed"
-    return "refuted" if found.high < low or found.low > high else "undecided"
+        said = "confirmed"
+    return said if found.num_seeds >= LEAST_SEEDS else f"{said}, preliminary"
 
 
 def _claims_table(tables: Tables) -> str:
