@@ -72,6 +72,7 @@ def _mean_curve(lines: list[Line], before: Line | None) -> tuple[np.ndarray, np.
 def _scale(panels: Any, points: np.ndarray) -> None:
     """Scales on which the first rounds and the first bytes can be told apart."""
     panels[0].set_xscale("symlog")
+    panels[0].set_xlim(left=-0.2)  # room for the marker at 0; the scale itself would go on below
     panels[1].xaxis.set_major_locator(MaxNLocator(5))
     panels[2].set_xscale("log")
     panels[2].xaxis.set_minor_formatter(NullFormatter())
