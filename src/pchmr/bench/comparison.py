@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -55,6 +56,7 @@ def attempt(job: Job, folder: Path) -> Row:
     try:
         return measure(job, folder)
     except DivergedError as error:
+        shutil.rmtree(folder, ignore_errors=True)  # there is nothing to go on from
         return {"scores": dict.fromkeys(SCORES), "failed": str(error)}
 
 
