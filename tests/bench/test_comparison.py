@@ -188,3 +188,18 @@ def test_bytes_that_are_no_rows_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "some.jsonl").write_text(json.dumps({"key": "a"}) + "\n" + '{"key": "b')
     assert whole_lines(tmp_path / "some.jsonl") == [{"key": "a"}]
     assert (tmp_path / "some.jsonl").read_text() == '{"key": "a"}\n'
+
+
+def test_client_scale_ends_with_what_may_close_the_gap() -> None:
+    made = {cell.name: cell for cell in cells("client-scale", "cpu", 1)}
+    small = made["10 of 10 clients, fedavg, local batch 2"]
+    assert isinstance(small.base, FederateConfig)
+    assert small.base.optim_options.batch_size == small.tuned_on.optim_options.batch_size == 2
+    plain = made["10 of 10 clients"]
+    assert isinstance(plain.base, FederateConfig)
+    assert small.base.num_rounds == plain.base.num_rounds
+    assert plain.base.optim_options.batch_size > 2
+    assert isinstance(plain.tuned_on, FederateConfig)
+    momentum = made["10 of 1000 clients, fedavgm"]
+    assert momentum.tuned_on == replace(plain.tuned_on, num_clients=1000, num_rounds=400)
+    assert all(server["server_momentum"] > 0 for server in momentum.servers)

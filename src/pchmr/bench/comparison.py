@@ -25,7 +25,7 @@ from pchmr.bench.cell import Job, Row, measure, open_scene
 from pchmr.bench.progress import say
 from pchmr.compute import end_with_parent
 from pchmr.config import BenchConfig, DivergedError, FederateConfig, TrainConfig, to_json
-from pchmr.recipes.comparisons import COMPARISONS, Cell, Run, cells, fixed
+from pchmr.recipes.comparisons import COMPARISONS, SMALL_BATCH, Cell, Run, cells, fixed
 from pchmr.report.records import SCORES
 from pchmr.report.results import write_results
 from pchmr.runs import write_bytes
@@ -273,6 +273,8 @@ def _kind_of(run: Run) -> str:
     if not isinstance(run, FederateConfig):
         return _kind(run)
     said = f"{run.clients_per_round} of {run.num_clients} clients, {run.algorithm}"
+    if run.optim_options.batch_size == SMALL_BATCH:
+        said += f", local batch {SMALL_BATCH}"
     if run.server_options.trainable != "all":
         said += f", {run.server_options.trainable} trains"
     if run.partition == "dirichlet":

@@ -185,6 +185,18 @@ class Rows:
         like = TUNED_ON.get(num_clients, num_clients)
         return self._cell(name, base, self.first._rounds(like, False), servers=servers)
 
+    def with_momentum(self, num_clients: int) -> Cell:
+        """FedAvg with momentum at the server, at the client's learning rate of FedAvg."""
+        name = f"10 of {num_clients} clients, fedavgm"
+        return self.federated(name, num_clients, algorithm="fedavgm", servers=MOMENTA)
+
+    def in_small_batches(self, num_clients: int) -> Cell:
+        """FedAvg in local batches of `SMALL_BATCH`, which choose a learning rate of their own."""
+        optim = replace(self.scale.optim, batch_size=SMALL_BATCH)
+        small = replace(self, scale=replace(self.scale, optim=optim))
+        name = f"10 of {num_clients} clients, fedavg, local batch {SMALL_BATCH}"
+        return small.federated(name, num_clients)
+
     def _rounds(self, num_clients: int, from_scratch: bool, **changes: Any) -> FederateConfig:
         """As many rounds of one local epoch as the images allow."""
         seen, held = self.scale.num_seen, self.scale.data.num_samples
@@ -200,6 +212,8 @@ class Rows:
 
 
 PER_ROUND = 10
+SMALL_BATCH = 2
+MOMENTA = ({"server_momentum": 0.5}, {"server_momentum": 0.7})
 LONGER = "centralized, twice as long"
 ALPHAS = (100.0, 1.0, 0.1, 0.01)
 SKEW = 0.1  # alpha of the partition on which algorithms are compared
@@ -237,18 +251,19 @@ def client_scale(rows: Rows) -> list[Cell]:
     """Centralized, then 10, 100 and 1000 clients.
 
     For the first seed also centralized with twice the images; last, for the first network,
-    momentum at the server, and random weights to start from.
+    momentum at the server, small local batches, and random weights to start from.
     """
     made = [rows.before(), rows.centralized()]
     made += [rows.federated(f"10 of {n} clients", n) for n in (10, 100, 1000)]
     made += [rows.longer()] if rows.seed == 0 else []
     if rows.seed == 0 and rows.model == rows.scale.models[-1]:
-        first, servers = rows.first, SERVERS["fedavgm"]
+        first = rows.first
+        made += [first.with_momentum(1000), first.in_small_batches(10), first.with_momentum(100)]
         made += [
-            first.federated("10 of 10 clients, fedavgm", 10, algorithm="fedavgm", servers=servers),
             first.centralized("centralized, random start", from_scratch=True),
             first.federated("10 of 10 clients, random start", 10, from_scratch=True),
         ]
+        made += [first.with_momentum(10), first.in_small_batches(100)]
     return made
 
 
