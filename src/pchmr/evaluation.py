@@ -24,10 +24,11 @@ from pchmr.body import BodyModel
 from pchmr.body.files import gender_name
 from pchmr.body.joints import EVALUATION_14, H36M_17
 from pchmr.config import SettingError, require
-from pchmr.data.sample import PeopleDataset, Sample, Subset
+from pchmr.data.sample import PeopleDataset, RenewedPeople, Sample, Subset
 from pchmr.metrics import MM_PER_METRE, SCORES, means, mpvpe, pa_mpjpe, paper_means
 
 BATCH_SIZE = 64
+MEAN_OF = 2000
 PROTOCOL_2_SUBJECTS, FRONTAL_CAMERA = ("S9", "S11"), "60457274"
 
 JointTruth = Literal["mesh", "labels", "paper"]
@@ -327,7 +328,12 @@ def t_pose(sample: Sample, body: BodyModel) -> Float[Tensor, "batch vertices 3"]
 
 @torch.no_grad()
 def mean_mesh(body: BodyModel, dataset: PeopleDataset) -> Float[Tensor, "vertices 3"]:
-    """The mean centred mesh of a data set: the best constant under squared error."""
+    """The mean centred mesh of a data set: the best constant under squared error.
+
+    Of people that are rendered when asked for, the first `MEAN_OF`.
+    """
+    if isinstance(dataset, RenewedPeople) and len(dataset) > MEAN_OF:
+        dataset = Subset(dataset, np.arange(MEAN_OF))
     total = torch.zeros_like(body.v_template, dtype=torch.float64)
     count = 0
     for sample in batches(dataset, body.v_template.device):

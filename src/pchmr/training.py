@@ -23,7 +23,7 @@ from pchmr import compute
 from pchmr.body import BodyModel
 from pchmr.config import DivergedError, OptimOptions, SettingError, TrainConfig
 from pchmr.data.augment import DEFAULT, PUBLISHED, augment
-from pchmr.data.sample import PeopleDataset, Sample
+from pchmr.data.sample import PeopleDataset, RenewedPeople, Sample
 from pchmr.losses import LOSSES, targets
 from pchmr.losses import keypoints as keypoint_terms
 from pchmr.models import HMRModel
@@ -238,8 +238,9 @@ def fit(
     for epoch in range(first, config.num_epochs):
         began = time.perf_counter()
         stage, factor = _stage(config, epoch)
+        people = dataset.of_epoch(epoch) if isinstance(dataset, RenewedPeople) else dataset
         stats = train_epoch(
-            model, body, dataset, optimizer, stage,
+            model, body, people, optimizer, stage,
             seed=derive_seed(config.seed, "client", epoch, 0), epoch=float(epoch), factor=factor,
             on_step=on_step,
         )  # fmt: skip

@@ -27,12 +27,18 @@ class DataOptions:
     """Side of a crop in pixels; without it, the model's own."""
     cache: Path | None = None
     """Folder for rendered people (default: $PCHMR_CACHE or ~/.cache/pchmr)."""
+    on_the_fly: bool = False
+    """Render the people to train on during training, others in every epoch; nothing is stored."""
 
     def __post_init__(self) -> None:
         require(self.num_samples >= 1, "--num-samples must be at least 1")
         require(self.num_test_samples >= 1, "--num-test-samples must be at least 1")
         ok = self.image_size is None or self.image_size >= 32
         require(ok, "--image-size must be at least 32 pixels")
+        require(
+            not (self.on_the_fly and self.data),
+            "--on-the-fly renders embedded people and cannot read --data: leave one of them out",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

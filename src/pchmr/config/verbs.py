@@ -138,6 +138,11 @@ class FederateConfig:
             f"--clients-per-round {self.clients_per_round} must lie in 1 .. --num-clients "
             f"{self.num_clients}",
         )
+        require(
+            not self.data_options.on_the_fly,
+            "--on-the-fly renders other people in every epoch, but a client keeps its own: "
+            "leave it out, or train with `pchmr train`",
+        )
         good = self.server_options.min_good_replies
         require(
             good is None or good <= self.clients_per_round,

@@ -9,6 +9,7 @@ import numpy as np
 from pchmr.body import BodyModel
 from pchmr.config import DataOptions, SettingError
 from pchmr.data.labels import LabeledPictures, is_labels
+from pchmr.data.live import LivePeople
 from pchmr.data.sample import COLUMNS, PeopleDataset, Subset
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.layout import layout
@@ -54,6 +55,8 @@ def load_people(
         image_size=image_size,
         seed=seed if options.data_seed is None else options.data_seed,
     )
+    if options.on_the_fly and split == "train":
+        return LivePeople(recipe, body)
     device = body.v_template.device
     workers = num_workers(count) if device.type == "cpu" else 0
     return SyntheticPeople(

@@ -86,6 +86,15 @@ class PeopleDataset(Protocol):
         ...
 
 
+@runtime_checkable
+class RenewedPeople(PeopleDataset, Protocol):
+    """People that are others in every epoch of training."""
+
+    def of_epoch(self, epoch: int) -> PeopleDataset:
+        """The people of an epoch, counted from 0; the same ones whenever it is asked."""
+        ...
+
+
 COLUMNS = ("subject", "scene", "action", "clip", "frame")
 
 
