@@ -20,7 +20,6 @@ from pchmr.body import load_body
 from pchmr.config import BenchConfig
 from pchmr.models import MODELS, build_model
 from pchmr.models.hmr import HMRModel
-from pchmr.models.output import HMROutput
 from pchmr.models.plain import plain_copy
 
 BATCH_SIZE, XS_BATCH_SIZE = 8, 32
