@@ -151,6 +151,31 @@ def test_a_stopped_run_of_rounds_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert not folder.exists()
 
 
+def test_a_damaged_stopped_run_starts_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run, folder = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base, tmp_path / "stopped"
+    seen: list[bool] = []
+
+    def picky(job: Job, folder: Path) -> dict[str, Any]:
+        seen.append(folder.exists())
+        if folder.exists():
+            raise SettingError("--resume: all checkpoints are damaged")
+        return {"scores": {"mpjpe_mm": 1.0}}
+
+    monkeypatch.setattr(comparison, "measure", picky)
+    folder.mkdir()
+    assert comparison.attempt(Job(run), folder) == {"scores": {"mpjpe_mm": 1.0}}
+    assert seen == [True, False]
+
+    def refusing(job: Job, folder: Path) -> dict[str, Any]:
+        raise SettingError("no such data")
+
+    monkeypatch.setattr(comparison, "measure", refusing)
+    with pytest.raises(SettingError, match="no such data"):
+        comparison.attempt(Job(run), folder)
+
+
 def test_rows_do_not_depend_on_the_number_of_workers(few: None, tmp_path: Path) -> None:
     one, two = (
         by_cell(comparison.run(config(tmp_path / str(n), "natural", num_workers=n))) for n in (1, 2)

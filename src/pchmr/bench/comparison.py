@@ -24,7 +24,7 @@ from pchmr.bench import stamped
 from pchmr.bench.cell import Job, Row, measure, open_scene
 from pchmr.bench.progress import say
 from pchmr.compute import end_with_parent
-from pchmr.config import BenchConfig, DivergedError, FederateConfig, TrainConfig, to_json
+from pchmr.config import BenchConfig, DivergedError, FederateConfig, SettingError, TrainConfig, to_json
 from pchmr.recipes.comparisons import COMPARISONS, SMALL_BATCH, Cell, Run, cells, fixed
 from pchmr.report.records import SCORES
 from pchmr.report.results import write_results
@@ -52,9 +52,18 @@ def run(config: BenchConfig) -> Path:
 
 
 def attempt(job: Job, folder: Path) -> Row:
-    """What a job measured, or why it came to nothing: one bad setting stops no comparison."""
+    """What a job measured, or why it came to nothing: one bad setting stops no comparison.
+
+    What a stopped run left behind and cannot be gone on from is dropped, and the run starts anew.
+    """
     try:
-        return measure(job, folder)
+        try:
+            return measure(job, folder)
+        except SettingError:
+            if not folder.exists():
+                raise
+            shutil.rmtree(folder)
+            return measure(job, folder)
     except DivergedError as error:
         shutil.rmtree(folder, ignore_errors=True)  # there is nothing to go on from
         return {"scores": dict.fromkeys(SCORES), "failed": str(error)}
