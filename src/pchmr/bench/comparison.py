@@ -24,7 +24,14 @@ from pchmr.bench import stamped
 from pchmr.bench.cell import Job, Row, measure, open_scene
 from pchmr.bench.progress import say
 from pchmr.compute import end_with_parent
-from pchmr.config import BenchConfig, DivergedError, FederateConfig, SettingError, TrainConfig, to_json
+from pchmr.config import (
+    BenchConfig,
+    DivergedError,
+    FederateConfig,
+    SettingError,
+    TrainConfig,
+    to_json,
+)
 from pchmr.recipes.comparisons import COMPARISONS, SMALL_BATCH, Cell, Run, cells, fixed
 from pchmr.report.records import SCORES
 from pchmr.report.results import write_results
