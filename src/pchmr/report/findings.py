@@ -103,7 +103,10 @@ def findings_markdown(folder: Path) -> str:
     """What `findings.md` should hold; depends on the JSONL files alone."""
     tables = read_tables(folder)
     parts = [HEAD, _claims_table(tables)]
-    parts += [_comparison(recipe, model, lines) for (recipe, model), lines in tables.items()]
+    for (recipe, model), lines in tables.items():
+        parts.append(_comparison(recipe, model, lines))
+        if recipe == "client-scale" and model.startswith("fastmetro"):
+            parts.append(_targets([*lines, *tables.get(("optimizers", model), [])]))
     return "\n".join(parts)
 
 
@@ -165,8 +168,6 @@ def _comparison(recipe: str, model: str, lines: list[Line]) -> str:
     header = ["row", "seeds", "MPJPE", "gap closed, %", "against centralized, %", "rounds",
               "images seen", "bytes moved", "rounds to target", "bytes to target"]  # fmt: skip
     text = f"## {recipe}: {model}\n\n{_markdown(header, rows)}\n"
-    if recipe == "client-scale" and model.startswith("fastmetro"):
-        text += _targets(lines)
     return text + _correlations(lines) if recipe in ("lda", "natural") else text
 
 
@@ -189,7 +190,10 @@ def _targets(lines: list[Line]) -> str:
         rows.append([cell, f">= {target:g}", *said])
     header = ["clients", "target, %", "best row", "gap closed, %", "met", f"gap to {LONGER}, %"]
     table = _markdown(header, rows)
-    return f"\n{table}\n\nWhat was tried stands under `tuning` in [README.md](README.md).\n"
+    tried = (
+        "What was tried stands under `optimizers`, and under `tuning` in [README.md](README.md)."
+    )
+    return f"{table}\n\n{tried}\n"
 
 
 def _gap(line: Line) -> float | None:
