@@ -20,6 +20,7 @@ from pchmr.body import load_body
 from pchmr.config import BenchConfig
 from pchmr.models import MODELS, build_model
 from pchmr.models.hmr import HMRModel
+from pchmr.models.output import HMROutput
 from pchmr.models.plain import plain_copy
 
 BATCH_SIZE, XS_BATCH_SIZE = 8, 32
@@ -131,6 +132,13 @@ def peak_mib(run: Callable[[], None]) -> float:
     changes = [event["args"] for event in events if event["name"] == "[memory]"]
     first = changes[0]["Total Allocated"] - changes[0]["Bytes"]
     return (max(change["Total Allocated"] for change in changes) - first) / MIB
+
+
+def step(model: HMRModel, images: torch.Tensor) -> None:
+    """Forward and backward of a plain sum over all that the network returns."""
+    output: HMROutput = model(images)
+    parts = [part.abs().mean() for part in output if part is not None]
+    torch.stack(parts).sum().backward()
 
 
 def small(name: str, repeats: int) -> list[Row]:

@@ -35,7 +35,7 @@ def planar_normals(
     return normalize(total)
 
 
-def normalize(vectors: Float[Tensor, "3 *batch"]) -> Float[Tensor, "3 *batch"]:
+def normalize(vectors: Float[Tensor, "3 *batch"]) -> Float[Tensor, "3 *batch"]:  # noqa: F821
     """Vectors of unit length, component first; the zero vector stays zero."""
     x, y, z = vectors
     return vectors / (x * x + y * y + z * z).sqrt().clamp_min(1e-12)
