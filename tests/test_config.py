@@ -17,7 +17,7 @@ from pchmr.config import (
     to_json,
 )
 from pchmr.recipes import RECIPES, derive_seed
-from pchmr.recipes.comparisons import SCALES
+from pchmr.recipes.rows import SCALES
 from pchmr.runs import MODEL
 
 REQUIRED = {"images": Path("a.jpg"), "task": "check", "labels": Path("labels")}

@@ -19,8 +19,9 @@ from pchmr.config import (
     SettingError,
 )
 from pchmr.evaluation import evaluate
-from pchmr.recipes import comparisons as recipes
-from pchmr.recipes.comparisons import COMPARISONS, SCALES, Scale, cells
+from pchmr.recipes import rows as recipes
+from pchmr.recipes.comparisons import COMPARISONS, cells
+from pchmr.recipes.rows import SCALES, Scale
 
 TINY = Scale(
     models=("fastmetro_xs",),

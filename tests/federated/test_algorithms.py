@@ -71,6 +71,23 @@ def fold_of(name: str, deltas: list[np.ndarray], counts: list[int], steps: list[
     return fold
 
 
+def test_trimmed_mean_agrees_with_flower_on_identical_replies():
+    """Flower counts all replies alike, as trimming does here, whatever samples they name."""
+    rng = np.random.default_rng(2)
+    set_identity(1)
+    start = rng.normal(size=300).astype(np.float32)
+    deltas = [rng.normal(scale=0.05, size=300).astype(np.float32) for _ in range(10)]
+    replies = [reply(start + delta, 5) for delta in deltas]
+    aggregated, _ = flower_strategies.FedTrimmedAvg(beta=0.3).aggregate_train(1, replies)
+    fold = Fold(ALGORITHMS["fedavg"], 300, 0, trim=3)
+    fold.clear()
+    for delta in deltas:
+        fold.add({"delta": delta}, 5, 1)
+    ours = start.copy()
+    fold.apply(ours, np.empty(0, np.float32), {}, ALGORITHMS["fedavg"].step(1, ServerOptions()), 10)
+    np.testing.assert_allclose(ours, aggregated["w"].numpy(), atol=1e-6)
+
+
 def test_fedavg_by_hand():
     deltas = [np.float32([1, 0]), np.float32([0, 8])]
     x = np.float32([10, 10])

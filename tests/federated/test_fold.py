@@ -1,12 +1,15 @@
 """Sums: right, independent of memory reuse, and exact where one client is alone."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import trim_mean
 
 from pchmr.config import ServerOptions
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.fold import CHUNK, Fold, WeightedSum
+from pchmr.federated.trimmed import TrimmedSum
 
 SIZE = CHUNK + 777
 STEP = ALGORITHMS["fedavg"].step(1, ServerOptions())
@@ -77,3 +80,54 @@ def test_overflow_is_told():
     fold.clear()
     fold.add({"delta": np.float32([3e38, 0])}, 1, 1)
     assert not fold.apply(np.float32([3e38, 0]), np.empty(0, np.float32), {}, STEP, 1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(num_vectors=st.integers(3, 12), trim=st.integers(1, 5), seed=st.integers(0, 1000))
+def test_trimmed_sum_against_scipy(num_vectors, trim, seed):
+    total = TrimmedSum(40, trim)
+    lent = np.empty(40, dtype=np.float32)
+    vectors = np.stack([noise_of(40, seed + i) for i in range(num_vectors)])
+    vectors[:2] = vectors[2]  # values may be equal
+    for _ in range(2):  # memory is reused between rounds
+        total.clear()
+        for number, vector in enumerate(vectors):
+            lent[...] = vector  # and by the sender
+            total.add(lent, 1.0 + number)
+    if num_vectors <= 2 * trim:
+        with pytest.raises(ValueError, match="are left out"):
+            total.mean(slice(None), 1.0)
+        return
+    expected = trim_mean(vectors.astype(np.float64), (trim + 0.5) / num_vectors)
+    np.testing.assert_allclose(total.mean(slice(None), 1.0), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [1e30, -1e30, 0.0])
+def test_trimmed_mean_lies_between_good_values_whatever_the_bad_send(bad):
+    good = [noise_of(200, seed) for seed in range(7)]
+    total = TrimmedSum(200, 3)
+    total.clear()
+    for vector in [np.full(200, bad, np.float32)] * 3 + good:
+        total.add(vector, 1.0)
+    mean = total.mean(slice(None), 1.0)
+    assert (mean >= np.min(good, axis=0)).all()
+    assert (mean <= np.max(good, axis=0)).all()
+
+
+def test_trimmed_sum_works_in_pieces():
+    vectors = [noise_of(SIZE, seed) for seed in range(5)]
+    total = TrimmedSum(SIZE, 2)
+    total.clear()
+    for vector in vectors:
+        total.add(vector, 1.0)
+    np.testing.assert_array_equal(total.mean(slice(None), 5.0), np.median(vectors, axis=0))
+
+
+def test_trimmed_statistics():
+    fold = Fold(ALGORITHMS["fedavg"], 1, 2, trim=1)
+    fold.clear()
+    for value in (1, 2, 900):
+        fold.add({"delta": np.zeros(1, np.float32), "buffers": np.float32([value, -value])}, 7, 1)
+    buffers = np.zeros(2, np.float32)
+    fold.apply(np.zeros(1, np.float32), buffers, {}, STEP, 1)
+    np.testing.assert_array_equal(buffers, np.float32([2, -2]))

@@ -6,7 +6,7 @@ import torch
 from toy import config_of, folder, world_of
 
 from pchmr.bench.faults import inject
-from pchmr.bench.tampering import FAULTS, HARMLESS, FaultyGrid
+from pchmr.bench.tampering import FAULTS, HARMLESS, FaultyGrid, changed_array
 from pchmr.config import SettingError
 from pchmr.federated import ENGINES, run_federated
 from pchmr.federated.client_app import make_client_app
@@ -117,6 +117,36 @@ def test_minimum_of_good_replies_is_a_setting(monkeypatch, tmp_path):
         grids = tampered(monkeypatch, names)
         run_federated(config, world_of(config), folder(tmp_path / str(least)))
         assert len(grids[0].attempts) == changed_cohorts
+
+
+def test_trimmed_replies_withstand_what_the_gate_cannot_tell(monkeypatch, tmp_path):
+    """One client of three sends its update backwards, at ordinary length."""
+    backwards = changed_array(np.negative)
+    monkeypatch.setitem(FAULTS, "backwards", backwards)
+    ends = {}
+    for trim, names in ((None, []), (None, ["backwards"]), (1, []), (1, ["backwards"])):
+        config = config_of(num_rounds=1, server={"trimmed_replies": trim})
+        world = world_of(config)
+        start = flat_of(world.model)
+        grid = tampered(monkeypatch, names)
+        run_federated(config, world, folder(tmp_path / f"{trim}{names}"))
+        ends[trim, bool(names)] = flat_of(world.model) - start
+        honest = [delta for delta, _, _ in grid[0].attempts[0].honest.values()]
+    along = np.mean(honest, axis=0)
+    moved = {key: float(end[: len(along)] @ along) for key, end in ends.items()}
+    assert moved[None, True] < moved[1, True] < moved[1, False]
+
+
+def test_trimming_needs_more_good_replies_than_it_leaves_out(monkeypatch, tmp_path):
+    config = config_of(num_rounds=1, server={"trimmed_replies": 1})
+    grids = tampered(monkeypatch, ["nan", None, None])
+    run_federated(config, world_of(config), folder(tmp_path))
+    assert len(grids[0].attempts) == 2
+    for settings in ({"trimmed_replies": 2}, {"trimmed_replies": 1, "min_good_replies": 2}):
+        with pytest.raises(SettingError, match="must be more"):
+            config_of(server=settings)
+    with pytest.raises(SettingError, match="not by scaffold"):
+        config_of(algorithm="scaffold", server={"trimmed_replies": 1})
 
 
 def test_deadline_leaves_out_the_late(tmp_path):

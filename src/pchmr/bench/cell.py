@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pchmr.bench.byzantine import under_attack
 from pchmr.body import BodyModel, load_body
 from pchmr.compute import pick_device
 from pchmr.config import FederateConfig, ModelOptions, TrainConfig
@@ -29,7 +30,7 @@ from pchmr.evaluation import Scores, baselines, evaluate
 from pchmr.federated import World, run_federated
 from pchmr.models import HMRModel, load_model
 from pchmr.recipes import derive_seed
-from pchmr.recipes.comparisons import Run
+from pchmr.recipes.rows import Run
 from pchmr.runs import RunFolder
 from pchmr.training import fit
 
@@ -194,9 +195,9 @@ def _federated(run: FederateConfig, scene: Scene, is_trial: bool, folder: Path |
     parts = deal(run, scene.train_set)
     world = World(scene.model, scene.body, scene.train_set, parts)
     every = 0 if is_trial else max(1, run.num_rounds // POINTS)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, under_attack(run, world) as (settings, met):
         result = run_federated(
-            replace(run, evaluate_every=every, resume=True), world,
+            replace(settings, evaluate_every=every, resume=True), met,
             RunFolder(folder or Path(scratch)),
             evaluate_fn=None if is_trial else lambda model: scene.scores(model).row(),
         )  # fmt: skip

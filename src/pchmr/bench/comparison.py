@@ -32,7 +32,8 @@ from pchmr.config import (
     TrainConfig,
     to_json,
 )
-from pchmr.recipes.comparisons import COMPARISONS, SMALL_BATCH, Cell, Run, cells, fixed
+from pchmr.recipes.comparisons import COMPARISONS, cells
+from pchmr.recipes.rows import SMALL_BATCH, Cell, Run, fixed
 from pchmr.report.records import SCORES
 from pchmr.report.results import write_results
 from pchmr.runs import write_bytes

@@ -49,7 +49,7 @@ def _answering(reply: Message, content: RecordDict | Error) -> Message:
     return made
 
 
-def _array(change: Callable[[np.ndarray], np.ndarray], name: str = "delta") -> Fault:
+def changed_array(change: Callable[[np.ndarray], np.ndarray], name: str = "delta") -> Fault:
     """Replaces an array by what `change` makes of it."""
 
     def fault(reply: Message) -> list[Message]:
@@ -131,18 +131,18 @@ def _stranger(reply: Message) -> list[Message]:
 
 
 FAULTS: dict[str, Fault] = {
-    "nan": _array(_poke(np.nan)),
-    "infinity": _array(_poke(np.inf)),
-    "times 1e8": _array(lambda a: a * np.float32(1e8)),
-    "square overflows": _array(lambda a: a * np.float32(1e25)),
-    "wrong shape": _array(lambda a: a[: len(a) // 2 * 2].reshape(2, -1)),
-    "too short": _array(lambda a: a[:-1].copy()),
-    "broadcastable": _array(lambda a: a[:1].copy()),
-    "float64": _array(lambda a: a.astype(np.float64)),
-    "integers": _array(lambda a: a.astype(np.int32)),
-    "negative variance": _array(lambda a: -np.abs(a) - 1, "buffers"),
-    "statistics times 1e6": _array(lambda a: a * np.float32(1e6), "buffers"),
-    "nan in statistics": _array(_poke(np.nan), "buffers"),
+    "nan": changed_array(_poke(np.nan)),
+    "infinity": changed_array(_poke(np.inf)),
+    "times 1e8": changed_array(lambda a: a * np.float32(1e8)),
+    "square overflows": changed_array(lambda a: a * np.float32(1e25)),
+    "wrong shape": changed_array(lambda a: a[: len(a) // 2 * 2].reshape(2, -1)),
+    "too short": changed_array(lambda a: a[:-1].copy()),
+    "broadcastable": changed_array(lambda a: a[:1].copy()),
+    "float64": changed_array(lambda a: a.astype(np.float64)),
+    "integers": changed_array(lambda a: a.astype(np.int32)),
+    "negative variance": changed_array(lambda a: -np.abs(a) - 1, "buffers"),
+    "statistics times 1e6": changed_array(lambda a: a * np.float32(1e6), "buffers"),
+    "nan in statistics": changed_array(_poke(np.nan), "buffers"),
     "missing array": _records(lambda c: cast(Any, c["update"]).__delitem__("delta")),
     "renamed array": _records(_rename),
     "header lies": _records(_lying_header),

@@ -171,6 +171,9 @@ class ServerOptions:
     """Client learning rate over the rounds; `step` divides it by 10 at half of them."""
     min_good_replies: int | None = None
     """Fewest good replies that change the model (default: half of the cohort)."""
+    trimmed_replies: int | None = None
+    """Leave out so many of the largest and of the smallest values of every weight, and count the
+    other replies alike: withstands that many bad clients, but not secure aggregation."""
     deadline_seconds: float | None = None
     """Longest wait for the replies of a cohort; with one worker, looked at between clients."""
 
@@ -188,6 +191,8 @@ class ServerOptions:
         )
         good, wait = self.min_good_replies, self.deadline_seconds
         require(good is None or good >= 1, "--min-good-replies must be at least 1")
+        trim = self.trimmed_replies
+        require(trim is None or trim >= 1, "--trimmed-replies must be at least 1; or leave it out")
         require(wait is None or wait > 0, "--deadline-seconds must be positive")
 
 

@@ -72,6 +72,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "beta_2": ("fedadam", "fedyogi"),
     "tau": ("fedadam", "fedyogi", "fedadagrad"),
     "mu": ("fedprox",),
+    "trimmed_replies": ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad"),
 }
 
 
@@ -147,6 +148,12 @@ class FederateConfig:
         require(
             good is None or good <= self.clients_per_round,
             f"--min-good-replies {good} is more than --clients-per-round {self.clients_per_round}",
+        )
+        trimmed = 2 * (self.server_options.trimmed_replies or 0)
+        require(
+            trimmed < min(self.clients_per_round, good or self.clients_per_round),
+            f"--trimmed-replies leaves out {trimmed} replies: --clients-per-round and "
+            "--min-good-replies must be more",
         )
         _require_read(self.partition_options, self.partition)
         _require_read(self.server_options, self.algorithm)
@@ -305,6 +312,7 @@ COMPARISONS = (
     "natural",
     "optimizers",
     "finetune",
+    "byzantine",
 )
 BENCH_DEFAULTS = {"data": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1}
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from scipy.linalg import get_blas_funcs
 
 from pchmr.federated.algorithms import Algorithm, State, Step, Totals, advance_control
+from pchmr.federated.trimmed import TrimmedSum
 
 Flat = Float[np.ndarray, " size"]
 BLAS_PIECE, CHUNK, SHORT = 8192, 65536, 1024
@@ -58,14 +59,29 @@ class WeightedSum:
                 add_scaled(piece, row, a=share)
             rest += np.float32(share) * last
 
+    def mean(self, piece: slice, total: float) -> Flat:
+        """A piece of the sum over `total`, which is in units of its own."""
+        return self.values[piece] / np.float32(total / self.unit)
+
 
 class Fold:
-    """The sums of one round: updates, running statistics, control variates."""
+    """The sums of one round: updates, running statistics, control variates.
 
-    def __init__(self, algorithm: Algorithm, num_parameters: int, num_buffers: int) -> None:
+    Args:
+        algorithm: Says how replies are weighted and what becomes of their mean.
+        num_parameters: Length of updates.
+        num_buffers: Length of running statistics.
+        trim: Values left out of every entry at each end, in place of weights; see `trimmed`.
+    """
+
+    def __init__(
+        self, algorithm: Algorithm, num_parameters: int, num_buffers: int, trim: int | None = None
+    ) -> None:
         self._algorithm = algorithm
-        self._delta = WeightedSum(num_parameters)
-        self._buffers = WeightedSum(num_buffers)
+        self._delta, self._buffers = (
+            TrimmedSum(size, trim) if trim else WeightedSum(size)
+            for size in (num_parameters, num_buffers)
+        )
         self._control = WeightedSum(num_parameters if algorithm.has_control else 0)
         self.totals = Totals()
 
@@ -93,16 +109,16 @@ class Fold:
         Returns:
             Whether every weight is finite afterwards.
         """
-        divisor = self._algorithm.divisor(self.totals) / self._delta.unit
+        divisor = self._algorithm.divisor(self.totals)
         with np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, len(parameters), CHUNK):
                 piece = slice(start, start + CHUNK)
-                update = self._delta.values[piece] / np.float32(divisor)
+                update = self._delta.mean(piece, divisor)
                 vectors = {name: vector[piece] for name, vector in state.items()}
                 self._algorithm.apply(parameters[piece], update, vectors, step)
                 if self._algorithm.has_control:
                     advance_control(vectors["control"], self._control.values[piece], num_clients)
             finite = math.isfinite(vector_norm(parameters))
         if len(buffers):
-            buffers[...] = self._buffers.values / (self.totals.samples / self._buffers.unit)
+            buffers[...] = self._buffers.mean(slice(None), self.totals.samples)
         return finite

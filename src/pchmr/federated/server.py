@@ -90,7 +90,8 @@ class Server:
     def __post_init__(self) -> None:
         self.algorithm = ALGORITHMS[self.config.algorithm]
         self.state = self.algorithm.init(self.spec.num_parameters)
-        self._fold = Fold(self.algorithm, self.spec.num_parameters, self.spec.num_buffers)
+        trim = self.config.server_options.trimmed_replies
+        self._fold = Fold(self.algorithm, self.spec.num_parameters, self.spec.num_buffers, trim)
         self._settings = to_json(self.config)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -137,7 +138,7 @@ class Server:
     def _round(self, grid: Grid, nodes: list[int], number: int) -> Row:
         """One round: up to three cohorts, until one has enough good replies."""
         began, config, outcome = time.perf_counter(), self.config, Outcome()
-        enough = config.server_options.min_good_replies or (config.clients_per_round + 1) // 2
+        enough = least_replies(config)
         changed = False
         for attempt in range(ATTEMPTS):
             outcome.begin(
@@ -230,6 +231,15 @@ class Server:
 
     def _task_bytes(self) -> int:
         return self.schema.num_bytes() + len(self._settings)
+
+
+def least_replies(config: FederateConfig) -> int:
+    """Fewest good replies that change the model: what was asked for, or half of a cohort, but more
+    than are trimmed.
+    """
+    options = config.server_options
+    trimmed = 2 * (options.trimmed_replies or 0)
+    return options.min_good_replies or max((config.clients_per_round + 1) // 2, trimmed + 1)
 
 
 def _wait_for_nodes(grid: Grid, count: int) -> list[int]:

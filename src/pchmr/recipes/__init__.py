@@ -31,6 +31,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "natural": ("comparison",),
     "optimizers": ("comparison",),
     "finetune": ("comparison",),
+    "byzantine": ("comparison",),
 }
 
 START_OPTIONS = OptimOptions(optimizer="muon", learning_rate=1.5e-3, batch_size=16, clip=1.0)

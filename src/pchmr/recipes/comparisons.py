@@ -4,236 +4,27 @@ How runs are compared is in `docs/comparison.md`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pchmr.config import (
-    DataOptions,
-    EvaluateConfig,
-    FederateConfig,
-    ModelOptions,
-    OptimOptions,
-    PartitionOptions,
-    ServerOptions,
-    TrainConfig,
+from pchmr.config import PartitionOptions
+from pchmr.recipes.rows import (
+    ATTACKS,
+    EVERYONE,
+    NATURAL_CLIENTS,
+    PER_ROUND,
+    SCALES,
+    Cell,
+    Rows,
+    fixed,
 )
 
-Run = TrainConfig | FederateConfig | EvaluateConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """How large the comparisons of paradigms are.
-
-    Attributes:
-        models: Networks; learning rates are chosen with the first and used for all.
-        data: People of domain B; every seed sees the same.
-        optim: How weights are fitted, apart from the learning rate.
-        num_seen: Images that every run trains on, over all its epochs or rounds.
-        keypoint_epochs: Epochs of the keypoint head alone before them, in centralized runs.
-        learning_rates: What the client's, or the centralized, learning rate is chosen from.
-        checkpoints: Start weights of models that none are shipped for.
-    """
-
-    models: tuple[str, ...]
-    data: DataOptions
-    optim: OptimOptions
-    num_seen: int
-    keypoint_epochs: int = 0
-    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
-    checkpoints: dict[str, Path] = field(default_factory=dict)
-
-
-SCALES = {
-    "cpu": Scale(
-        models=("fastmetro_xs", "tore_xs"),
-        data=DataOptions(domain="B", num_samples=2000, num_test_samples=400, data_seed=0),
-        optim=OptimOptions(optimizer="muon", batch_size=8, clip=1.0),
-        num_seen=8000,
-        learning_rates=(5e-4, 1.5e-3, 3e-3),
-    ),
-    "gpu": Scale(
-        models=("fastmetro_s", "tore_s"),
-        data=DataOptions(
-            domain="B", num_samples=20_000, num_test_samples=2000, data_seed=0, image_size=224
-        ),
-        optim=OptimOptions(batch_size=16, clip=1.0, bf16=True),
-        num_seen=200_000,
-        checkpoints={
-            name: Path(f"runs/start-{name.replace('_', '-')}/model.safetensors")
-            for name in ("fastmetro_s", "tore_s")
-        },
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One row of a comparison, for one network and seed.
-
-    What it leaves open is chosen by short runs of the first network with seed 0, scored on
-    validation people: the learning rate by those of `tuned_on`, then the server options by its own.
-
-    Attributes:
-        name: Of the row.
-        base: The run, but for what is chosen.
-        tuned_on: The run that decides the learning rate.
-        rates: Learning rates to choose from; none for a run that trains nothing.
-        servers: Server options to choose from, each the changes against `base`.
-        paper: MPJPE / PA-MPJPE that the paper printed for this row, mm on its own data.
-    """
-
-    name: str
-    base: Run
-    tuned_on: Run
-    rates: tuple[float, ...] = ()
-    servers: tuple[dict[str, Any], ...] = ({},)
-    paper: str | None = None
-
-    @property
-    def model(self) -> str:
-        """Name of the network."""
-        return self.base.model_options.model
-
-
-def fixed(run: Run, rate: float, server: dict[str, Any]) -> Run:
-    """The run with a learning rate and changed server options."""
-    if isinstance(run, EvaluateConfig):
-        return run
-    run = replace(run, optim_options=replace(run.optim_options, learning_rate=rate))
-    if isinstance(run, TrainConfig):
-        return run
-    return replace(run, server_options=replace(run.server_options, **server))
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Makes the cells of one network and seed."""
-
-    scale: Scale
-    model: str
-    seed: int
-
-    @property
-    def first(self) -> "Rows":
-        """The network and seed that settings are chosen with."""
-        return replace(self, model=self.scale.models[0], seed=0)
-
-    def _common(self, from_scratch: bool) -> dict[str, Any]:
-        checkpoint = None if from_scratch else self.scale.checkpoints.get(self.model)
-        start = ModelOptions(model=self.model, from_scratch=from_scratch, checkpoint=checkpoint)
-        return {"seed": self.seed, "data_options": self.scale.data, "model_options": start}
-
-    def _cell(self, name: str, base: Run, tuned_on: Run, **more: Any) -> Cell:
-        paper = PAPER.get((self.model.split("_")[0], name))
-        rates = self.scale.learning_rates
-        return Cell(name=name, base=base, tuned_on=tuned_on, rates=rates, paper=paper, **more)
-
-    def before(self) -> Cell:
-        """The start weights as they are."""
-        run = EvaluateConfig(**replace(self, seed=0)._common(from_scratch=False))
-        return Cell(name="before", base=run, tuned_on=run)
-
-    def centralized(self, name: str = "centralized", *, from_scratch: bool = False) -> Cell:
-        """Every image in one place; the learning rate is chosen from the start weights."""
-        return self._cell(name, self._central(from_scratch), self.first._central(False))
-
-    def centralized_on(self, num_samples: int) -> Cell:
-        """As many epochs on fewer images."""
-        data = replace(self.scale.data, num_samples=num_samples)
-        epochs = self.scale.num_seen // self.scale.data.num_samples
-        scale = replace(self.scale, data=data, num_seen=epochs * num_samples)
-        few = replace(self, scale=scale)
-        name = f"centralized, {num_samples} images"
-        return self._cell(name, few._central(False), self.first._central(False))
-
-    def longer(self) -> Cell:
-        """Centralized with twice the images, at the rate of the shorter run."""
-        long = replace(self, scale=replace(self.scale, num_seen=2 * self.scale.num_seen))
-        return self._cell(LONGER, long._central(False), self.first._central(False))
-
-    def _central(self, from_scratch: bool) -> TrainConfig:
-        first = self.scale.keypoint_epochs
-        return TrainConfig(
-            num_epochs=first + self.scale.num_seen // self.scale.data.num_samples,
-            keypoint_epochs=first,
-            schedule="cosine",
-            optim_options=self.scale.optim,
-            **self._common(from_scratch),
-        )
-
-    def federated(
-        self,
-        name: str,
-        num_clients: int,
-        *,
-        from_scratch: bool = False,
-        servers: tuple[dict[str, Any], ...] = ({},),
-        **changes: Any,
-    ) -> Cell:
-        """Ten clients a round; the learning rate is that of FedAvg on iid clients (`TUNED_ON`).
-
-        Args:
-            name: Of the row.
-            num_clients: In total.
-            from_scratch: Random weights in place of the start weights.
-            servers: Server options to choose from.
-            changes: Other settings of the run.
-        """
-        base = self._rounds(num_clients, from_scratch, **changes)
-        like = TUNED_ON.get(num_clients, num_clients)
-        return self._cell(name, base, self.first._rounds(like, False), servers=servers)
-
-    def with_momentum(self, num_clients: int) -> Cell:
-        """FedAvg with momentum at the server, at the client's learning rate of FedAvg."""
-        name = f"10 of {num_clients} clients, fedavgm"
-        return self.federated(name, num_clients, algorithm="fedavgm", servers=MOMENTA)
-
-    def in_small_batches(self, num_clients: int) -> Cell:
-        """FedAvg in local batches of `SMALL_BATCH`, which choose a learning rate of their own."""
-        optim = replace(self.scale.optim, batch_size=SMALL_BATCH)
-        small = replace(self, scale=replace(self.scale, optim=optim))
-        name = f"10 of {num_clients} clients, fedavg, local batch {SMALL_BATCH}"
-        return small.federated(name, num_clients)
-
-    def _rounds(self, num_clients: int, from_scratch: bool, **changes: Any) -> FederateConfig:
-        """As many rounds of one local epoch as the images allow."""
-        seen, held = self.scale.num_seen, self.scale.data.num_samples
-        return FederateConfig(
-            num_clients=num_clients,
-            clients_per_round=PER_ROUND,
-            num_rounds=max(1, seen * num_clients // (held * PER_ROUND)),
-            optim_options=self.scale.optim,
-            server_options=ServerOptions(round_schedule="cosine"),
-            **self._common(from_scratch),
-            **changes,
-        )
-
-
-PER_ROUND = 10
-SMALL_BATCH = 2
-MOMENTA = ({"server_momentum": 0.5}, {"server_momentum": 0.7})
-LONGER = "centralized, twice as long"
 ALPHAS = (100.0, 1.0, 0.1, 0.01)
 SKEW = 0.1  # alpha of the partition on which algorithms are compared
 FEWER_IMAGES = (1000, 4000)
+NUM_BAD, TRIMMED = (3, 1), 3  # of ten clients
 WHOLE_B = 12_000  # ten images or more for each of 1000 clients
-NATURAL_CLIENTS = 60  # scenes among the training people of B
-TUNED_ON = {NATURAL_CLIENTS: 100}  # clients whose learning rate others take over
-# (family of the network, row) -> MPJPE / PA-MPJPE in mm on Human3.6M or, natural, on 3DPW.
-PAPER = {
-    ("fastmetro", "centralized"): "57.98 / 40.62",
-    ("fastmetro", "10 of 10 clients"): "56.85 / 40.52",
-    ("fastmetro", "10 of 100 clients"): "59.31 / 41.48",
-    ("fastmetro", "10 of 1000 clients"): "60.82 / 44.53",
-    ("fastmetro", "natural, 10 of 60 scenes"): "86.83 / 55.61",
-    ("tore", "centralized"): "63.88 / 41.99",
-    ("tore", "10 of 10 clients"): "61.27 / 41.60",
-    ("tore", "10 of 100 clients"): "62.92 / 43.11",
-    ("tore", "10 of 1000 clients"): "66.04 / 44.04",
-    ("tore", "natural, 10 of 60 scenes"): "88.00 / 55.07",
-}
 # Server options of each algorithm: two values of what it adds, so that all get the same grid.
 SERVERS: dict[str, tuple[dict[str, Any], ...]] = {
     "fedavg": ({}, {"server_learning_rate": 1.5}),
@@ -351,6 +142,22 @@ def finetune(rows: Rows) -> list[Cell]:
     return made
 
 
+def byzantine(rows: Rows) -> list[Cell]:
+    """Ten clients, of which three, then one, mean harm: behind the gate, trimmed, or neither."""
+    if rows.model != rows.scale.models[0]:
+        return []
+    made = [rows.before(), rows.centralized(), rows.federated(EVERYONE, PER_ROUND)]
+    made.append(rows.trimmed(TRIMMED))
+    for num_bad in NUM_BAD:
+        for attack in ATTACKS:
+            made += [
+                rows.attacked(attack, num_bad, gate=True),
+                rows.attacked(attack, num_bad, gate=True, trimmed=TRIMMED),
+                rows.attacked(attack, num_bad, gate=False),
+            ]
+    return made
+
+
 COMPARISONS: dict[str, Callable[[Rows], list[Cell]]] = {
     "learning-curves": learning_curves,
     "learning-samples": learning_samples,
@@ -359,6 +166,7 @@ COMPARISONS: dict[str, Callable[[Rows], list[Cell]]] = {
     "natural": natural,
     "optimizers": optimizers,
     "finetune": finetune,
+    "byzantine": byzantine,
 }
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pchmr.recipes.comparisons import ALPHAS, COMPARISONS, LONGER, NATURAL_CLIENTS
+from pchmr.recipes.comparisons import ALPHAS, COMPARISONS
+from pchmr.recipes.rows import EVERYONE, LONGER, NATURAL_CLIENTS
 from pchmr.report.comparison import (
     BEFORE,
     CENTRALIZED,
@@ -49,6 +50,7 @@ HUNDRED = "10 of 100 clients"
 SKEWED = f"LDA alpha {min(ALPHAS):g}, {HUNDRED}"
 # Share of the gap, in percent, that FastMETRO is to close with tuned FedAvg or better.
 GAP_TARGETS = {"10 of 10 clients": 95.0, HUNDRED: 85.0, "10 of 1000 clients": 70.0}
+ATTACK_TARGET = 5.0  # percent of MPJPE that bad clients may cost behind a defence
 Tables = dict[tuple[str, str], list[Line]]
 
 
@@ -107,6 +109,8 @@ def findings_markdown(folder: Path) -> str:
         parts.append(_comparison(recipe, model, lines))
         if recipe == "client-scale" and model.startswith("fastmetro"):
             parts.append(_targets([*lines, *tables.get(("optimizers", model), [])]))
+        if recipe == "byzantine":
+            parts.append(_robustness(lines))
     return "\n".join(parts)
 
 
@@ -194,6 +198,27 @@ def _targets(lines: list[Line]) -> str:
         "What was tried stands under `optimizers`, and under `tuning` in [README.md](README.md)."
     )
     return f"{table}\n\n{tried}\n"
+
+
+def _robustness(lines: list[Line]) -> str:
+    """What attacks cost, behind each defence, against honest clients that are averaged."""
+    honest = of_cell(lines, EVERYONE)
+    rows = []
+    for line in lines:
+        config = line.get("config", {})
+        if "attack" not in config or any(line["cell"] == row[0] for row in rows):
+            continue
+        found = difference_percent(of_cell(lines, str(line["cell"])), honest)
+        said = NONE
+        if config["gate"] and found:
+            said = "yes" if found.mean <= ATTACK_TARGET else "**no**"
+        said = "**no**, the run came to nothing" if line.get("failed") else said
+        rows.append(
+            [str(line["cell"]), str(found or NONE), str(line.get("quarantined", NONE)), said]
+        )
+    header = ["attack and defence", f"against {EVERYONE}, honest, %", "replies set aside",
+              f"at most +{ATTACK_TARGET:g} %"]  # fmt: skip
+    return f"{_markdown(header, rows)}\n"
 
 
 def _gap(line: Line) -> float | None:
