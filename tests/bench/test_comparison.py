@@ -20,7 +20,7 @@ from pchmr.config import (
 )
 from pchmr.evaluation import evaluate
 from pchmr.recipes import rows as recipes
-from pchmr.recipes.comparisons import COMPARISONS, cells
+from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, cells
 from pchmr.recipes.rows import SCALES, Scale
 
 TINY = Scale(
@@ -194,7 +194,9 @@ def test_every_comparison_makes_runs_of_the_same_size() -> None:
                 run = cell.base
                 if isinstance(run, FederateConfig):
                     seen = run.num_rounds * run.clients_per_round / run.num_clients
-                    assert seen * size.data.num_samples == pytest.approx(size.num_seen, rel=0.05)
+                    times = MANY_TIMES if name == "convergence" else 1
+                    images = seen * size.data.num_samples
+                    assert images == pytest.approx(times * size.num_seen, rel=0.05)
                     assert isinstance(short := shortened(run), FederateConfig)
                     assert 1 <= short.num_rounds <= run.num_rounds
 
@@ -230,3 +232,14 @@ def test_optimizers_end_with_what_may_close_the_gap() -> None:
     momentum = made["10 of 1000 clients, fedavgm"]
     assert momentum.tuned_on == replace(plain.tuned_on, num_clients=1000, num_rounds=400)
     assert all(server["server_momentum"] > 0 for server in momentum.servers)
+
+
+def test_longer_runs_take_the_settings_of_shorter_ones() -> None:
+    long = {cell.name: cell for cell in cells("convergence", "cpu", 1)}[
+        "10 of 100 clients, fedavgm"
+    ]
+    short = {cell.name: cell for cell in cells("optimizers", "cpu", 1)}[long.name]
+    assert (long.tuned_on, long.like, long.servers) == (short.tuned_on, short.like, short.servers)
+    assert isinstance(long.base, FederateConfig)
+    assert isinstance(short.base, FederateConfig)
+    assert long.base == replace(short.base, num_rounds=MANY_TIMES * short.base.num_rounds)

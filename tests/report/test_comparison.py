@@ -17,7 +17,7 @@ from pchmr.report.comparison import (
     with_gaps,
 )
 from pchmr.report.curves import _mean_curve
-from pchmr.report.findings import _targets, findings_markdown, verdict
+from pchmr.report.findings import _robustness, _targets, findings_markdown, verdict
 from pchmr.report.results import CURVES, README, results_markdown
 
 PEOPLE = np.linspace(-20, 20, 21)
@@ -124,7 +124,34 @@ def test_a_curve_is_the_mean_over_seeds_in_its_interval() -> None:
 def test_targets_of_the_gap_take_the_best_row_of_so_many_clients() -> None:
     rows = [*comparison(), *(line("10 of 10 clients, fedavgm", "federated", 104.0 + s, s)
                              for s in (0, 1))]  # fmt: skip
-    text = _targets(with_gaps(rows))
-    assert "| 10 of 10 clients | >= 95 | 10 of 10 clients, fedavgm | 96.0 | yes |" in text
-    assert "| 10 of 1000 clients | >= 70 | – | – | – |" in text
-    assert "| **no** |" in _targets(with_gaps(comparison()))
+    text = _targets(with_gaps(rows), [])
+    best = "10 of 10 clients, fedavgm | 96.0 | yes |"
+    assert f"| 10 of 10 clients | >= 95 | as `client-scale` | {best}" in text
+    assert "| 10 of 1000 clients | >= 70 | as `client-scale` | – | – | – |" in text
+    assert "| **no** |" in _targets(with_gaps(comparison()), [])
+    long = [line("before", "before", 200.0), line("centralized", "centralized", 90.0),
+            line("10 of 10 clients", "federated", 101.0)]  # fmt: skip
+    text = _targets(with_gaps(rows), with_gaps(long))
+    assert (
+        "| 10 of 10 clients | >= 95 | 4 times as many | 10 of 10 clients | 90.0 | **no** |" in text
+    )
+    assert "4 times as many: 90.0 mm" in text
+
+
+def test_attacks_are_held_against_honest_clients() -> None:
+    def attacked(name: str, error: float, gate: bool) -> dict[str, Any]:
+        return line(name, "federated", error, config={"attack": "a", "gate": gate}, quarantined=12)
+
+    lines = [
+        line("10 of 10 clients", "federated", 100.0),
+        attacked("mild, gate", 104.0, True),
+        attacked("harsh, gate", 106.0, True),
+        attacked("harsh, no gate", 300.0, False),
+        {**attacked("broken, no gate", 0.0, False), "scores": {"mpjpe_mm": None}, "people_mm": None,
+         "failed": "overflow"},
+    ]  # fmt: skip
+    text = _robustness(with_gaps(lines))
+    assert "| mild, gate | +4.0 [+4.0, +4.0] | 12 | yes |" in text
+    assert "| harsh, gate | +6.0 [+6.0, +6.0] | 12 | **no** |" in text
+    assert "| harsh, no gate | +200.0 [+200.0, +200.0] | 12 | – |" in text
+    assert "| broken, no gate | – | 12 | **no**, the run came to nothing |" in text

@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,7 @@ class Board:
         if waiting := self._trials(cell, tried if len(rates) > 1 else {}):
             return waiting
         rate = self._best(rates) if len(rates) > 1 else next(iter(rates), 0.0)
-        like = replace(cell.base, seed=0, model_options=cell.tuned_on.model_options)
+        like = cell.like or cell.base
         servers = {json.dumps(s): fixed(like, rate, s) for s in cell.servers}
         if waiting := self._trials(cell, servers if len(servers) > 1 else {}):
             return waiting

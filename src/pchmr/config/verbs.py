@@ -308,6 +308,7 @@ COMPARISONS = (
     "learning-curves",
     "learning-samples",
     "client-scale",
+    "convergence",
     "lda",
     "natural",
     "optimizers",

@@ -27,6 +27,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "learning-curves": ("comparison",),
     "learning-samples": ("comparison",),
     "client-scale": ("comparison",),
+    "convergence": ("comparison",),
     "lda": ("comparison",),
     "natural": ("comparison",),
     "optimizers": ("comparison",),

@@ -12,6 +12,7 @@ from pchmr.config import PartitionOptions
 from pchmr.recipes.rows import (
     ATTACKS,
     EVERYONE,
+    LONGER,
     NATURAL_CLIENTS,
     PER_ROUND,
     SCALES,
@@ -23,6 +24,7 @@ from pchmr.recipes.rows import (
 ALPHAS = (100.0, 1.0, 0.1, 0.01)
 SKEW = 0.1  # alpha of the partition on which algorithms are compared
 FEWER_IMAGES = (1000, 4000)
+MANY_TIMES = 4  # the images, in `convergence`
 NUM_BAD, TRIMMED = (3, 1), 3  # of ten clients
 WHOLE_B = 12_000  # ten images or more for each of 1000 clients
 # Server options of each algorithm: two values of what it adds, so that all get the same grid.
@@ -46,7 +48,7 @@ def client_scale(rows: Rows) -> list[Cell]:
     """
     made = [rows.before(), rows.centralized()]
     made += [rows.federated(f"10 of {n} clients", n) for n in (10, 100, 1000)]
-    made += [rows.longer()] if rows.seed == 0 else []
+    made += [rows.longer(2).centralized(LONGER)] if rows.seed == 0 else []
     if rows.seed == 0 and rows.model == rows.scale.models[-1]:
         first = rows.first
         made += [
@@ -54,6 +56,16 @@ def client_scale(rows: Rows) -> list[Cell]:
             first.federated("10 of 10 clients, random start", 10, from_scratch=True),
         ]
     return made
+
+
+def convergence(rows: Rows) -> list[Cell]:
+    """Four times the images, which is where centralized training gains little more."""
+    if rows.model != rows.scale.models[0]:
+        return []
+    long = rows.longer(MANY_TIMES)
+    momentum = [long.with_momentum(number) for number in (10, 100, 1000)]
+    plain = long.federated(EVERYONE, PER_ROUND)
+    return [rows.before(), long.centralized(), *momentum[:2], plain, momentum[2]]
 
 
 def learning_curves(rows: Rows) -> list[Cell]:
@@ -162,6 +174,7 @@ COMPARISONS: dict[str, Callable[[Rows], list[Cell]]] = {
     "learning-curves": learning_curves,
     "learning-samples": learning_samples,
     "client-scale": client_scale,
+    "convergence": convergence,
     "lda": lda,
     "natural": natural,
     "optimizers": optimizers,

@@ -93,6 +93,7 @@ class Cell:
         name: Of the row.
         base: The run, but for what is chosen.
         tuned_on: The run that decides the learning rate.
+        like: The run that decides the server options; without it, `base` has none to choose.
         rates: Learning rates to choose from; none for a run that trains nothing.
         servers: Server options to choose from, each the changes against `base`.
         paper: MPJPE / PA-MPJPE that the paper printed for this row, mm on its own data.
@@ -104,6 +105,7 @@ class Cell:
     rates: tuple[float, ...] = ()
     servers: tuple[dict[str, Any], ...] = ({},)
     paper: str | None = None
+    like: Run | None = None
 
     @property
     def model(self) -> str:
@@ -123,16 +125,29 @@ def fixed(run: Run, rate: float, server: dict[str, Any]) -> Run:
 
 @dataclass(frozen=True)
 class Rows:
-    """Makes the cells of one network and seed."""
+    """Makes the cells of one network and seed.
+
+    Attributes:
+        scale: Size of the runs.
+        model: Name of the network.
+        seed: Of the runs.
+        tuning_scale: Size of the runs that settings are chosen by, where it is another.
+    """
 
     scale: Scale
     model: str
     seed: int
+    tuning_scale: Scale | None = None
 
     @property
     def first(self) -> "Rows":
-        """The network and seed that settings are chosen with."""
-        return replace(self, model=self.scale.models[0], seed=0)
+        """The network, seed and size that settings are chosen with."""
+        return Rows(self.tuning_scale or self.scale, self.scale.models[0], 0)
+
+    def longer(self, times: int) -> "Rows":
+        """Runs on so many times the images, with the settings of the shorter ones."""
+        scale = replace(self.scale, num_seen=times * self.scale.num_seen)
+        return replace(self, scale=scale, tuning_scale=self.scale)
 
     def _common(self, from_scratch: bool) -> dict[str, Any]:
         checkpoint = None if from_scratch else self.scale.checkpoints.get(self.model)
@@ -161,11 +176,6 @@ class Rows:
         few = replace(self, scale=scale)
         name = f"centralized, {num_samples} images"
         return self._cell(name, few._central(False), self.first._central(False))
-
-    def longer(self) -> Cell:
-        """Centralized with twice the images, at the rate of the shorter run."""
-        long = replace(self, scale=replace(self.scale, num_seen=2 * self.scale.num_seen))
-        return self._cell(LONGER, long._central(False), self.first._central(False))
 
     def _central(self, from_scratch: bool) -> TrainConfig:
         first = self.scale.keypoint_epochs
@@ -197,7 +207,10 @@ class Rows:
         """
         base = self._rounds(num_clients, from_scratch, **changes)
         like = TUNED_ON.get(num_clients, num_clients)
-        return self._cell(name, base, self.first._rounds(like, False), servers=servers)
+        return self._cell(
+            name, base, self.first._rounds(like, False), servers=servers,
+            like=self.first._rounds(num_clients, False, **changes),
+        )  # fmt: skip
 
     def with_momentum(self, num_clients: int) -> Cell:
         """FedAvg with momentum at the server, at the client's learning rate of FedAvg."""
