@@ -173,7 +173,7 @@ class ServerOptions:
     """Fewest good replies that change the model (default: half of the cohort)."""
     trimmed_replies: int | None = None
     """Leave out so many of the largest and of the smallest values of every weight, and count the
-    other replies alike: withstands that many bad clients, but not secure aggregation."""
+    other replies alike: withstands that many bad clients, and needs to see every update."""
     deadline_seconds: float | None = None
     """Longest wait for the replies of a cohort; with one worker, looked at between clients."""
 
