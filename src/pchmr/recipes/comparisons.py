@@ -59,7 +59,7 @@ def client_scale(rows: Rows) -> list[Cell]:
 
 
 def convergence(rows: Rows) -> list[Cell]:
-    """Four times the images, which is where centralized training gains little more."""
+    """Four times the images, in as many times the epochs or rounds: how far both still come."""
     if rows.model != rows.scale.models[0]:
         return []
     long = rows.longer(MANY_TIMES)
