@@ -65,6 +65,20 @@ def test_large_updates_are_set_aside_and_harm_where_there_is_no_gate(tmp_path: P
     assert np.linalg.norm(moved) < 2 * np.linalg.norm(plain)
 
 
+def test_a_first_cohort_that_harmed_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = attacked("updates times 100")
+    told_at_once, _ = ends(run, tmp_path / "tight")
+    monkeypatch.setattr("pchmr.federated.validation.STEP_SLACK", 1e6)  # any first length will do
+    moved, rows = ends(run, tmp_path / "loose")
+    assert np.array_equal(moved, told_at_once)
+    assert rows[0]["bytes_down"] == 2 * rows[1]["bytes_down"]  # the bad ones replied first
+    for row in rows:
+        assert {found["client_id"] for found in row["quarantined"]} == set(range(NUM_BAD))
+        assert len(row["client_samples"]) == NUM_CLIENTS - NUM_BAD
+
+
 def test_a_trimmed_mean_needs_no_gate_against_large_updates(tmp_path: Path) -> None:
     run = attacked("updates times 100", gate=False)
     plain, _ = ends(honest(run), tmp_path / "honest")

@@ -12,7 +12,7 @@ IDENTITY = {"settings": "a", "data": "b"}
 
 def checkpoint_of(number: int) -> Checkpoint:
     vectors = {"parameters": np.full(50, number, np.float32), "buffers": np.empty(0, np.float32)}
-    memory = {"norms": [0.1 * number], "drifts": []}
+    memory = {"gate": [[0.1 * number, 3, 0.0]]}
     rows = [{"round": r, "losses": {"total": 1 / 3}} for r in range(1, number + 1)]
     return Checkpoint(number, vectors, memory, rows, IDENTITY)
 
@@ -55,6 +55,12 @@ def test_a_damaged_one_is_passed_over(saved, suffix, damage):
     found = saved.latest(IDENTITY)
     assert found is not None
     assert found.round == 4
+
+
+def test_one_of_another_version_is_refused(saved, monkeypatch):
+    monkeypatch.setattr("pchmr.federated.checkpoint.FORMAT", "pchmr/checkpoint/v9")
+    with pytest.raises(SettingError, match="another version of pchmr; start anew"):
+        saved.latest(IDENTITY)
 
 
 def test_vectors_without_manifest_do_not_count(saved):

@@ -6,7 +6,7 @@ import pytest
 from pchmr.config import OptimOptions
 from pchmr.federated.egress import Rejected, Update
 from pchmr.federated.fold import vector_norm
-from pchmr.federated.validation import Gate
+from pchmr.federated.validation import Gate, Seen
 
 SIZE = 10_000
 STATISTICS = np.float32([0, 0, 1, 1])
@@ -26,6 +26,10 @@ def update_of(scale: float = 1e-3, num_samples: int = 16, num_steps: int = 2, **
     return Update({"delta": delta} | arrays, num_samples, num_steps, loss_sum=1.0)
 
 
+def seen(norm: float, num_steps: int = 2) -> list[Seen]:
+    return [Seen(norm, num_steps, 0.0)] * 9
+
+
 def reason(gate: Gate, update: Update) -> str:
     with pytest.raises(Rejected) as caught:
         gate.admit(update, STATISTICS, VARIANCES)
@@ -42,25 +46,50 @@ def test_honest_updates_pass_and_are_remembered():
     gate = gate_of()
     norm = gate.admit(update_of(), STATISTICS, VARIANCES)
     assert norm == pytest.approx(0.1, rel=0.05)
-    assert gate.norms == [norm]
+    assert gate.settle(STATISTICS) == {}
+    assert [tuple(good) for good in gate.memory] == [(norm, 2, 0.0)]
+    assert gate.cohort == []
 
 
 def test_a_large_client_may_move_farther_than_five_medians():
-    gate = gate_of(norms=[0.01] * 20)
-    norm = gate.admit(update_of(scale=1e-2, num_samples=100, num_steps=13), STATISTICS, VARIANCES)
-    assert gate.norms[-1] == norm
+    gate = gate_of(memory=seen(0.02, num_steps=1))
+    long = update_of(scale=1e-2, num_samples=100, num_steps=13)  # length 1.0, bound 1.3
+    gate.admit(long, STATISTICS, VARIANCES)
+    assert reason(gate, update_of(scale=1e-2, num_samples=8, num_steps=1)) == "norm"
+    assert gate.settle(STATISTICS) == {}
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e8, 1e25])
 def test_too_long(scale):
     assert reason(gate_of(), update_of(scale)) == "norm"
-    assert reason(gate_of(norms=[0.1] * 9), update_of(scale)) == "norm"
+    assert reason(gate_of(memory=seen(0.1)), update_of(scale)) == "norm"
 
 
-def test_the_median_lets_through_what_runs_usually_do():
-    gate = gate_of(norms=[30.0] * 9)
-    norm = gate.admit(update_of(scale=1.0), STATISTICS, VARIANCES)  # length 100, bound 150
-    assert gate.norms[-1] == norm
+def test_five_medians_are_the_bound_whatever_a_step_could_reach():
+    gate_of(memory=seen(30.0)).admit(update_of(scale=1.0), STATISTICS, VARIANCES)  # 100 <= 150
+    assert reason(gate_of(memory=seen(0.01)), update_of(scale=1e-3)) == "norm"  # 0.1 > 0.05
+    gate_of(memory=seen(0.0)).admit(update_of(scale=1e-3), STATISTICS, VARIANCES)
+
+
+@pytest.mark.parametrize("memory", [[], [Seen(0.2, 2, 0.0)] * 9])
+def test_a_cohort_is_judged_by_its_own_median(memory):
+    """Before there is any other, and where lengths fell since."""
+    gate = gate_of(memory=memory)
+    for scale in (3e-3, 3.1e-3, 1e-4, 1.1e-4, 1.2e-4):
+        gate.admit(update_of(scale), STATISTICS, VARIANCES)
+    assert gate.settle(STATISTICS) == {0: "norm", 1: "norm"}
+    assert [good.norm < 0.02 for good in gate.memory[len(memory) :]] == [True] * 3
+    if not memory:
+        assert reason(gate, update_of(3e-3)) == "norm"
+
+
+def test_a_cohort_is_judged_by_its_own_statistics():
+    gate = gate_of()
+    far = np.float32([90, 0, 1, 1])
+    for buffers in (far, STATISTICS, STATISTICS + np.float32(0.1)):
+        gate.admit(update_of(buffers=buffers), STATISTICS, VARIANCES)
+    assert gate.settle(STATISTICS) == {0: "buffers"}
+    assert reason(gate, update_of(buffers=far)) == "buffers"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -88,14 +117,15 @@ def test_running_statistics():
     assert reason(gate, update_of(buffers=np.float32([0, 0, -0.1, 1]))) == "buffers"
     assert reason(gate, update_of(buffers=np.float32([0, 0, 1e6, 1]))) == "buffers"
     assert reason(gate, update_of(buffers=np.float32([np.nan, 0, 1, 1]))) == "non_finite"
-    assert len(gate.norms) == 1  # what was set aside leaves no trace
+    assert len(gate.cohort) == 1  # what was set aside leaves no trace
 
 
 def test_memory_is_bounded():
     gate = gate_of()
     for _ in range(300):
         gate.admit(update_of(), STATISTICS, VARIANCES)
-    assert len(gate.norms) == len(gate.drifts) == 200
+    gate.settle(STATISTICS)
+    assert len(gate.memory) == 200
 
 
 def test_control_variates_are_as_short_as_clipping_makes_gradients():

@@ -89,6 +89,10 @@ class OpenGate(Gate):
         """The length of the update, whatever it is."""
         return float(np.linalg.norm(update.arrays["delta"]))
 
+    def settle(self, statistics: np.ndarray) -> dict[int, str]:
+        """Nothing."""
+        return {}
+
 
 class AttackedGrid(InProcessGrid):
     """An in-process grid in which some clients' replies are not what they learned."""

@@ -21,7 +21,7 @@ from pchmr.config import SettingError
 from pchmr.runs import file_sha256, replacing, write_bytes
 
 KEPT = 3
-FORMAT = "pchmr/checkpoint/v1"
+FORMAT = "pchmr/checkpoint/v2"
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Checkpoint:
     Attributes:
         round: Finished rounds.
         vectors: Global parameters, running statistics and the algorithm's state.
-        memory: The gate's lengths and whatever else is small.
+        memory: What the gate remembers and whatever else is small.
         rows: The run's rows so far.
         identity: Hashes of config, data, partition and layout: what a resumed run must share.
     """
@@ -89,7 +89,8 @@ class Checkpoints:
         """The newest checkpoint that is whole, or None; for a run that starts.
 
         Raises:
-            SettingError: It belongs to another config, other data, or all are damaged.
+            SettingError: It belongs to another config, other data or another version of this
+                package, or all are damaged.
         """
         self._sweep()
         manifests = self._manifests()
@@ -119,6 +120,11 @@ class Checkpoints:
             loaded = load_file(vectors)
         except (OSError, ValueError, KeyError, SafetensorError):
             return None
+        if manifest["format"] != FORMAT:
+            raise SettingError(
+                f"--resume: {self.folder} is of another version of pchmr; start anew without "
+                "--resume"
+            )
         return Checkpoint(
             round=manifest["round"],
             vectors=loaded,

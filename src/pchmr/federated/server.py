@@ -8,7 +8,7 @@ are judged and folded in the order of logical client ids, whatever order they ar
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from pchmr.federated.flower import Grid, Message
 from pchmr.federated.fold import Fold
 from pchmr.federated.replies import in_order
 from pchmr.federated.rounds import cohort
-from pchmr.federated.validation import Gate
+from pchmr.federated.validation import Gate, Seen
 from pchmr.federated.vector import FlatSpec
 
 ATTEMPTS = 3
@@ -31,21 +31,28 @@ STATE = "state."
 Row = dict[str, Any]
 
 
+class Good(NamedTuple):
+    """A reply that passed the gate."""
+
+    client_id: int
+    num_samples: int
+    norm: float
+    loss_sum: float
+
+
 @dataclass
 class Outcome:
     """What came of asking cohorts to train, over the attempts of one round."""
 
     cohort: list[int] = field(default_factory=list)
-    client_samples: list[int] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
-    loss_sum: float = 0.0
+    good: list[Good] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     num_sent: int = 0
     num_received: int = 0
 
     def begin(self, clients: list[int]) -> None:
         """A new attempt: what is left of an earlier one is its quarantine and its traffic."""
-        self.cohort, self.client_samples, self.norms, self.loss_sum = clients, [], [], 0.0
+        self.cohort, self.good = clients, []
         self.num_sent += len(clients)
 
     def refuse(self, client_id: int, reason: str) -> None:
@@ -97,8 +104,7 @@ class Server:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes back to the state after a finished round."""
         self.round, self.rows = checkpoint.round, checkpoint.rows
-        self.gate.norms = checkpoint.memory["norms"]
-        self.gate.drifts = checkpoint.memory["drifts"]
+        self.gate.memory = [Seen(*seen) for seen in checkpoint.memory["gate"]]
         self.parameters[...] = checkpoint.vectors["parameters"]
         self.buffers[...] = checkpoint.vectors["buffers"]
         for name, vector in self.state.items():
@@ -110,7 +116,7 @@ class Server:
             round=self.round,
             vectors={"parameters": self.parameters, "buffers": self.buffers}
             | {STATE + name: vector for name, vector in self.state.items()},
-            memory={"norms": self.gate.norms, "drifts": self.gate.drifts},
+            memory={"gate": self.gate.memory},
             rows=self.rows,
         )
 
@@ -148,7 +154,7 @@ class Server:
                 )
             )  # fmt: skip
             self._collect(grid, nodes, number, outcome)
-            if self._fold.totals.replies >= enough:
+            if self._settle(outcome) and self._fold.totals.replies >= enough:
                 self._apply(number)
                 changed = True
                 break
@@ -174,6 +180,14 @@ class Server:
             except Exception:  # whatever a client sends, the round goes on
                 outcome.refuse(client_id, "schema")
 
+    def _settle(self, outcome: Outcome) -> bool:
+        """Whether the sum holds good replies alone, now that the gate sees the cohort whole."""
+        refused = self.gate.settle(self.buffers)
+        for place, reason in refused.items():
+            outcome.refuse(outcome.good[place].client_id, reason)
+        outcome.good = [good for place, good in enumerate(outcome.good) if place not in refused]
+        return not refused
+
     def _message(self, nodes: list[int], number: int, client_id: int) -> Message:
         task = Task(
             round=number,
@@ -192,9 +206,7 @@ class Server:
         update = self.schema.check(reply.content, self.schema.echo(number, client_id))
         norm = self.gate.admit(update, self.buffers, self.spec.variances)
         self._fold.add(update.arrays, update.num_samples, update.num_steps)
-        outcome.norms.append(norm)
-        outcome.client_samples.append(update.num_samples)
-        outcome.loss_sum += update.loss_sum
+        outcome.good.append(Good(client_id, update.num_samples, norm, update.loss_sum))
 
     def _apply(self, number: int) -> None:
         step = self.algorithm.step(number, self.config.server_options)
@@ -208,22 +220,23 @@ class Server:
 
     def _row(self, number: int, outcome: Outcome, changed: bool, seconds: float) -> Row:
         """The record of a round: who took part, what left clients, what the server saw."""
-        num_samples = sum(outcome.client_samples)
+        client_samples = [good.num_samples for good in outcome.good]
+        num_samples, loss = sum(client_samples), sum(good.loss_sum for good in outcome.good)
         return {
             "round": number,
             "cohort": outcome.cohort,
             "num_samples": num_samples,
-            "client_samples": outcome.client_samples,
-            "losses": {"total": outcome.loss_sum / num_samples if num_samples else None},
-            "update_norms": outcome.norms,
+            "client_samples": client_samples,
+            "losses": {"total": loss / num_samples if num_samples else None},
+            "update_norms": [good.norm for good in outcome.good],
             "changed": changed,
             "quarantined": outcome.quarantined,
             "bytes_up": outcome.num_received * self.schema.num_bytes(),
             "bytes_down": outcome.num_sent * self._task_bytes(),
             "left_client": self.schema.summary(),
             "server_saw": {
-                "individual_updates": len(outcome.norms),
-                "sample_counts": len(outcome.client_samples),
+                "individual_updates": len(outcome.good),
+                "sample_counts": len(outcome.good),
                 "aggregate": changed,
             },
             "seconds": seconds,

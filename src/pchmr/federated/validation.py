@@ -1,16 +1,19 @@
 """The gate before the sum: a reply that could harm the model is set aside, and the round goes on.
 
 It sees what the egress schema let through and checks values: finite, no more samples than the
-largest client holds, the steps that so many samples take, no negative variance, and a length that
-an honest client can reach: at most five times the running median of good updates, or what AdamW
-can move in so many steps, whichever is more (clients with ten times the images rightly move
-farther). A control variate is a mean of clipped gradients, and so no longer than the clip allows.
-It cannot tell an honest update from a clever one of ordinary length.
+largest client holds, the steps that so many samples take, no negative variance, and a length of at
+most five times the median of the latest good updates, where a shorter one counts for as many steps
+as the client made (clients with ten times the images rightly move farther). Where there is nothing
+to compare with, a length that AdamW can reach. When all of a cohort have replied, its own median
+judges them once more: the first cohort has no other, and lengths fall with the learning rate. A
+control variate is a mean of clipped gradients, and so no longer than the clip allows. The gate
+cannot tell an honest update from a clever one of ordinary length.
 """
 
 import math
 from dataclasses import dataclass, field
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,7 +24,7 @@ from pchmr.federated.fold import vector_norm
 
 Values = Float[np.ndarray, " size"]
 NORM_FACTOR = 5.0
-NORM_MEMORY = 200
+MEMORY = 200
 # AdamW moves an entry by about its learning rate a step; twice that leaves room for its start.
 STEP_SLACK = 2.0
 CONTROL_SLACK = 1.01  # rounding
@@ -29,9 +32,23 @@ CONTROL_SLACK = 1.01  # rounding
 FIRST_DRIFT, LATER_DRIFT = 100.0, 0.5
 
 
+class Seen(NamedTuple):
+    """What the gate remembers of a good update.
+
+    Attributes:
+        norm: Its length.
+        num_steps: How many steps it took.
+        drift: Length of the change of running statistics.
+    """
+
+    norm: float
+    num_steps: int
+    drift: float
+
+
 @dataclass(kw_only=True)
 class Gate:
-    """Judges updates one by one; its memory is part of a checkpoint.
+    """Judges updates one by one, then a cohort; its memory is part of a checkpoint.
 
     Attributes:
         step_length: Farthest that a step can move the weights.
@@ -39,8 +56,8 @@ class Gate:
         max_samples: Most samples that one client holds.
         batch_size: People per step; with the samples it says the steps.
         local_epochs: Passes that a client makes.
-        norms: Lengths of good updates, latest last.
-        drifts: Lengths of good changes of running statistics, latest last.
+        memory: Good updates of settled cohorts, latest last.
+        cohort: Good updates of the cohort that replies now.
     """
 
     step_length: float
@@ -48,8 +65,8 @@ class Gate:
     max_samples: int
     batch_size: int
     local_epochs: int
-    norms: list[float] = field(default_factory=list)
-    drifts: list[float] = field(default_factory=list)
+    memory: list[Seen] = field(default_factory=list)
+    cohort: list[Seen] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -83,34 +100,56 @@ class Gate:
         if update.num_steps != math.ceil(update.num_samples / self.batch_size) * self.local_epochs:
             raise Rejected("num_samples")
         norm = _finite_length(update.arrays["delta"])
-        reach = self.step_length * update.num_steps
-        if norm > max(NORM_FACTOR * median(self.norms), reach) if self.norms else norm > reach:
+        recent = (self.memory + self.cohort)[-MEMORY:]
+        if norm > self._longest(update.num_steps, recent):
             raise Rejected("norm")
         if "control" in update.arrays:  # the change between two means of clipped gradients
             change = _finite_length(update.arrays["control"])
             if change > CONTROL_SLACK * 2 * self.gradient_length:
                 raise Rejected("norm")
-        drift = self._drift(update, statistics, variances)
-        self.norms = [*self.norms, norm][-NORM_MEMORY:]
-        self.drifts = [*self.drifts, drift][-NORM_MEMORY:]
+        drift = 0.0
+        if (found := update.arrays.get("buffers")) is not None:
+            if np.any(found[variances] < 0):
+                raise Rejected("buffers")
+            drift = _finite_length(found - statistics)
+            if drift > _farthest(statistics, recent):
+                raise Rejected("buffers")
+        self.cohort.append(Seen(norm, update.num_steps, drift))
         return norm
 
-    def _drift(self, update: Update, statistics: Values, variances: np.ndarray) -> float:
-        """How far a client's running statistics are from the global ones."""
-        found = update.arrays.get("buffers")
-        if found is None:
-            return 0.0
-        if np.any(found[variances] < 0):
-            raise Rejected("buffers")
-        drift, scale = _finite_length(found - statistics), max(1.0, vector_norm(statistics))
-        bound = (
-            max(NORM_FACTOR * median(self.drifts), LATER_DRIFT * scale)
-            if self.drifts
-            else FIRST_DRIFT * scale
-        )
-        if drift > bound:
-            raise Rejected("buffers")
-        return drift
+    def settle(self, statistics: Values) -> dict[int, str]:
+        """Looks at a cohort whole, remembers what is good of it, and makes room for the next.
+
+        Args:
+            statistics: As for `admit`.
+
+        Returns:
+            Reason codes of updates that had passed and should not have, by their place among those
+            that had passed. The sum that holds them is spoiled.
+        """
+        farthest, refused = _farthest(statistics, self.cohort), {}
+        for place, seen in enumerate(self.cohort):
+            if seen.norm > self._longest(seen.num_steps, self.cohort):
+                refused[place] = "norm"
+            elif seen.drift > farthest:
+                refused[place] = "buffers"
+        good = [seen for place, seen in enumerate(self.cohort) if place not in refused]
+        self.memory, self.cohort = [*self.memory, *good][-MEMORY:], []
+        return refused
+
+    def _longest(self, num_steps: int, others: list[Seen]) -> float:
+        """Farthest that so many steps may lead, by what others' steps did, if any did a thing."""
+        lengths = [seen.norm * max(1, num_steps / seen.num_steps) for seen in others]
+        middle = median(lengths) if lengths else 0.0
+        return NORM_FACTOR * middle if middle else self.step_length * num_steps
+
+
+def _farthest(statistics: Values, others: list[Seen]) -> float:
+    """Farthest that running statistics may move, by what others' did."""
+    scale = max(1.0, vector_norm(statistics))
+    if not others:
+        return FIRST_DRIFT * scale
+    return max(NORM_FACTOR * median(seen.drift for seen in others), LATER_DRIFT * scale)
 
 
 def _finite_length(values: Values) -> float:
