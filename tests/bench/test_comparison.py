@@ -216,7 +216,7 @@ def test_bytes_that_are_no_rows_are_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "some.jsonl").read_text() == '{"key": "a"}\n'
 
 
-def test_optimizers_end_with_what_may_close_the_gap() -> None:
+def test_rows_that_may_close_the_gap() -> None:
     made = {cell.name: cell for cell in cells("optimizers", "cpu", 1)}
     made |= {
         cell.name: cell for cell in cells("client-scale", "cpu", 1) if "tore" not in cell.model
@@ -235,11 +235,18 @@ def test_optimizers_end_with_what_may_close_the_gap() -> None:
 
 
 def test_longer_runs_take_the_settings_of_shorter_ones() -> None:
-    long = {cell.name: cell for cell in cells("convergence", "cpu", 1)}[
-        "10 of 100 clients, fedavgm"
-    ]
-    short = {cell.name: cell for cell in cells("optimizers", "cpu", 1)}[long.name]
-    assert (long.tuned_on, long.like, long.servers) == (short.tuned_on, short.like, short.servers)
-    assert isinstance(long.base, FederateConfig)
-    assert isinstance(short.base, FederateConfig)
-    assert long.base == replace(short.base, num_rounds=MANY_TIMES * short.base.num_rounds)
+    made = {cell.name: cell for cell in cells("convergence", "cpu", 1)}
+    shorter = {
+        cell.name: cell
+        for name in ("optimizers", "client-scale")
+        for cell in cells(name, "cpu", 1)
+        if "tore" not in cell.model
+    }
+    for name in ("10 of 100 clients, fedavgm", "10 of 10 clients, fedavg, local batch 2"):
+        long, short = made[name], shorter[name]
+        assert (long.tuned_on, long.like, long.servers) == (
+            short.tuned_on, short.like, short.servers,
+        )  # fmt: skip
+        assert isinstance(long.base, FederateConfig)
+        assert isinstance(short.base, FederateConfig)
+        assert long.base == replace(short.base, num_rounds=MANY_TIMES * short.base.num_rounds)

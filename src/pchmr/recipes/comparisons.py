@@ -41,13 +41,16 @@ SERVERS: dict[str, tuple[dict[str, Any], ...]] = {
 
 
 def client_scale(rows: Rows) -> list[Cell]:
-    """Centralized, then 10, 100 and 1000 clients.
+    """Centralized, then 10, 100 and 1000 clients; with the first network also momentum at the
+    server for many clients.
 
     For the first seed also centralized with twice the images; last, for the first network,
     random weights to start from.
     """
     made = [rows.before(), rows.centralized()]
     made += [rows.federated(f"10 of {n} clients", n) for n in (10, 100, 1000)]
+    if rows.model == rows.scale.models[0]:
+        made += [rows.with_momentum(100), rows.with_momentum(1000)]
     made += [rows.longer(2).centralized(LONGER)] if rows.seed == 0 else []
     if rows.seed == 0 and rows.model == rows.scale.models[-1]:
         first = rows.first
@@ -65,7 +68,8 @@ def convergence(rows: Rows) -> list[Cell]:
     long = rows.longer(MANY_TIMES)
     momentum = [long.with_momentum(number) for number in (10, 100, 1000)]
     plain = long.federated(EVERYONE, PER_ROUND)
-    return [rows.before(), long.centralized(), *momentum[:2], plain, momentum[2]]
+    small = long.in_small_batches(10)
+    return [rows.before(), long.centralized(), *momentum[:2], small, plain, momentum[2]]
 
 
 def learning_curves(rows: Rows) -> list[Cell]:
@@ -125,8 +129,7 @@ def _natural(rows: Rows) -> Cell:
 def optimizers(rows: Rows) -> list[Cell]:
     """Every algorithm on one skewed partition, each with the same number of settings to try.
 
-    For the first seed also what may close the gap to centralized training on iid clients: momentum
-    at the server, and small local batches.
+    For the first seed also small local batches, which may close the gap to centralized training.
     """
     if rows.model != rows.scale.models[0]:
         return []
@@ -136,7 +139,7 @@ def optimizers(rows: Rows) -> list[Cell]:
             _lda(rows, SKEW, f"{name}, LDA alpha {SKEW:g}", algorithm=name, servers=servers)
         )
     if rows.seed == 0:
-        made += [rows.with_momentum(1000), rows.in_small_batches(10), rows.with_momentum(100)]
+        made.append(rows.in_small_batches(10))
     return made
 
 

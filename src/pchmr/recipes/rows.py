@@ -219,8 +219,11 @@ class Rows:
 
     def in_small_batches(self, num_clients: int) -> Cell:
         """FedAvg in local batches of `SMALL_BATCH`, which choose a learning rate of their own."""
-        optim = replace(self.scale.optim, batch_size=SMALL_BATCH)
-        small = replace(self, scale=replace(self.scale, optim=optim))
+        scale, tuned_on = (
+            size and replace(size, optim=replace(size.optim, batch_size=SMALL_BATCH))
+            for size in (self.scale, self.tuning_scale)
+        )
+        small = replace(self, scale=scale, tuning_scale=tuned_on)
         name = f"10 of {num_clients} clients, fedavg, local batch {SMALL_BATCH}"
         return small.federated(name, num_clients)
 
