@@ -17,7 +17,7 @@ from pchmr.report.comparison import (
     with_gaps,
 )
 from pchmr.report.curves import _mean_curve
-from pchmr.report.findings import _robustness, _targets, findings_markdown, verdict
+from pchmr.report.findings import _in_order, _robustness, _targets, findings_markdown, verdict
 from pchmr.report.results import CURVES, README, results_markdown
 
 PEOPLE = np.linspace(-20, 20, 21)
@@ -136,6 +136,17 @@ def test_targets_of_the_gap_take_the_best_row_of_so_many_clients() -> None:
     assert (
         "| 10 of 10 clients | >= 95 | many | 90.0 | 10 of 10 clients | 1 | 90.0 | **no** |" in text
     )
+
+
+def test_rows_stand_in_the_order_of_the_comparison() -> None:
+    kinds = {"LDA alpha 1, 10 of 100 clients": "federated",
+             "centralized, weights averaged": "averaged", "another": "federated", "LDA alpha 100, 10 of 100 clients": "federated",
+             "centralized": "centralized", "mean pose": "constant", "before": "before"}  # fmt: skip
+    found = _in_order("lda", [line(name, kind, 100.0) for name, kind in kinds.items()])
+    assert [row["cell"] for row in found] == [
+        "before", "mean pose", "centralized", "centralized, weights averaged",
+        "LDA alpha 100, 10 of 100 clients", "LDA alpha 1, 10 of 100 clients", "another",
+    ]  # fmt: skip
 
 
 def test_attacks_are_held_against_honest_clients() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pchmr.recipes.comparisons import ALPHAS, COMPARISONS, MANY_TIMES
+from pchmr.recipes.comparisons import ALPHAS, COMPARISONS, MANY_TIMES, cells
 from pchmr.recipes.rows import EVERYONE, LONGER, NATURAL_CLIENTS
 from pchmr.report.comparison import (
     BEFORE,
@@ -124,7 +124,23 @@ def read_tables(folder: Path) -> Tables:
         path = folder / f"{recipe}.jsonl"
         for line in marked(lines_of(path) if path.exists() else []):
             tables.setdefault((recipe, str(line.get("table"))), []).append(line)
-    return {place: with_gaps(lines) for place, lines in tables.items()}
+    return {place: with_gaps(_in_order(place[0], lines)) for place, lines in tables.items()}
+
+
+def _in_order(recipe: str, lines: list[Line]) -> list[Line]:
+    """Lines in the order of the comparison's cells, what a run brought along behind its own."""
+    names = list(dict.fromkeys(cell.name for cell in cells(recipe, "cpu", 1)))
+
+    def place(line: Line) -> tuple[int, bool]:
+        own = [
+            i for i, name in enumerate(names)
+            if line.get("cell") == name or str(line.get("cell")).startswith(f"{name}, weights")
+        ]  # fmt: skip
+        if line.get("kind") == "constant":
+            return 0, True
+        return own[0] if own else len(names), line.get("kind") == "averaged"
+
+    return sorted(lines, key=place)
 
 
 def verdict(found: Interval | None, low: float, high: float) -> str:
