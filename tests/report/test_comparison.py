@@ -140,7 +140,8 @@ def test_targets_of_the_gap_take_the_best_row_of_so_many_clients() -> None:
 
 def test_rows_stand_in_the_order_of_the_comparison() -> None:
     kinds = {"LDA alpha 1, 10 of 100 clients": "federated",
-             "centralized, weights averaged": "averaged", "another": "federated", "LDA alpha 100, 10 of 100 clients": "federated",
+             "centralized, weights averaged": "averaged",
+             "another": "federated", "LDA alpha 100, 10 of 100 clients": "federated",
              "centralized": "centralized", "mean pose": "constant", "before": "before"}  # fmt: skip
     found = _in_order("lda", [line(name, kind, 100.0) for name, kind in kinds.items()])
     assert [row["cell"] for row in found] == [
