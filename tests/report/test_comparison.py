@@ -16,7 +16,7 @@ from pchmr.report.comparison import (
     skew_correlation,
     with_gaps,
 )
-from pchmr.report.curves import _mean_curve
+from pchmr.report.curves import _mean_curve, budget_curves
 from pchmr.report.findings import _in_order, _robustness, _targets, findings_markdown, verdict
 from pchmr.report.results import CURVES, README, results_markdown
 
@@ -119,6 +119,16 @@ def test_a_curve_is_the_mean_over_seeds_in_its_interval() -> None:
     # two values one apart: the mean's standard error is 1/2, and t at 97.5 % with one degree 12.7
     assert half == pytest.approx([0, 0, 12.706 / 2], rel=1e-3)
     assert not _mean_curve(lines[:1], comparison()[0])[1].any()
+
+
+def test_the_legend_tells_what_leaves_the_frame() -> None:
+    inside = budget_curves("t", comparison()).decode()
+    assert "leaves the frame" not in inside
+    far = line("10 of 10 clients, random start", "federated", 300.0)
+    far["curve"] = [[1, 1000, 10**6, 320.0], [2, 2000, 2 * 10**6, 300.0]]
+    picture = budget_curves("t", [*comparison(), far]).decode()
+    assert "10 of 10 clients, random start (leaves the frame)" in picture
+    assert picture.count("leaves the frame") == 1
 
 
 def test_targets_of_the_gap_take_the_best_row_of_so_many_clients() -> None:

@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy import stats
 
-from pchmr.report.comparison import BEFORE, CENTRALIZED, CONFIDENCE, curve_of, of_cell
+from pchmr.report.comparison import BEFORE, CENTRALIZED, CONFIDENCE, curve_of, error_of, of_cell
 from pchmr.report.figures import INK, STYLE
 from pchmr.report.lines import Line
 
 SHARING = "averaged"  # kind of a row whose curve is that of another
 EMPTY = np.zeros((0, 4))
+HEADROOM = 1.25  # of a frame, over the error of the start weights
+DASHES = ("-", ":", "-.")
 BUDGETS = ("rounds or epochs", "images trained on", "bytes moved")
 INK_ON_PAPER = "#444444"  # reads on light and on dark pages alike
 PALETTE = ("#4c8bd6", "#e0803c", "#4fa06b", "#b0569c", "#c9a227", "#7a6fd0", "#d0605e", "#5aa7b5")
@@ -24,11 +26,13 @@ def budget_curves(title: str, lines: list[Line]) -> bytes:
     """An SVG with one panel a budget; depends on the lines alone.
 
     A row is the mean over its seeds, in a band of the mean's 95 % interval where there are several.
+    The frame ends a little above the start weights; the legend tells which curves leave it.
     """
     before = next(iter(of_cell(lines, BEFORE).values()), None)
     own = [line for line in lines if line.get("curve") and line.get("kind") != SHARING]
     cells = {name: _mean_curve(list(of_cell(own, name).values()), before) for name in
              dict.fromkeys(str(line.get("cell")) for line in own)}  # fmt: skip
+    top = HEADROOM * (error_of(before) or np.inf)
     style: dict[Any, Any] = {
         key: INK_ON_PAPER if value == INK else value for key, value in STYLE.items()
     }
@@ -39,13 +43,17 @@ def budget_curves(title: str, lines: list[Line]) -> bytes:
             for index, (cell, (points, half)) in enumerate(cells.items()):
                 shown = (points[:, 2] > 0) if place == 2 else np.full(len(points), True)
                 x, y, h = points[shown, place], points[shown, 3], half[shown]
-                color, dash = PALETTE[index % len(PALETTE)], "--" if cell == CENTRALIZED else "-"
-                axes.plot(x, y, dash, color=color, marker="o", markersize=3, label=cell)
+                color = PALETTE[index % len(PALETTE)]
+                dash = "--" if cell == CENTRALIZED else DASHES[index // len(PALETTE) % len(DASHES)]
+                said = f"{cell} (leaves the frame)" if (points[:, 3] > top).any() else cell
+                axes.plot(x, y, dash, color=color, marker="o", markersize=3, label=said)
                 axes.fill_between(x, y - h, y + h, color=color, alpha=0.2, linewidth=0)
             axes.set_xlabel(BUDGETS[place])
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", alpha=0.2)
-        _scale(panels, np.concatenate([points for points, _ in cells.values()] or [EMPTY]))
+        _scale(panels)
+        if any((points[:, 3] > top).any() for points, _ in cells.values()):
+            panels[0].set_ylim(top=top)
         figure.suptitle(title, fontsize=11)
         handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3,
@@ -69,7 +77,7 @@ def _mean_curve(lines: list[Line], before: Line | None) -> tuple[np.ndarray, np.
     return stack.mean(axis=0), half
 
 
-def _scale(panels: Any, points: np.ndarray) -> None:
+def _scale(panels: Any) -> None:
     """Scales on which the first rounds and the first bytes can be told apart."""
     panels[0].set_xscale("symlog")
     panels[0].set_xlim(left=-0.2)  # room for the marker at 0; the scale itself would go on below
@@ -77,8 +85,3 @@ def _scale(panels: Any, points: np.ndarray) -> None:
     panels[2].set_xscale("log")
     panels[2].xaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel("MPJPE (mm)")
-    if len(points) and points[:, 3].max() > 2 * points[:, 3].min():
-        panels[0].set_yscale("log")
-        panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-        panels[0].yaxis.set_major_formatter(ScalarFormatter())
-        panels[0].yaxis.set_minor_formatter(NullFormatter())
