@@ -83,6 +83,19 @@ def test_a_cohort_is_judged_by_its_own_median(memory):
         assert reason(gate, update_of(3e-3)) == "norm"
 
 
+def test_a_round_is_not_held_up_for_long():
+    """What one cohort set aside does not pass in the next, however long lengths were before."""
+    gate = gate_of(memory=[Seen(0.2, 2, 0.0)] * 150)
+    for scale in (3e-3, 1e-4, 1.1e-4, 1.2e-4):
+        gate.admit(update_of(scale), STATISTICS, VARIANCES)
+    assert gate.settle(STATISTICS) == {0: "norm"}
+    assert reason(gate, update_of(3e-3)) == "norm"
+    gate.admit(update_of(1.3e-4), STATISTICS, VARIANCES)
+    assert gate.settle(STATISTICS) == {}
+    gate.begin()  # the next round stands on all rounds again
+    gate.admit(update_of(2e-3), STATISTICS, VARIANCES)
+
+
 def test_a_cohort_is_judged_by_its_own_statistics():
     gate = gate_of()
     far = np.float32([90, 0, 1, 1])

@@ -146,6 +146,7 @@ class Server:
         began, config, outcome = time.perf_counter(), self.config, Outcome()
         enough = least_replies(config)
         changed = False
+        self.gate.begin()
         for attempt in range(ATTEMPTS):
             outcome.begin(
                 cohort(

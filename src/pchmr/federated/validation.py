@@ -5,9 +5,11 @@ largest client holds, the steps that so many samples take, no negative variance,
 most five times the median of the latest good updates, where a shorter one counts for as many steps
 as the client made (clients with ten times the images rightly move farther). Where there is nothing
 to compare with, a length that AdamW can reach. When all of a cohort have replied, its own median
-judges them once more: the first cohort has no other, and lengths fall with the learning rate. A
-control variate is a mean of clipped gradients, and so no longer than the clip allows. The gate
-cannot tell an honest update from a clever one of ordinary length.
+judges them once more: the first cohort has no other, and lengths fall with the learning rate. If
+that sets any aside, further cohorts of the same round are held against what was left, so that a
+round cannot be held up for long; the next round has the whole memory again, which no single cohort
+can overturn. A control variate is a mean of clipped gradients, and so no longer than the clip
+allows. The gate cannot tell an honest update from a clever one of ordinary length.
 """
 
 import math
@@ -58,6 +60,7 @@ class Gate:
         local_epochs: Passes that a client makes.
         memory: Good updates of settled cohorts, latest last.
         cohort: Good updates of the cohort that replies now.
+        attempt: Good updates of a cohort of this round that held others too.
     """
 
     step_length: float
@@ -67,6 +70,7 @@ class Gate:
     local_epochs: int
     memory: list[Seen] = field(default_factory=list)
     cohort: list[Seen] = field(default_factory=list)
+    attempt: list[Seen] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -81,6 +85,10 @@ class Gate:
             batch_size=options.batch_size,
             local_epochs=local_epochs,
         )
+
+    def begin(self) -> None:
+        """A new round."""
+        self.cohort, self.attempt = [], []
 
     def admit(
         self, update: Update, statistics: Values, variances: Bool[np.ndarray, " size"]
@@ -100,7 +108,7 @@ class Gate:
         if update.num_steps != math.ceil(update.num_samples / self.batch_size) * self.local_epochs:
             raise Rejected("num_samples")
         norm = _finite_length(update.arrays["delta"])
-        recent = (self.memory + self.cohort)[-MEMORY:]
+        recent = [*(self.attempt or self.memory), *self.cohort][-MEMORY:]
         if norm > self._longest(update.num_steps, recent):
             raise Rejected("norm")
         if "control" in update.arrays:  # the change between two means of clipped gradients
@@ -135,6 +143,8 @@ class Gate:
                 refused[place] = "buffers"
         good = [seen for place, seen in enumerate(self.cohort) if place not in refused]
         self.memory, self.cohort = [*self.memory, *good][-MEMORY:], []
+        if refused:
+            self.attempt = good
         return refused
 
     def _longest(self, num_steps: int, others: list[Seen]) -> float:
