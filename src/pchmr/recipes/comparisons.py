@@ -66,10 +66,8 @@ def convergence(rows: Rows) -> list[Cell]:
     if rows.model != rows.scale.models[0]:
         return []
     long = rows.longer(MANY_TIMES)
-    momentum = [long.with_momentum(number) for number in (10, 100, 1000)]
-    plain = long.federated(EVERYONE, PER_ROUND)
-    small = long.in_small_batches(10)
-    return [rows.before(), long.centralized(), *momentum[:2], small, plain, momentum[2]]
+    momentum = [long.with_momentum(number) for number in (100, 10)]
+    return [rows.before(), long.centralized(), *momentum, long.in_small_batches(10)]
 
 
 def learning_curves(rows: Rows) -> list[Cell]:
