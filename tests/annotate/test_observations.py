@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pchmr.annotate.evidence import _not_far
 from pchmr.annotate.keypoints import GOLIATH_70, canonical_name, read_names
 from pchmr.annotate.observations import load_observations
 from pchmr.body.joints import COCO_17, COCO_23, H36M_17
@@ -35,6 +36,7 @@ def test_a_plain_file_is_read(tmp_path: Path) -> None:
 def test_every_optional_array_is_read(tmp_path: Path) -> None:
     camera = np.array([[100.0, 0, 50], [0, 100, 60], [0, 0, 1]])
     points = np.full((2, 5, 3), np.nan)
+    points[1, 3] = 0.1, 0.2, 3.0
     seen = load_observations(
         saved(
             tmp_path, intrinsics=np.stack([camera, camera]), keypoint_depth=np.ones((2, 17)),
@@ -42,7 +44,23 @@ def test_every_optional_array_is_read(tmp_path: Path) -> None:
         )
     )  # fmt: skip
     assert seen.focal_sd == 0.1 and seen.depth_kind == "metric"
-    assert seen.points is not None and np.isnan(seen.points).all()
+    assert seen.points is not None
+    np.testing.assert_array_equal(seen.points, points)
+
+
+def test_points_without_a_point_are_none(tmp_path: Path) -> None:
+    depth = {"keypoint_depth": np.ones((2, 17)), "depth_kind": "metric"}
+    assert (
+        load_observations(saved(tmp_path, points=np.full((2, 5, 3), np.nan), **depth)).points
+        is None
+    )
+
+
+def test_camera_matrices_of_any_scale_are_one_camera(tmp_path: Path) -> None:
+    camera = np.array([[100.0, 0, 50], [0, 100, 60], [0, 0, 1]])
+    seen = load_observations(saved(tmp_path, intrinsics=np.stack([camera, 2 * camera])))
+    assert seen.intrinsics is not None
+    np.testing.assert_array_equal(seen.intrinsics[0], seen.intrinsics[1])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +75,13 @@ def test_every_optional_array_is_read(tmp_path: Path) -> None:
         ({"image_size": np.zeros((2, 2))}, "image_size must hold"),
         ({"image_size": np.ones((3, 2))}, "image_size has shape"),
         ({"intrinsics": np.zeros((2, 3, 3))}, "positive focal"),
+        ({"intrinsics": np.ones((2, 3, 3))}, r"row \(0, 0, k\)"),
+        (
+            {"intrinsics": np.eye(3) + np.array([[0, 0.1, 0]] * 2)[:, None] * [[1], [0], [0]]},
+            "skew",
+        ),
         ({"keypoint_depth": np.ones((2, 17))}, "depth_kind is missing"),
+        ({"points": np.full((2, 4, 3), np.nan), "depth_kind": "metric"}, "no finite row"),
         ({"keypoint_depth": np.ones((2, 4)), "depth_kind": "metric"}, "keypoint_depth has shape"),
         ({"depth_kind": "inverse", "keypoint_depth": np.ones((2, 17))}, "expected one of metric"),
         ({"depth_kind": "affine", "points": np.ones((2, 4, 3))}, "leave points out"),
@@ -106,3 +130,9 @@ def test_shared_names_follow_their_company() -> None:
     assert read_names((*both, "torso")).points[0] == "h36m:left_hip"
     assert read_names((*both, "left_eye", "torso")).points[0] == "coco:left_hip"
     assert read_names(both).points[0] == "coco:left_hip"
+
+
+def test_a_depth_on_a_wall_does_not_count() -> None:
+    depths = np.array([[3.0, 3.1, 2.9, 3.05, 6.0], [2.0, 2.0, 2.0, 2.0, 2.0]])
+    kept = _not_far(depths, np.array([[True] * 5, [True] * 4 + [False]]))
+    assert kept.tolist() == [[True, True, True, True, False], [True] * 5]

@@ -57,6 +57,19 @@ def test_its_focal_length_is_fixed_and_its_translation_is_that_of_the_torso(
     torch.testing.assert_close(moved.state.transl, whole.state.transl, atol=1e-3, rtol=0)
 
 
+def test_it_is_placed_by_what_is_seen_of_the_torso(
+    annotator: Annotator, noisy: Observations
+) -> None:
+    few = noisy.take(slice(0, 2))
+    whole = fit_smplify(annotator, few, given_focal=True).state.transl[:, 2]
+    for missing in (("left_hip",), ("left_hip", "right_hip")):
+        table = few.keypoints_2d.copy()
+        table[:, [few.keypoint_names.index(name) for name in missing]] = np.nan
+        fit = fit_smplify(annotator, replace(few, keypoints_2d=table), given_focal=True)
+        ratio = fit.state.transl[:, 2] / whole
+        assert float(ratio.min()) > 0.6 and float(ratio.max()) < 1.6
+
+
 def test_derivatives_of_its_terms() -> None:
     from pchmr.annotate.priors.oracle import OracleNoise, draw_people, observe
 

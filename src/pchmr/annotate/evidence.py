@@ -13,6 +13,7 @@ from pchmr.annotate.residuals import DEPTH_SD, PIXEL_SD, REFERENCE_SIDE, SCALES,
 GUESSED_FOCAL = 1.2  # of the longer side of the picture, about 45 degrees
 GUESSED_FOCAL_SD = 0.25
 SMALLEST_EXTENT = 0.1  # of the picture's height that a person is taken to fill at least
+FAR_DEPTH = 4.0  # standard deviations from the median, where depth has no scale of its own
 MAX_RAYS = 150
 PERSON_SPREAD = 0.45  # metres; turns disparities into metres, nothing else
 LEAST_DEPTHS = 3
@@ -136,6 +137,8 @@ def _depth(
     if use_depth and observations.keypoint_depth is not None:
         z = observations.keypoint_depth[:, columns]
         valid = np.isfinite(z) & (confidence > 0)
+        if observations.depth_kind not in SCALES:
+            valid &= _not_far(z, valid)
         valid &= valid.sum(axis=1, keepdims=True) >= LEAST_DEPTHS
         z = np.where(valid, z, 0.0)
         own = _masked_mean(z, valid)
@@ -149,6 +152,17 @@ def _depth(
     if metric and mean is not None:
         found["depth_mean"] = np.nan_to_num(mean)
     return found
+
+
+def _not_far(z: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Whether depths lie near their frame's median: one on a wall would set the person's scale."""
+    kept = np.ones_like(valid)
+    for row, (depths, known) in enumerate(zip(z, valid, strict=True)):
+        if known.any():
+            away = np.abs(np.where(known, depths, np.inf) - np.median(depths[known]))
+            usual = 1.4826 * np.median(away[known])  # standard deviations of a normal
+            kept[row] = away <= FAR_DEPTH * usual if usual > 0 else True
+    return kept
 
 
 def _masked_mean(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ LEAST_SEEN = 4
 FAR = 10.0  # picture sides beside the picture from which a keypoint counts as missing
 LARGEST_FPS = 1e4
 LARGEST, LARGEST_PIXELS = 1e15, 1e7  # depth in any unit; entries of a camera matrix
+LARGEST_SKEW = 1e-3  # of the focal length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,12 @@ def check_observations(arrays: dict[str, ndarray]) -> Observations:
     points = _bounded(_floats(arrays, "points", ("N", "P", 3), sizes))
     if depth is not None and not np.isfinite(depth).any():
         raise InputError("keypoint_depth holds no finite value: leave it out, or write metres")
+    if points is not None and not (np.isfinite(points).all(axis=-1) & (points[..., 2] > 0)).any():
+        if depth is None:
+            raise InputError(
+                "points holds no finite row before the camera: leave it out, or write metres"
+            )
+        points = None
     return Observations(
         keypoints_2d=without_far(keypoints, image_size),
         keypoint_names=names,
@@ -205,6 +212,11 @@ def _intrinsics(array: ndarray | None) -> ndarray | None:
             "intrinsics must be finite with positive focal lengths in pixels: leave the array out "
             "where the camera is unknown"
         )
+    if not (np.all(array[:, 2, :2] == 0) and np.all(array[:, 2, 2] > 0)):
+        raise InputError("intrinsics must end in a row (0, 0, k) with k > 0: write camera matrices")
+    array = array / array[:, 2:, 2:]
+    if not (np.abs(array[:, 0, 1]) <= LARGEST_SKEW * array[:, 0, 0]).all():
+        raise InputError("intrinsics has skew, which no mode fits: undistort the pictures first")
     return array
 
 

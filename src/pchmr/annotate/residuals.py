@@ -190,8 +190,9 @@ class Objective:
         chain = pose(self.skeleton, state)
         jacobian = self._keypoints(state, chain, derive)
         found = [self._pixel_term(state, jacobian, weights)]
-        if weights.depth_sd and self.evidence.depth is not None:
-            found.append(self._depth_term(state, jacobian, weights))
+        by_keypoint = bool(weights.depth_sd) and self.evidence.depth is not None
+        found += [self._depth_term(state, jacobian, weights)] if by_keypoint else []
+        if by_keypoint or (weights.dense and matches is not None):
             found.append(self._scale_term(state, derive))
             if self.evidence.depth_mean is not None:
                 found.append(self._shift_term(state, self.evidence.depth_mean, derive))
@@ -264,13 +265,12 @@ class Objective:
 
     def _scale_term(self, state: State, derive: bool) -> Term:
         """How many metres a unit of observed depth may be."""
-        columns = self.skeleton.columns
         mean, sd = SCALES.get(self.evidence.depth_kind, AFFINE_SCALE)
         residual = (state.depth[:, :1] - mean)[..., None]
         derivative = None
         if derive:
             derivative = self._blank(residual)
-            derivative[..., columns.depth.start] = 1
+            derivative[..., self.skeleton.columns.depth.start] = 1
         return Term("scale", residual, derivative, torch.full_like(residual[..., 0], 1 / sd))
 
     def _shift_term(self, state: State, mean: Tensor, derive: bool) -> Term:

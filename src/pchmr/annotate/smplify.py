@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.annotate.deposer import Annotator, Fit, Start
+from pchmr.annotate.evidence import keypoint_spread
 from pchmr.annotate.kinematics import Chain, State, log_jacobian, points, pose
 from pchmr.annotate.observations import Observations
 from pchmr.annotate.residuals import Evidence, Objective, Term, Weights
@@ -178,23 +179,33 @@ def _default_cameras(observations: Observations) -> Float[np.ndarray, "frames 3 
 def _place(
     annotator: Annotator, observations: Observations, objective: Objective
 ) -> tuple[State, Tensor]:
-    """Mean pose at the mean torso edge of the body over that of the picture; x = y = 0."""
+    """Mean pose at the mean torso edge of the body over that of the picture; x = y = 0.
+
+    Where no edge has both its ends in the picture, the spread of what is seen takes its place.
+    """
     seen = objective.evidence
     start = annotator.start(len(seen), 0.0, 1.0)
     zero = start.betas.new_zeros(len(seen))
     still = start.betas.new_zeros(len(seen), 3)
     state = State(start.rotmat, start.betas, still, still[:, :2], zero)
     xyz = points(objective.rig, pose(objective.skeleton, state), state.betas)
-    body_edge, seen_edge = [], []
+    body, extent = (
+        keypoint_spread(at, seen.confidence)[1] for at in (xyz[..., :2], seen.keypoints)
+    )
+    body_edge, seen_edge, known = [], [], []
     for edge in TORSO_EDGES:
         rows = annotator.rows_of(observations, edge)
         if len(rows) == 2:
             body_edge.append((xyz[:, rows[0]] - xyz[:, rows[1]]).norm(dim=-1))
             seen_edge.append((seen.keypoints[:, rows[0]] - seen.keypoints[:, rows[1]]).norm(dim=-1))
-    depth = torch.full_like(seen.focal, 3.0)
-    if body_edge:
-        pixels = torch.stack(seen_edge).mean(dim=0).clamp_min(1.0)
-        depth = seen.focal * torch.stack(body_edge).mean(dim=0) / pixels
+            known.append((seen.confidence[:, rows] > 0).all(dim=-1))
+    if known:
+        share = torch.stack(known).to(body)
+        share = share / share.sum(dim=0).clamp_min(1)
+        any_edge = share.sum(dim=0) > 0
+        body = torch.where(any_edge, (share * torch.stack(body_edge)).sum(dim=0), body)
+        extent = torch.where(any_edge, (share * torch.stack(seen_edge)).sum(dim=0), extent)
+    depth = seen.focal * body / extent.clamp_min(1.0)
     transl = torch.zeros_like(state.transl)
     transl[:, 2] = depth
     return state._replace(transl=transl), depth
@@ -214,7 +225,7 @@ def _narrow(annotator: Annotator, observations: Observations, evidence: Evidence
     if len(rows) < 2:
         return torch.zeros(len(evidence), dtype=torch.bool, device=evidence.focal.device)
     gap = (evidence.keypoints[:, rows[0]] - evidence.keypoints[:, rows[1]]).norm(dim=-1)
-    return gap < NARROW_SHOULDERS_PX
+    return (gap < NARROW_SHOULDERS_PX) & (evidence.confidence[:, rows] > 0).all(dim=-1)
 
 
 def _turned(state: State) -> State:
