@@ -1,0 +1,1 @@
+"""Who is in a picture and where: detectors, keypoint and depth networks; no fitting, no meshes."""
