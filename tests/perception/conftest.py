@@ -1,10 +1,13 @@
-"""Fixture of this room: the fetched networks."""
+"""The fits of the annotation room's tests, for what a prior's word does to a fit; fetched files."""
 
 from pathlib import Path
 
 import pytest
 
 from pchmr.perception.fetched import prior_folder, state
+from tests.annotate.conftest import annotator, clean, noisy, people
+
+__all__ = ["annotator", "clean", "noisy", "people"]
 
 
 @pytest.fixture(scope="session")

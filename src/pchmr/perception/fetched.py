@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pchmr.config import UserError
+from pchmr.data.licensed import DATA_VARIABLE
 
-DATA_VARIABLE = "PCHMR_DATA"
 FOLDER = "priors"
 PROVENANCE = "provenance.json"
 
