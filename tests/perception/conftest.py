@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from tests.annotate.conftest import annotator, clean, noisy, people
 
 from pchmr.perception.fetched import prior_folder, state
-from tests.annotate.conftest import annotator, clean, noisy, people
 
 __all__ = ["annotator", "clean", "noisy", "people"]
 

@@ -24,6 +24,7 @@ from pchmr.annotate.quality import ASSET, load_predictors
 from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
 from pchmr.perception.detection import PRESENCE
+from pchmr.perception.fetched import missed
 from pchmr.perception.names import read_names
 from pchmr.runs import file_sha256
 
@@ -44,6 +45,8 @@ def run(config: AnnotateConfig) -> Path:
     if config.observations is not None:
         job.label_file(config.observations)
     else:
+        if config.keypoint_prior is None and (note := missed()):
+            print(note, file=sys.stderr)
         job.label_pictures()
     job.tell()
     return job.folder.path

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from pchmr.perception.blazepose.crop import TurnedCrop, upright_crop
+from pchmr.perception.turned import TurnedCrop, upright_crop
 
 Runner = Callable[[ndarray], list[ndarray]]
 SIZE = 224

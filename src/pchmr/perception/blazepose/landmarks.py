@@ -12,8 +12,8 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from pchmr.body.joints import COCO_17
-from pchmr.perception.blazepose.crop import TurnedCrop, upright_crop
 from pchmr.perception.blazepose.detector import PADDING, Runner
+from pchmr.perception.turned import TurnedCrop, upright_crop
 
 SIZE = 256
 HANDS = ("pinky_finger1", "forefinger1", "thumb")
