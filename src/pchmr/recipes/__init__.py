@@ -16,6 +16,8 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "export": ("export",),
     "annotators": ("annotators",),
     "people": ("people",),
+    "realism": ("realism",),
+    "crowds": ("crowds",),
     "learning-curves": ("comparison",),
     "learning-samples": ("comparison",),
     "client-scale": ("comparison",),
