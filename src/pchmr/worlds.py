@@ -76,7 +76,7 @@ def _check(config: DataConfig) -> Path:
     body, recipe = load_body(config.body), _recipe(config, "train")
     people = _people(config, recipe, body)
     checked = check(people, body)
-    checked.summary["realism"] = _realism(people)
+    checked.summary["realism"] = asked(people)
     write_bytes(config.output / "check.json", _json(checked.summary))
     title = f"People of domain {recipe.domain}, as rendered"
     lead = f"{len(people)} rows, {recipe.image_size} px, content {people.content_hash[:12]}"
@@ -91,7 +91,7 @@ def pictures_of(people: SyntheticPeople) -> Iterator[tuple[np.ndarray, np.ndarra
         yield people.image(row), joints
 
 
-def _realism(people: SyntheticPeople) -> dict[str, Any] | str:
+def asked(people: SyntheticPeople) -> dict[str, Any] | str:
     """What a photo-trained network says of the first pictures, or how to have it asked."""
     if state(PHOTO_PRIOR) != "ok":
         note = f"not asked: `pchmr priors get {PHOTO_PRIOR}` fetches a network that has seen photos"
