@@ -118,6 +118,28 @@ def test_the_second_pass_needs_somebody_in_the_first() -> None:
     assert look_twice(lambda _: outputs(flag=0.2), picture, crop, 0.5).crop == crop
 
 
+def leaning(by: float, flag: float) -> BlazePose:
+    """One find, and a body that leans by some pixels of the crop, whatever the picture shows."""
+    boxes, logits = np.zeros((1, 2254, 12), np.float32), np.full((1, 2254, 1), -9, np.float32)
+    logits[0, 1000], boxes[0, 1000, 7] = 9, -70
+    found = outputs(flag=flag)
+    points = found[0].reshape(39, 5)
+    for row, name in enumerate(NAMES):
+        side = {"l": 40, "r": -40}.get(name[0], 0)
+        points[row, :2] = 128 + side + by, 40 + 5 * row
+    prior = object.__new__(BlazePose)
+    prior.detector, prior.network = (lambda _: [boxes, logits]), (lambda _: found)
+    return prior
+
+
+def test_who_is_not_sure_must_be_in_the_mirror_too() -> None:
+    picture = dot(100, 60)
+    assert len(leaning(0, 0.6).people(picture)) == 1
+    assert leaning(40, 0.6).people(picture) == []
+    assert len(leaning(40, 0.95).people(picture)) == 1
+    assert leaning(0, 0.4).people(picture) == []
+
+
 def test_a_hot_map_moves_its_point() -> None:
     heat = np.full((64, 64, 2), -9.0)
     heat[21, 32, 0] = 9

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from PIL import Image
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
 
 from pchmr.data.synthetic.render import Rendered
 
@@ -19,6 +19,7 @@ LEAST_VISIBLE = 0.9  # of a person as rendered, to be cut out
 HEIGHTS = (0.5, 0.85)  # of the picture's height
 APART = (0.45, 1.1)  # between the middles of neighbors, in heights of the mean person over two
 FEATHER = 0.6  # pixels
+HALO = 4  # pixels around a person that the blur of the sensor has colored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +91,9 @@ def compose(
 
 def _background(shown: Rendered, row: int, height: int, width: int) -> Float[ndarray, "h w 3"]:
     """A row's surroundings, blurred as a far background is; the person is painted over."""
-    nearest = distance_transform_edt(
-        shown.person_mask[row], return_distances=False, return_indices=True
-    )
+    person = binary_dilation(shown.person_mask[row], iterations=HALO)
+    nearest = distance_transform_edt(person, return_distances=False, return_indices=True)
+    assert nearest is not None
     empty = shown.images[row][tuple(nearest)] / 255.0
     smooth = gaussian_filter(empty, (0.03 * len(empty), 0.03 * len(empty), 0))
     picture = Image.fromarray((255 * smooth).astype(np.uint8))

@@ -19,7 +19,7 @@ SIZE = 256
 HANDS = ("pinky_finger1", "forefinger1", "thumb")
 _FACE = (
     "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye",
-    "right_eye_outer", "left_ear", "right_ear", "mouth_left", "mouth_right",
+    "right_eye_outer", "left_ear", "right_ear", "left_mouth", "right_mouth",
 )  # fmt: skip
 _PARTS = (
     "shoulder", "elbow", "wrist", *HANDS, "hip", "knee", "ankle", "heel", "big_toe",

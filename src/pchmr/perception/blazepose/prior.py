@@ -2,7 +2,8 @@
 
 The detector looks at the whole picture, then at tiles for people who are small in it, and at finer
 tiles where it found such. Each find is looked at twice by the landmark network, in a crop that is
-turned with the body.
+turned with the body. Who is not seen surely must be seen in the mirror image too: of a cat, a cup
+and flowers the two differ.
 """
 
 from collections.abc import Iterator
@@ -12,15 +13,19 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from pchmr.body.joints import mirror_name
 from pchmr.perception.blazepose.detector import SIZE, Detection, detect
-from pchmr.perception.blazepose.landmarks import NAMES, Landmarks, look_twice
+from pchmr.perception.blazepose.landmarks import NAMES, Landmarks, look, look_twice
 from pchmr.perception.blazepose.networks import NAME, open_network
-from pchmr.perception.detection import box_of
+from pchmr.perception.detection import LEAST_CONFIDENCE, LEAST_SEEN, box_of
 from pchmr.perception.fetched import DETECTOR, FETCHED, LANDMARKS
 from pchmr.perception.interfaces import Box, Image, Provenance
-from pchmr.perception.people import SeenPerson, without_doubles
+from pchmr.perception.people import LIMBS, SeenPerson, similarity, without_doubles
 from pchmr.perception.turned import TurnedCrop
 
+LEAST_FOUND = 0.5  # score of the detector from which the landmark network looks
+SURE = 0.8  # score from which a person needs no second word
+ALIKE = 0.7  # similarity of a pose and that of the mirror image, below which nobody is there
 PRESENT = 0.5  # person flag from which a crop shows somebody
 TILES = (0.6, 0.35)  # sides of tiles, of the picture's longer side
 STEP = 2 / 3  # of a tile's side, to the next tile at most
@@ -36,6 +41,7 @@ class BlazePose:
     """A `KeypointPrior` and a `Detector`, which also tells masks and points in space."""
 
     names = NAMES
+    mirror = tuple(NAMES.index(mirror_name(name)) for name in NAMES)
 
     def __init__(self, weights: Path | None = None, *, fast: bool | None = None) -> None:
         """Opens the fetched files.
@@ -81,7 +87,22 @@ class BlazePose:
             if marks.presence >= PRESENT
             and (box := box_of(_inside(marks.points, image))) is not None
         ]
-        return without_doubles(people, self.names)
+        kept = without_doubles(people, self.names)
+        return [p for p in kept if p.score >= SURE or self._mirrored_alike(image, p)]
+
+    def _mirrored_alike(self, image: Image, person: SeenPerson) -> bool:
+        """Whether the mirror image shows the same pose, as it does of people and rarely else."""
+        width, crop = image.shape[1], person.crop
+        turned = TurnedCrop(width - crop.x, crop.y, crop.side, -crop.angle)
+        marks = look(self.network, np.ascontiguousarray(image[:, ::-1]), turned)
+        if marks.presence < PRESENT:
+            return False
+        mirrored = marks.points[list(self.mirror), :2] * [-1, 1] + [width, 0]
+        limbs = [self.names.index(name) for name in LIMBS]
+        seen = [row for row in limbs if person.keypoints[row, 2] > LEAST_CONFIDENCE]
+        rows = seen if len(seen) >= LEAST_SEEN else limbs
+        size = (person.box.width * person.box.height) ** 0.5
+        return similarity(person.keypoints[rows, :2], mirrored[rows], size) >= ALIKE
 
     def detect(self, image: Image) -> list[Box]:
         """See `Detector`."""
@@ -111,12 +132,12 @@ class BlazePose:
         height, width = image.shape[:2]
         longer = max(height, width)
         whole = TurnedCrop(width / 2, height / 2, float(longer))
-        finds = detect(self.detector, image, whole)
+        finds = detect(self.detector, image, whole, LEAST_FOUND)
         for share in TILES:
             if share * longer < LEAST_TILE or longer <= SIZE:
                 break
             for tile in tiles(width, height, share * longer):
-                finds += detect(self.detector, image, tile)
+                finds += detect(self.detector, image, tile, LEAST_FOUND)
             if not any(find.crop.side < SMALL * longer for find in finds):
                 break
         return once(finds)

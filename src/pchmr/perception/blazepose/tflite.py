@@ -128,7 +128,7 @@ class _Reader:
             operations=tuple(o for o in operations if o is not None),
             constants=self.constants,
             shapes=self.shapes,
-            input=inputs[0],
+            input=int(inputs[0]),
             outputs=outputs,
         )
 
@@ -155,7 +155,8 @@ class _Reader:
         code = table.number(0, "I")
         _check(code < len(self.codes) and self.codes[code] in KINDS, "an unknown operation")
         kind = KINDS[self.codes[code]]
-        inputs, outputs = (tuple(table.numbers(n, "i4").tolist()) for n in (1, 2))
+        inputs: tuple[int, ...] = tuple(table.numbers(1, "i4").tolist())
+        outputs: tuple[int, ...] = tuple(table.numbers(2, "i4").tolist())
         _check(len(inputs) >= 1 and len(outputs) == 1, f"{kind} of another arity")
         self._known((*inputs, *outputs))
         if kind in UNFOLDED:
