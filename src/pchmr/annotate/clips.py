@@ -18,10 +18,11 @@ from torch import Tensor
 
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Start, run_stages
 from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
-from pchmr.annotate.kinematics import Chain, State, differentiate, points, pose
+from pchmr.annotate.kinematics import State, points, pose
 from pchmr.annotate.modes import FITTERS
 from pchmr.annotate.observations import LEAST_SEEN, Observations
-from pchmr.annotate.residuals import Objective, Term, Weights
+from pchmr.annotate.residuals import Evidence, Frame, Term, TermFunction, Weights
+from pchmr.annotate.residuals.person import by_betas
 from pchmr.annotate.rig import Rig
 from pchmr.config import SettingError
 
@@ -37,49 +38,45 @@ ITERATIONS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathObjective(Objective):
-    """An objective with a wanted path of joints and a wanted shape beside its own terms.
+class WantedPath:
+    """A path of joints and a shape that frames are pulled to.
 
     Attributes:
-        path_rig: The joints.
-        path: Where they are wanted, metres.
-        path_weight: How hard, 1 / metres.
-        clip_betas: Shape of the whole clip.
+        rig: The joints.
+        points: Where they are wanted, metres.
+        weight: How hard, 1 / metres.
+        betas: Shape of the whole clip.
     """
 
-    path_rig: Rig
-    path: Float[Tensor, "frames points 3"]
-    path_weight: Float[Tensor, "frames points"]
-    clip_betas: Float[Tensor, "1 betas"]
+    rig: Rig
+    points: Float[Tensor, "frames points 3"]
+    weight: Float[Tensor, "frames points"]
+    betas: Float[Tensor, "1 betas"]
 
-    def take(self, rows: Tensor) -> "PathObjective":
-        """The same objective for some frames."""
-        return replace(
-            self, evidence=self.evidence.take(rows), path=self.path[rows],
-            path_weight=self.path_weight[rows],
-        )  # fmt: skip
+    def terms(self, rows: Tensor) -> tuple[TermFunction, ...]:
+        """The terms of some frames."""
+        wanted, weight = self.points[rows], self.weight[rows]
 
-    def terms(
-        self, state: State, weights: Weights, *, matches: Tensor | None, derive: bool
-    ) -> tuple[list[Term], Chain]:
-        """The base terms, the path and the shape."""
-        found, chain = super().terms(state, weights, matches=matches, derive=derive)
-        rig, betas = self.path_rig, self.clip_betas
-        shape = (state.betas - betas)[:, None]
-        shape_slope = derivative = None
-        if derive:
-            jacobian = differentiate(rig, self.skeleton, chain, state.betas)
-            xyz = jacobian.points
-            derivative = self._blank(xyz)
-            derivative[..., : jacobian.derivative.shape[-1]] = jacobian.derivative
-            shape_slope = self._blank(shape)
-            shape_slope[:, 0, :, self.skeleton.columns.betas] = torch.eye(betas.shape[-1]).to(betas)
-        else:
-            xyz = points(rig, chain, state.betas)
-        weight = torch.full_like(shape[..., 0], 1 / SHAPE_SD)
-        found.append(Term("path", xyz - self.path, derivative, self.path_weight))
-        found.append(Term("clip_shape", shape, shape_slope, weight))
-        return found, chain
+        def path_term(frame: Frame, seen: Evidence, weights: Weights) -> Term:
+            """Joints away from their path."""
+            jacobian = frame.jacobian_of(self.rig) if frame.is_linear else None
+            xyz = frame.points_of(self.rig) if jacobian is None else jacobian.points
+
+            def derive() -> Tensor:
+                slope = frame.blank(xyz)
+                by_point = (jacobian or frame.jacobian_of(self.rig)).derivative
+                slope[..., : by_point.shape[-1]] = by_point
+                return slope
+
+            return Term("path", xyz - wanted, derive, weight)
+
+        def clip_shape_term(frame: Frame, seen: Evidence, weights: Weights) -> Term:
+            """Betas away from the clip's."""
+            residual = (frame.state.betas - self.betas)[:, None]
+            hard = torch.full_like(residual[..., 0], 1 / SHAPE_SD)
+            return Term("clip_shape", residual, lambda: by_betas(frame, residual), hard)
+
+        return path_term, clip_shape_term
 
 
 def fit_clip(
@@ -125,14 +122,12 @@ def fit_clip(
         evidence=replace(evidence, focal_sd=0 * scale, focal=evidence.focal * scale, rays=rays),
     )
     state = state._replace(log_focal=torch.zeros_like(state.log_focal))
-    objective = PathObjective(
-        **vars(base), path_rig=rig, path=wanted, path_weight=weight, clip_betas=betas
-    )
+    goal = WantedPath(rig=rig, points=wanted, weight=weight, betas=betas)
     stages = [replace(MODES[mode].refine[-1], iterations=ITERATIONS)]
-    parts = [
-        run_stages(objective.take(rows), stages, state.take(rows))
-        for rows in torch.arange(len(observations)).split(batch_size)
-    ]
+    parts = []
+    for rows in torch.arange(len(observations)).split(batch_size):
+        objective = replace(base.take(rows), terms=base.terms + goal.terms(rows))
+        parts.append(run_stages(objective, stages, state.take(rows)))
     done = State(*(torch.cat(values) for values in zip(*(p.state for p in parts), strict=True)))
     done = done._replace(betas=state.betas, log_focal=state.log_focal)
     return replace(

@@ -17,7 +17,8 @@ from pchmr.annotate.keypoints import LABEL_POINTS, BodyPoints
 from pchmr.annotate.kinematics import Skeleton, State, points, pose
 from pchmr.annotate.observations import Observations
 from pchmr.annotate.prior import PosePrior, load_prior
-from pchmr.annotate.residuals import AFFINE_SCALE, SCALES, Evidence, Objective, Weights
+from pchmr.annotate.residuals import TERMS, Evidence, Objective, Weights
+from pchmr.annotate.residuals.depth import AFFINE_SCALE, SCALES
 from pchmr.annotate.solver import Solution, minimize
 from pchmr.annotate.surface import Surface
 from pchmr.body import BodyModel
@@ -139,6 +140,7 @@ class Annotator:
             prior=self.prior,
             surface=self.surface if evidence.rays is not None else None,
             evidence=evidence,
+            terms=TERMS,
         )
 
     def fit(self, observations: Observations, mode: Mode, starts: Sequence[Start] = ()) -> Fit:

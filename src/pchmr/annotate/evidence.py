@@ -1,4 +1,4 @@
-"""From observations to what the solver sees: units, centred depth, weight zero for gaps."""
+"""From observations to what the solver sees: units, centered depth, weight zero for gaps."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.annotate.observations import SEEN, Observations
-from pchmr.annotate.residuals import DEPTH_SD, PIXEL_SD, REFERENCE_SIDE, SCALES, Evidence
+from pchmr.annotate.residuals import Evidence
+from pchmr.annotate.residuals.depth import DEPTH_SD, SCALES
+from pchmr.annotate.residuals.keypoints import PIXEL_SD, REFERENCE_SIDE
 
 GUESSED_FOCAL = 1.2  # of the longer side of the picture, about 45 degrees
 GUESSED_FOCAL_SD = 0.25
@@ -143,11 +145,11 @@ def _depth(
         z = np.where(valid, z, 0.0)
         own = _masked_mean(z, valid)
         mean = own if mean is None else np.where(np.isfinite(mean), mean, own)
-        centred = z - mean[:, None]
+        centered = z - mean[:, None]
         if observations.depth_kind not in SCALES:
-            spread = np.sqrt(_masked_mean(centred**2, valid))
-            centred = centred / np.maximum(spread, 1e-9)[:, None]
-        found["depth"] = np.where(valid, centred, 0.0)
+            spread = np.sqrt(_masked_mean(centered**2, valid))
+            centered = centered / np.maximum(spread, 1e-9)[:, None]
+        found["depth"] = np.where(valid, centered, 0.0)
         found["depth_confidence"] = np.where(valid, confidence, 0.0)
     if metric and mean is not None:
         found["depth_mean"] = np.nan_to_num(mean)

@@ -58,15 +58,16 @@ def inspect(annotator: Annotator, fit: Fit) -> Inspection:
     """Signals, residuals and posterior uncertainty of fitted frames."""
     objective, weights = fit.objective, fit.weights
     matches = objective.associate(fit.state, weights)
-    terms, _ = objective.terms(fit.state, weights, matches=matches, derive=True)
-    std = _joint_std(annotator, fit, terms)
-    residuals = {term.name: _mean_residual(term) for term in terms}
-    energy = {term.name: term.energy() for term in terms}
+    frame = objective.frame(fit.state, matches=matches, linear=True)
+    terms = {term.name: term for term in objective.terms_at(frame, weights)}
+    std = _joint_std(annotator, fit, list(terms.values()))
+    residuals = {name: _mean_residual(term) for name, term in terms.items()}
+    keypoints = terms["keypoints"]
     signals = {
         "spread": std.mean(dim=-1),
         "keypoints": residuals["keypoints"],
-        "worst_keypoint": _worst(terms[0]),
-        "pull": energy["keypoints"] / terms[0].weight.square().sum(dim=-1).clamp_min(FLOOR),
+        "worst_keypoint": _worst(keypoints),
+        "pull": keypoints.energy() / keypoints.weight.square().sum(dim=-1).clamp_min(FLOOR),
         "evidence": objective.evidence.confidence.sum(dim=-1),
         "prior": residuals["prior"],
         "shape": fit.state.betas.norm(dim=-1),
