@@ -3,6 +3,8 @@
 Rotations go through `roma`; nothing here knows a body or a joint.
 """
 
+from collections.abc import Sequence
+
 import roma
 import torch
 from jaxtyping import Float
@@ -36,6 +38,13 @@ def project_pinhole(
     """Perspective projection to pixels of camera-frame points in metres (x right, y down, z on)."""
     homogeneous = points @ intrinsics.mT
     return homogeneous[..., :2] / homogeneous[..., 2:]
+
+
+def centered(
+    points: Float[Tensor, "*batch points 3"], root: Sequence[int]
+) -> Float[Tensor, "*batch points 3"]:
+    """Points about the mean of those at the rows `root`, such as the hips."""
+    return points - points[..., list(root), :].mean(dim=-2, keepdim=True)
 
 
 def similarity_align(

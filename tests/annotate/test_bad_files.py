@@ -10,7 +10,8 @@ import pytest
 from pchmr.annotate import custody
 from pchmr.annotate.labels import LabelFolder
 from pchmr.annotate.modes import check_mode
-from pchmr.annotate.observations import Observations, load_observations
+from pchmr.annotate.observations import load_observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.pictures import PictureReader, parse_box
 from pchmr.annotate.prior import ASSET, PriorError, load_prior
 from pchmr.body import BodyModel

@@ -9,7 +9,7 @@ import torch
 from pchmr.annotate.clips import fit_clip, in_contact, path_trust, smooth_path, spans
 from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.bench.annotators.oracle import OracleNoise, People, observe
 from pchmr.config import SettingError
 

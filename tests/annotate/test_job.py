@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pchmr.annotate.labels import LABEL_ARRAYS, LabelFolder, is_private
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.body import load_body
 from pchmr.body.joints import COCO_17
 from pchmr.cli import main

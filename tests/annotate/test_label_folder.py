@@ -10,7 +10,7 @@ import pytest
 from pchmr.annotate import job, labels
 from pchmr.annotate.labels import MANIFEST, LabelFolder
 from pchmr.annotate.modes import FITTERS
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.pictures import Glimpse, PictureReader, list_clips
 from pchmr.annotate.quality import load_predictors, save_predictors
 from pchmr.cli import main

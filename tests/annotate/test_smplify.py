@@ -9,7 +9,7 @@ import torch
 from pchmr.annotate import smplify
 from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.kinematics import State, step
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.residuals import Weights
 from pchmr.annotate.smplify import (
     BODY_TERMS,
@@ -84,7 +84,7 @@ def test_derivatives_of_its_terms() -> None:
     seen = observe(plain, draw_people(plain, 2, domain="B"), OracleNoise())
     seen = Observations(**{**vars(seen), "intrinsics": _default_cameras(seen), "focal_sd": 0.0})
     base = double.objective(seen, depth=False, dense=False)
-    torso = double.rows_of(seen, TORSO)
+    torso = seen.reading.rows(TORSO)
     start = double.start(2, 0.3, 1.0)
     zero = torch.zeros(2).double()
     transl = torch.tensor([[0.1, 0.0, 25.0], [0.0, 0.2, 30.0]]).double()

@@ -7,7 +7,7 @@ import torch
 
 from pchmr.annotate.deposer import MODES, Annotator, Start, refine
 from pchmr.annotate.kinematics import State
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.residuals import Weights
 from pchmr.annotate.solver import energy, minimize
 from pchmr.bench.annotators import score

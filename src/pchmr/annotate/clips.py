@@ -20,7 +20,7 @@ from pchmr.annotate.deposer import MODES, Annotator, Fit, Start, run_stages
 from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
 from pchmr.annotate.kinematics import State, points, pose
 from pchmr.annotate.modes import FITTERS
-from pchmr.annotate.observations import LEAST_SEEN, Observations
+from pchmr.annotate.observed import LEAST_SEEN, Observations
 from pchmr.annotate.residuals import Evidence, Frame, Term, TermFunction, Weights
 from pchmr.annotate.residuals.person import by_betas
 from pchmr.annotate.rig import Rig
@@ -138,9 +138,13 @@ def fit_clip(
 def part_of(fit: Fit, rows: Tensor) -> Fit:
     """Some frames of a fit."""
     return replace(
-        fit, state=fit.state.take(rows), energy=fit.energy[rows], margin=fit.margin[rows],
-        ambiguity=fit.ambiguity[rows], objective=fit.objective.take(rows),
-    )  # fmt: skip
+        fit,
+        state=fit.state.take(rows),
+        energy=fit.energy[rows],
+        margin=fit.margin[rows],
+        ambiguity=fit.ambiguity[rows],
+        objective=fit.objective.take(rows),
+    )
 
 
 def _singly(
@@ -188,7 +192,7 @@ def path_trust(
     mean = confidence.mean(dim=1)
     trust = mean[:, None].repeat(1, len(LABEL_POINTS))
     for column, point in enumerate(LABEL_POINTS):
-        rows = annotator.rows_of(observations, (point.split(":")[1],))
+        rows = observations.reading.rows((point.split(":")[1],))
         if rows:
             trust[:, column] = confidence[:, rows[0]]
     seen = torch.from_numpy(observations.num_seen >= LEAST_SEEN).to(mean.device)

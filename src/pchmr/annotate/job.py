@@ -2,7 +2,6 @@
 
 import sys
 import time
-import warnings
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -16,15 +15,16 @@ from pchmr.annotate.deposer import Annotator, Start
 from pchmr.annotate.fitting import OBSERVED, Labeler
 from pchmr.annotate.labels import LABEL_VERSION, LabelFolder
 from pchmr.annotate.modes import best_mode
-from pchmr.annotate.observations import Observations, load_observations
+from pchmr.annotate.observations import load_observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.overlay import overlay_png
 from pchmr.annotate.pictures import GUESS, Glimpse, PictureReader, list_clips
+from pchmr.annotate.plausibility import frames_text
 from pchmr.annotate.prior import load_prior
 from pchmr.annotate.quality import ASSET, load_predictors
 from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
 from pchmr.perception.detection import PRESENCE
-from pchmr.perception.names import read_names
 from pchmr.runs import file_sha256
 
 OBSERVED_CLIP = "labels"
@@ -75,12 +75,13 @@ class _Job:
     def label_file(self, path: Path) -> None:
         """Labels an observations file as the clip `labels`."""
         observations = load_observations(path)
-        ignored = read_names(observations.keypoint_names).ignored
+        ignored = observations.reading.ignored
         if ignored:
-            warnings.warn(
-                f"keypoints without a point on the body are not used: {', '.join(ignored[:6])}"
-                f"{' ...' if len(ignored) > 6 else ''}",
-                stacklevel=2,
+            more = " ..." if len(ignored) > 6 else ""
+            print(
+                f"{OBSERVED_CLIP}: keypoints without a point on the body are not used: "
+                f"{', '.join(ignored[:6])}{more}",
+                file=sys.stderr,
             )
         key = self._key(file_sha256(path))
         if self.folder.is_finished(OBSERVED_CLIP, key):
@@ -169,6 +170,12 @@ class _Job:
         if seen is None:
             about = {"source": None, "observations": place}
         starts = None
+        if mode == "smplifyx" and observations.intrinsics is not None:
+            print(
+                f"{clip}: smplifyx ignores the given intrinsics; --mode smplifyx-given-focal "
+                "takes them",
+                file=sys.stderr,
+            )
         if seen is not None:
             about["focal"] = seen.focal
             if seen.focal == GUESS:
@@ -176,11 +183,20 @@ class _Job:
             if seen.start is not None:
                 starts = partial(_rows_of, seen.start)
         arrays = labeler.label(observations, starts)
+        for words in raised(arrays):
+            print(f"{clip}: {words}", file=sys.stderr)
         picture = None if seen is None else self._picture(seen, arrays)
         self.folder.write(
-            clip, arrays, key, picture, mode=mode, provenance=provenance, **about,
-            seconds=round(time.perf_counter() - began, 3), **clip_summary(arrays),
-        )  # fmt: skip
+            clip,
+            arrays,
+            key,
+            picture,
+            mode=mode,
+            provenance=provenance,
+            **about,
+            seconds=round(time.perf_counter() - began, 3),
+            **clip_summary(arrays),
+        )
 
     def _picture(self, seen: Glimpse, arrays: dict[str, ndarray]) -> bytes | None:
         """The first frame's label as a PNG; None where there is no mesh to draw."""
@@ -218,6 +234,16 @@ def _told(path: Path, error: Exception) -> UserError:
 
 def _rows_of(start: Start, rows: slice) -> list[Start]:
     return [Start(start.rotmat[rows], start.betas[rows])]
+
+
+def raised(arrays: dict[str, ndarray]) -> list[str]:
+    """One line for each doubt that raised predicted errors, with its frames."""
+    found: dict[str, list[int]] = {}
+    for frame, doubt in enumerate(arrays["doubt"].tolist()):
+        if doubt:
+            found.setdefault(doubt, []).append(frame)
+    count = len(arrays["doubt"])
+    return [f"{frames_text(rows, count)}: {doubt}" for doubt, rows in found.items()]
 
 
 def clip_summary(arrays: dict[str, ndarray]) -> dict[str, Any]:

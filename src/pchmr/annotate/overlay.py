@@ -49,8 +49,8 @@ def side_view(
 
     What a picture cannot show, depth, lies across this view.
     """
-    centred = vertices - (vertices.amin(dim=0) + vertices.amax(dim=0)) / 2
-    turned = torch.stack([centred[:, 2], centred[:, 1], -centred[:, 0]], dim=-1)
+    centered = vertices - (vertices.amin(dim=0) + vertices.amax(dim=0)) / 2
+    turned = torch.stack([centered[:, 2], centered[:, 1], -centered[:, 0]], dim=-1)
     reach = float((turned.amax(dim=0) - turned.amin(dim=0))[:2].amax())
     distance = 20.0 * reach
     focal = FILL * side * distance / reach

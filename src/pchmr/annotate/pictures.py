@@ -12,7 +12,8 @@ from numpy import ndarray
 
 from pchmr.annotate.deposer import Start
 from pchmr.annotate.limbs import limb_points, read_depth
-from pchmr.annotate.observations import ARRAYS, LEAST_SEEN, Observations, without_far
+from pchmr.annotate.observations import without_far
+from pchmr.annotate.observed import ARRAYS, LEAST_SEEN, Observations
 from pchmr.annotate.starts import HmrStarts, stack_starts
 from pchmr.body import BodyModel
 from pchmr.config import AnnotateConfig, SettingError

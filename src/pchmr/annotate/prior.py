@@ -4,9 +4,9 @@ The shipped prior is learned from the activity templates and so free of any lice
 learns one from your own motion data. Nothing here knows a picture.
 """
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from pchmr.runs import file_sha256, replacing
 ASSET = Path(__file__).parent / "assets" / "pose_prior_v1.npz"
 INFLATION, FLOOR = 1.3, 0.01
 EM_STEPS = 40
+FEW_POSES = 100  # a component, below which a prior is told to be weak
+NARROW = 0.05  # radians, root mean square of the poses' spread, likewise
 
 
 class PriorError(UserError):
@@ -46,11 +48,8 @@ class PosePrior:
 
     def to(self, like: Tensor) -> "PosePrior":
         """The prior on the device and in the precision of a tensor."""
-        moved: dict[str, Any] = {
-            name: value.to(like) if isinstance(value, Tensor) else value
-            for name, value in vars(self).items()
-        }
-        return PosePrior(**moved)
+        arrays = {n: v.to(like) for n, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **arrays)
 
     @property
     def center(self) -> Float[Tensor, "joints 3"]:
@@ -101,13 +100,14 @@ def fit_prior(
             f"a prior of {num_components} components needs at least {10 * num_components} finite "
             f"poses, got {len(flat)}: add motion data or ask for fewer components"
         )
+    _warn_of_weakness(flat, num_components)
     share = _cluster(flat, num_components, generator or np.random.default_rng(0))
     eye = np.eye(flat.shape[1])
     means, roots, constants = [], [], []
     for weight in share.T:
         mean = weight @ flat / weight.sum()
-        centred = flat - mean
-        covariance = (weight[:, None] * centred).T @ centred / weight.sum()
+        centered = flat - mean
+        covariance = (weight[:, None] * centered).T @ centered / weight.sum()
         root = np.linalg.cholesky(np.linalg.inv(INFLATION * covariance + FLOOR * eye)).T
         means.append(mean)
         roots.append(root)
@@ -117,6 +117,18 @@ def fit_prior(
     table = (np.stack(means), np.stack(roots), np.array(constants) - min(constants), limits)
     mean, whitening, constant, bounds = (torch.from_numpy(a.astype(np.float32)) for a in table)
     return PosePrior(mean=mean, whitening=whitening, constant=constant, limits=bounds)
+
+
+def _warn_of_weakness(flat: np.ndarray, num_components: int) -> None:
+    """Says where a prior will hold fits to poses that it has hardly seen."""
+    spread = float(np.sqrt(flat.var(axis=0).mean()))
+    if len(flat) < FEW_POSES * num_components:
+        few = f"it was fitted to {len(flat)} poses, {FEW_POSES} a component are few"
+    elif spread < NARROW:
+        few = f"its poses hardly differ (by {spread:.3f} radians)"
+    else:
+        return
+    warnings.warn(f"the pose prior is weak: {few}; add motion data", stacklevel=3)
 
 
 def _cluster(flat: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
@@ -136,10 +148,10 @@ def _cluster(flat: np.ndarray, count: int, generator: np.random.Generator) -> np
         score = np.empty_like(share)
         for g, weight in enumerate(share.T):
             total = weight.sum() + 1e-9
-            centred = flat - weight @ flat / total
-            covariance = (weight[:, None] * centred).T @ centred / total + FLOOR * eye
+            centered = flat - weight @ flat / total
+            covariance = (weight[:, None] * centered).T @ centered / total + FLOOR * eye
             root = np.linalg.cholesky(np.linalg.inv(covariance)).T
-            energy = ((centred @ root.T) ** 2).sum(axis=1)
+            energy = ((centered @ root.T) ** 2).sum(axis=1)
             score[:, g] = np.log(total / len(flat)) + np.log(np.diag(root)).sum() - energy / 2
         share = np.exp(score - score.max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
@@ -163,9 +175,8 @@ def load_prior(path: Path | None = None) -> PosePrior:
     path = path or ASSET
     try:
         with np.load(path, allow_pickle=False) as file:
-            tables: dict[str, Any] = {name: torch.from_numpy(file[name]) for name in file.files}
-        tables["sha256"] = file_sha256(path)
-        return PosePrior(**tables)
+            tables = {name: torch.from_numpy(file[name]) for name in file.files}
+        return PosePrior(**tables, sha256=file_sha256(path))
     except UNREADABLE as error:
         raise PriorError(
             f"cannot read pose prior {path}: {error}; make one with pchmr.annotate.save_prior"

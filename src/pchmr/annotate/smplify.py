@@ -19,7 +19,7 @@ from torch import Tensor
 from pchmr.annotate.deposer import Annotator, Fit, Start
 from pchmr.annotate.evidence import keypoint_spread
 from pchmr.annotate.kinematics import State, points, pose
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.residuals import Evidence, Frame, Objective, Term, TermFunction, Weights
 from pchmr.annotate.residuals.keypoints import keypoint_term
 from pchmr.annotate.residuals.person import prior_term, shape_term
@@ -123,7 +123,7 @@ def fit_smplify(
     if not given_focal or observations.intrinsics is None:
         observations = replace(observations, intrinsics=_default_cameras(observations))
     base = annotator.objective(replace(observations, focal_sd=0.0), depth=False, dense=False)
-    torso = annotator.rows_of(observations, TORSO)
+    torso = observations.reading.rows(TORSO)
     state, first = _place(annotator, observations, base)
     scale = (DATA_HEIGHT / size[:, 1])[:, None]
     evidence = replace(base.evidence, confidence=base.evidence.confidence * scale)
@@ -178,7 +178,7 @@ def _place(
     )
     body_edge, seen_edge, known = [], [], []
     for edge in TORSO_EDGES:
-        rows = annotator.rows_of(observations, edge)
+        rows = observations.reading.rows(edge)
         if len(rows) == 2:
             body_edge.append((xyz[:, rows[0]] - xyz[:, rows[1]]).norm(dim=-1))
             seen_edge.append((seen.keypoints[:, rows[0]] - seen.keypoints[:, rows[1]]).norm(dim=-1))
@@ -205,7 +205,7 @@ def _run(objective: Objective, state: State) -> Solution:
 
 def _narrow(annotator: Annotator, observations: Observations, evidence: Evidence) -> Tensor:
     """Whether the shoulders lie so close together that the person may face either way."""
-    rows = annotator.rows_of(observations, ("left_shoulder", "right_shoulder"))
+    rows = observations.reading.rows(("left_shoulder", "right_shoulder"))
     if len(rows) < 2:
         return torch.zeros(len(evidence), dtype=torch.bool, device=evidence.focal.device)
     gap = (evidence.keypoints[:, rows[0]] - evidence.keypoints[:, rows[1]]).norm(dim=-1)

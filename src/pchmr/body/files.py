@@ -18,6 +18,7 @@ from pchmr.body.archive import BodyFileError, read_npy, read_npz
 from pchmr.body.joints import COCO_23, H36M_17, SMPL_24, SMPL_PARENTS
 from pchmr.body.levels import hierarchy_of, unpack_hierarchy
 from pchmr.body.model import BodyModel
+from pchmr.body.skinning import NUM_BETAS
 from pchmr.body.unpickle import read_pickle
 
 ASSET = Path(__file__).parent / "assets" / "embedded_v1.npz"
@@ -29,7 +30,6 @@ GENDER_LABELS = {
     **dict.fromkeys(("m", "0"), "male"),
 }
 """Genders as labels spell them: 3DPW and METRO by letter, SPIN's archives by number."""
-NUM_BETAS = 10
 ROW_SUM_TOLERANCE = 1e-3
 REQUIRED = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table", "f")
 OPTIONAL = ("posedirs",)

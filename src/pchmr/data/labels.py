@@ -23,7 +23,7 @@ from pchmr.data.errors import UNREADABLE, InputError
 from pchmr.data.photos import is_video, load_photo, video_frames
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic.recipe import Split
-from pchmr.geometry import project_pinhole
+from pchmr.geometry import centered, project_pinhole
 
 MANIFEST = "manifest.jsonl"
 ACCEPTED = "accepted"
@@ -180,13 +180,13 @@ def _sample(
     square = square_around((left, top, right, bottom))
     camera = crop_intrinsics(camera, square, image_size)
     places = 2 * project_pinhole(joints, camera) / image_size - 1
-    centred = joints - joints[:, list(EVALUATION_14.root)].mean(dim=1, keepdim=True)
+    about_hips = centered(joints, EVALUATION_14.root)
     sure = torch.ones_like(joints[..., :1])
     known = torch.ones(1, dtype=torch.bool)
     return Sample(
         images=crop(image, square, image_size)[None],
         keypoints_2d=torch.cat([places, (places.abs() <= 1).all(dim=-1, keepdim=True)], dim=-1),
-        joints=torch.cat([centred, sure], dim=-1),
+        joints=torch.cat([about_hips, sure], dim=-1),
         **parameters,
         intrinsics=camera,
         has_smpl=known,

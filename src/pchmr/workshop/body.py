@@ -23,11 +23,10 @@ from pchmr.body.joints import COCO_23, H36M_17, SMPL_24, SMPL_PARENTS, JointSet
 from pchmr.body.levels import pack_hierarchy, upsampling_errors
 from pchmr.body.regressors import fit_row, pick_pool, rounded, symmetric
 from pchmr.body.simplify import simplify
-from pchmr.body.skinning import Skinning
+from pchmr.body.skinning import NUM_BETAS, Skinning
 from pchmr.seeds import derive_seed
 
 NUM_VERTICES = 6890
-NUM_BETAS = 10
 NUM_PEOPLE = 2000
 NUM_FITTED = 1600
 NUM_REGRESSED = 300

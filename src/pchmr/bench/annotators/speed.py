@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Mode, fit_objective, place, refine
 from pchmr.annotate.kinematics import Chain, State, step
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.residuals import Objective, Term, Weights
 from pchmr.annotate.solver import energy
 from pchmr.annotate.surface import Surface

@@ -12,9 +12,10 @@ from jaxtyping import Float
 
 from pchmr.body import BodyModel
 from pchmr.body.joints import SMPL_24
+from pchmr.body.skinning import NUM_BETAS
 from pchmr.data.synthetic.patterns import PATTERNS
 
-NUM_BETAS, MAX_BETA = 10, 2.2
+MAX_BETA = 2.2
 SKIN_TONES = np.array(
     [[0.93, 0.77, 0.67], [0.87, 0.68, 0.55], [0.77, 0.57, 0.42], [0.62, 0.43, 0.30],
      [0.46, 0.30, 0.20], [0.31, 0.20, 0.14]]
