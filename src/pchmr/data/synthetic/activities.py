@@ -302,6 +302,72 @@ def swing(a: Angles, draw: Draw, phase: np.ndarray) -> None:
     a["finger_curl"][:] += 40
 
 
+def arms_crossed(a: Angles, draw: Draw, phase: np.ndarray) -> None:
+    """Forearms over each other before the chest or the belly, or hands held low."""
+    a["knee_flexion"][:] = 4
+    low = draw.chance(0.35)
+    for side in (0, 1):
+        elbow = np.where(low, draw.uniform(25, 60), draw.uniform(85, 125))
+        forward = np.where(low, draw.uniform(10, 30), draw.uniform(15, 45))
+        _arm(a, side, draw.uniform(55, 75), forward, draw.uniform(25, 60), elbow)
+    a["hip_axial"] += draw.uniform(-8, 12)[:, None]
+    a["trunk_flexion"] += draw.uniform(-4, 14)
+
+
+def hands_to_head(a: Angles, draw: Draw, phase: np.ndarray) -> None:
+    """One or both hands at the face, the hair or behind the neck."""
+    a["knee_flexion"][:] = 4
+    both = draw.chance(0.6)
+    for side in (0, 1):
+        down, forward = draw.uniform(-45, 40), draw.uniform(10, 75)
+        _arm(a, side, down, forward, draw.uniform(5, 45), draw.uniform(105, 142), -60)
+    for name, rest in {"arm_down": 72.0, "arm_forward": 5.0, "elbow_flexion": 20.0}.items():
+        a[name][:, 1] = np.where(both, a[name][:, 1], rest)
+    a["head_flexion"] += draw.uniform(-10, 20)
+    a["trunk_flexion"] += draw.uniform(-6, 16)
+
+
+def cross_legged(a: Angles, draw: Draw, phase: np.ndarray) -> None:
+    """On the floor with shins crossed before the body."""
+    a["hip_flexion"][:] = np.stack([draw.uniform(85, 110) for _ in range(2)], axis=-1)
+    a["hip_outward"] += draw.uniform(25, 45)[:, None]
+    a["hip_axial"] += draw.uniform(18, 38)[:, None]
+    a["knee_flexion"][:] = np.stack([draw.uniform(100, 135) for _ in range(2)], axis=-1)
+    a["trunk_flexion"] += draw.uniform(-5, 35)
+    for side in (0, 1):
+        _arm(a, side, 62, draw.uniform(0, 60), draw.uniform(0, 35), draw.uniform(20, 90))
+
+
+def turn_about(a: Angles, draw: Draw, phase: np.ndarray) -> None:
+    """A step while trunk and head look to a side."""
+    way = np.sin(phase)
+    a["pelvis_turn"] += 28 * way
+    a["trunk_turn"] += 40 * way
+    a["neck_turn"] += 20 * way
+    a["head_turn"] += 25 * way
+    step = draw.uniform(5, 30)
+    for side, sign in ((0, 1.0), (1, -1.0)):
+        a["hip_flexion"][:, side] = sign * step * way
+        a["knee_flexion"][:, side] = 8 + 25 * np.maximum(0, sign * way)
+        _arm(a, side, draw.uniform(45, 76), 25 * sign * way, draw.uniform(0, 30), 25)
+
+
+def anything(a: Angles, draw: Draw, phase: np.ndarray) -> None:
+    """Arms, legs and trunk apart from each other, wide over what joints allow."""
+    for side in (0, 1):
+        down, forward = draw.uniform(-75, 80), draw.uniform(-45, 130)
+        across, elbow, twist = draw.uniform(-25, 65), draw.uniform(0, 135), draw.uniform(-85, 60)
+        _arm(a, side, down, forward, across, elbow, twist)
+        lift = draw.uniform(-25, 85) * draw.uniform(0, 1)
+        a["hip_flexion"][:, side] = lift
+        a["knee_flexion"][:, side] = np.clip(draw.uniform(0, 1.4) * np.abs(lift), 3, 120)
+        a["hip_outward"][:, side] += draw.uniform(-12, 35)
+        a["hip_axial"][:, side] += draw.uniform(-20, 30)
+    a["trunk_flexion"] += draw.uniform(-20, 50)
+    a["trunk_side"] += draw.uniform(-25, 25)
+    a["trunk_turn"] += draw.uniform(-35, 35)
+
+
 ACTIVITIES: dict[str, Activity] = {
     "stand": Activity(template=stand),
     "walk": Activity(template=walk, support="lower", balance=0.0, rate=(0.7, 1.0)),
@@ -324,6 +390,11 @@ ACTIVITIES: dict[str, Activity] = {
     "climb": Activity(template=climb, balance=0.3, prop="step"),
     "kick": Activity(template=kick, support="lower", balance=0.7, rate=(0.3, 0.7)),
     "swing": Activity(template=swing, balance=0.6, rate=(0.3, 0.6)),
+    "arms_crossed": Activity(template=arms_crossed),
+    "hands_to_head": Activity(template=hands_to_head),
+    "cross_legged": Activity(template=cross_legged, support="floor", balance=0.0, slump=20.0),
+    "turn_about": Activity(template=turn_about, support="lower", balance=0.5),
+    "anything": Activity(template=anything, support="lower", balance=0.6),
 }
 """Activities by name; a domain lists the ones it shows."""
 

@@ -15,11 +15,11 @@ from importlib import resources
 import numpy as np
 
 from pchmr.config import Domain, require
-from pchmr.data.synthetic.domains import DOMAINS, SPLITS, DomainSpec, Split
+from pchmr.data.synthetic.domains import DOMAINS, SPLITS, WORLDS, DomainSpec, Split
 from pchmr.data.synthetic.frozen import SOURCE_SHA256, WORLD_SHA256
 from pchmr.seeds import derive_seed
 
-RECIPE_VERSION = 1
+RECIPE_VERSION, VERSIONS = 1, (1, 2)
 UNHASHED = ("__init__.py", "check.py", "frozen.py", "people.py")
 """Files of this package that cannot change a picture or a label."""
 FRAMES_PER_SECOND = 10
@@ -52,14 +52,14 @@ class SyntheticRecipe:
         require(self.num_samples >= 1, "num_samples must be at least 1")
         require(self.image_size >= 32, "image_size must be at least 32 pixels")
         require(
-            self.version == RECIPE_VERSION,
-            f"recipe version {self.version} cannot be rendered here: this is {RECIPE_VERSION}",
+            self.version in VERSIONS,
+            f"recipe version {self.version} cannot be rendered here: known are {VERSIONS}",
         )
 
     @property
     def spec(self) -> DomainSpec:
         """The domain's ranges."""
-        return DOMAINS[self.domain]
+        return WORLDS[self.version][self.domain]
 
     def content_hash(self) -> str:
         """Changes with any setting and with the code that draws and renders.
