@@ -159,9 +159,10 @@ WORLD_2: dict[str, DomainSpec] = {
             "validation": Pools(num_subjects=120, num_scenes=60),
             "test": Pools(num_subjects=600, num_scenes=200, scenes_per_subject=2),
         },
-        truncation=0.05,
-        occlusion=0.1,
+        truncation=0.04,
+        occlusion=0.08,
         roll=7.0,
+        pitch=(0.0, 34.0),
     ),
     "V": replace(
         WORLD_1["V"],
@@ -173,4 +174,4 @@ WORLD_2: dict[str, DomainSpec] = {
 """World 2: the same three contrasts, fewer cut and hidden people, more of them to be scored on."""
 
 WORLDS = {1: WORLD_1, 2: WORLD_2}
-DOMAINS = WORLD_1
+DOMAINS = tuple(WORLD_1)

@@ -33,7 +33,7 @@ def layout(recipe: SyntheticRecipe) -> Rows:
     clip, frame = _spread(length, recipe.generator("spread", recipe.split))
     total = len(clip)
     taken, slot = np.divmod(np.arange(recipe.num_samples), total)
-    base = DOMAIN_STRIDE * 100 * list(DOMAINS).index(recipe.domain)
+    base = DOMAIN_STRIDE * 100 * DOMAINS.index(recipe.domain)
     base += SPLIT_STRIDE * 100 * SPLITS.index(recipe.split)
     columns = {name: values[clip[slot]] for name, values in clips.items()}
     return Rows(**columns, clip=base + taken * len(length) + clip[slot], frame=frame[slot])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pchmr.body.joints import EVALUATION_14
 from pchmr.data.synthetic.activities import ACTIVITIES
-from pchmr.data.synthetic.garments import Dress, layers_of
+from pchmr.data.synthetic.garments import Dress
 from pchmr.data.synthetic.poses import rotation
 from pchmr.data.synthetic.recipe import FRAMES_PER_SECOND, Rows
 from pchmr.data.synthetic.scenes import Coat, Scene, Shot
@@ -36,6 +36,7 @@ from pchmr.data.synthetic.staging import (
     wall_planes,
 )
 from pchmr.data.synthetic.subjects import Surface
+from pchmr.data.synthetic.tailor import layers_of
 from pchmr.data.synthetic.world import Posed, World
 from pchmr.geometry import rotmat_to_rotvec
 
@@ -106,15 +107,22 @@ def _take(world: World, rows: Rows, posed: Posed, row: int) -> Take:
     view = view_of(vertices, shot, rng, world.spec.truncation)
     planes, coats = wall_planes(scene, vertices, view.position)
     boxes = [turned(box, heading) for box in _props(world, str(rows.action[row]), own, shot)]
-    boxes += [occluder_box(o, view, float(vertices[:, 1].max())) for o in shot.occluders]
+    hiding = [o for o in shot.occluders if setting is None or o.top < 1]
+    boxes += [occluder_box(o, view, float(vertices[:, 1].max())) for o in hiding]
     if setting:
         boxes = [replace(box, coat=muted_coat(box.coat)) for box in boxes]
     stood = [furniture_box(item) for item in scene.furniture]
     boxes += [box for box in stood if inside(box, planes, vertices)]
     return Take(
-        scene=scene, setting=setting, shot=shot, heading=heading, view=view, boxes=boxes[:NUM_BOXES],
-        planes=planes, coats=coats,
-    )  # fmt: skip
+        scene=scene,
+        setting=setting,
+        shot=shot,
+        heading=heading,
+        view=view,
+        boxes=boxes[:NUM_BOXES],
+        planes=planes,
+        coats=coats,
+    )
 
 
 def _props(world: World, action: str, vertices: np.ndarray, shot: Shot) -> list[Box]:

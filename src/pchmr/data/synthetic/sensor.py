@@ -1,7 +1,7 @@
 """What a camera does to a picture: blur, gamma, noise and compression."""
 
 import io
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -45,6 +45,7 @@ def expose(
     return picture if quality >= STORED_QUALITY else decode(encode(picture, quality))
 
 
+@runtime_checkable
 class Sensor(Protocol):
     """How a camera of world 2 takes pictures; see `Setting`."""
 

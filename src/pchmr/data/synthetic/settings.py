@@ -75,7 +75,7 @@ def draw_setting(rng: np.random.Generator, spec: DomainSpec, scene: Scene) -> Se
     found = environments()[place]
     kept = scene.furniture if rng.random() < 0.4 else ()
     bare = replace(scene, walls=(), wall_distance=(), furniture=kept)
-    dark = rng.random() < 0.12
+    dark = rng.random() < 0.08
     return Setting(
         scene=_muted(bare if shown else scene, rng),
         place=place,
@@ -90,7 +90,7 @@ def draw_setting(rng: np.random.Generator, spec: DomainSpec, scene: Scene) -> Se
         white=np.clip(rng.normal(1.0, 0.06, 3), 0.85, 1.15),
         aim=float(rng.uniform(0.07, 0.12) if dark else rng.uniform(0.13, 0.3)),
         noise=float(rng.uniform(0.002, 0.6 * spec.noise)),
-        blur=float(rng.choice([0.0, 0.0, rng.uniform(0.001, 0.003), rng.uniform(0.002, 0.005)])),
+        blur=float(rng.choice([0.0, 0.0, rng.uniform(0.0, 0.002), rng.uniform(0.001, 0.004)])),
         vignette=float(rng.uniform(0.0, 0.25)),
         contrast=float(rng.uniform(0.9, 1.25)),
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 from pchmr.body import BodyModel
 from pchmr.data.synthetic.activities import ACTIVITIES, finish
 from pchmr.data.synthetic.contact import Planter, Stance, stance_of
-from pchmr.data.synthetic.garments import Dress, Tailor, draw_clothes, draw_person
+from pchmr.data.synthetic.garments import Dress, draw_clothes, draw_person
 from pchmr.data.synthetic.kinematics import contact_points, forward_kinematics
 from pchmr.data.synthetic.poses import SIDES, Angles, Draw, compose, mirror
 from pchmr.data.synthetic.recipe import FRAMES_PER_SECOND, Rows, SyntheticRecipe, first_ids
@@ -31,6 +31,7 @@ from pchmr.data.synthetic.subjects import (
     draw_outfit,
     draw_subject,
 )
+from pchmr.data.synthetic.tailor import Tailor
 
 NUM_LATENTS = 80
 CARRYING_PARTS = ("pelvis", "hip", "knee", "ankle", "foot")
