@@ -20,7 +20,7 @@ from pchmr.data import load_people, planned_columns
 from pchmr.data.partition import make_partition, partition_hash
 from pchmr.data.pose_clusters import POSE, deal
 from pchmr.data.sample import PeopleDataset
-from pchmr.data.synthetic.recipe import Split, SyntheticRecipe
+from pchmr.data.synthetic.recipe import RECIPE_VERSION, Split, SyntheticRecipe
 from pchmr.evaluation import Scores, baselines, by_protocol
 from pchmr.evaluation import evaluate as evaluate_model
 from pchmr.examples import write_examples
@@ -219,7 +219,12 @@ def _refuse_early(config: FederateConfig) -> None:
     data, label = config.data_options, config.partition_options.partition_label
     if data.data is None and label != POSE:
         seed = config.seed if data.data_seed is None else data.data_seed
-        recipe = SyntheticRecipe(domain=data.domain, num_samples=data.num_samples, seed=seed)
+        recipe = SyntheticRecipe(
+            domain=data.domain,
+            num_samples=data.num_samples,
+            seed=seed,
+            version=data.world or RECIPE_VERSION,
+        )
         make_partition(config, planned_columns(recipe), data.num_samples)
 
 

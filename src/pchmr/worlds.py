@@ -18,7 +18,7 @@ from pchmr.data import num_workers, planned_columns
 from pchmr.data.partition import DEFAULT_LABELS, label_skew, label_table, make_partition
 from pchmr.data.partition import partition_hash as hash_of
 from pchmr.data.pose_clusters import POSE, columns_for
-from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
+from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.check import check
 from pchmr.data.synthetic.recipe import Split
 from pchmr.progress import bar, say
@@ -43,6 +43,7 @@ def _recipe(config: DataConfig, split: Split) -> SyntheticRecipe:
         num_samples=data.num_samples if split == "train" else data.num_test_samples,
         image_size=data.image_size or DEFAULT_SIZE,
         seed=config.seed if data.data_seed is None else data.data_seed,
+        version=data.world or RECIPE_VERSION,
     )
 
 

@@ -21,6 +21,9 @@ class DataOptions:
     """Images to train on."""
     num_test_samples: int = 320
     """Images of held-out people to score on."""
+    world: Literal[1, 2] | None = None
+    """Version of the embedded people: 1 is plain, 2 has photographed places and clothes with folds;
+    without it, the one that the start weights were trained on."""
     data_seed: int | None = None
     """Seed that draws the embedded people; without it, `--seed`."""
     image_size: int | None = None

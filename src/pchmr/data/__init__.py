@@ -11,7 +11,7 @@ from pchmr.config import DataOptions, SettingError
 from pchmr.data.labels import LabeledPictures, is_labels
 from pchmr.data.live import LivePeople
 from pchmr.data.sample import COLUMNS, PeopleDataset, Subset
-from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
+from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.recipe import Split
 
@@ -54,6 +54,7 @@ def load_people(
         num_samples=count,
         image_size=image_size,
         seed=seed if options.data_seed is None else options.data_seed,
+        version=options.world or RECIPE_VERSION,
     )
     if options.on_the_fly and split == "train":
         return LivePeople(recipe, body)

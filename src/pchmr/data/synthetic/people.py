@@ -26,7 +26,7 @@ from pchmr.compute import end_with_parent
 from pchmr.config import Domain, UserError
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic.layout import layout
-from pchmr.data.synthetic.recipe import RECIPE_VERSION, Rows, SyntheticRecipe
+from pchmr.data.synthetic.recipe import Rows, SyntheticRecipe
 from pchmr.data.synthetic.render import Rendered, render_rows
 from pchmr.data.synthetic.sensor import decode, encode
 from pchmr.data.synthetic.world import World
@@ -43,7 +43,7 @@ DETAILS = ("heading", "pitch", "fov", "distance", "rise", "visible", "area")
 
 def origin_of(*recipes: SyntheticRecipe) -> dict[str, Any]:
     """What a result carries about the people behind it: version, and each domain's world hash."""
-    return {"version": RECIPE_VERSION, "worlds": {r.domain: r.world_sha256() for r in recipes}}
+    return {"version": recipes[0].version, "worlds": {r.domain: r.world_sha256() for r in recipes}}
 
 
 def current_origin() -> dict[str, Any]:

@@ -89,8 +89,8 @@ def draw_subject(rng: np.random.Generator) -> Subject:
 
 
 def draw_headset_subject(rng: np.random.Generator, rank: int) -> Subject:
-    """A headset wearer; ranks 0 to 3 differ clearly in size, build and skin."""
-    subject = draw_subject(rng)
+    """A headset wearer; four in a row differ clearly in size, build and skin."""
+    subject, rank = draw_subject(rng), rank % 4
     betas = 0.4 * subject.betas
     betas[:2] += np.array([(-1.3, 0.9), (1.3, 1.1), (-0.4, -1.3), (0.9, -0.9)][rank])
     shade = np.array([0.06, 0.85, 0.25, 0.5][rank]) * np.ones(3)
