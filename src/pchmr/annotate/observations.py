@@ -7,7 +7,8 @@ trusts the intrinsics), `keypoint_depth` (N, K) depth of the surface seen at eac
 `keypoint_depth_sigma` (N, K) its standard deviation in metres on the person, `points` (N, P, 3)
 metres of the visible surface in the camera frame, and `depth_kind` () one of "metric", "relative"
 (metres about an unknown distance), "affine" (any unit), "affine_disparity" (its inverse). `fps` ()
-is the frame rate of a video. NaN marks what is missing; rows of NaN pad `points`.
+is the frame rate of a video, or `time_seconds` (N,) its rising time stamps. NaN marks what is
+missing; rows of NaN pad `points`.
 """
 
 from dataclasses import dataclass, replace
@@ -26,17 +27,18 @@ DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "relative", "affine", "affine_di
 REQUIRED = ("keypoints_2d", "keypoint_names", "image_size")
 OPTIONAL = (
     "keypoint_sigma", "intrinsics", "focal_sd", "keypoint_depth", "keypoint_depth_sigma", "points",
-    "depth_kind", "fps",
+    "depth_kind", "fps", "time_seconds",
 )  # fmt: skip
 ARRAYS = (
     "keypoints_2d", "image_size", "keypoint_sigma", "intrinsics", "keypoint_depth",
-    "keypoint_depth_sigma", "points",
+    "keypoint_depth_sigma", "points", "time_seconds",
 )  # fmt: skip
 MAX_FILE_BYTES = 2 * 2**30
 SEEN = 0.05  # confidence above which a keypoint counts as observed
 LEAST_SEEN = 4
 FAR = 10.0  # picture sides beside the picture from which a keypoint counts as missing
 LARGEST_FPS = 1e4
+USUAL_FPS = 30.0  # where nothing tells
 LARGEST, LARGEST_PIXELS = 1e15, 1e7  # depth in any unit; entries of a camera matrix
 LARGEST_SKEW = 1e-3  # of the focal length
 
@@ -56,9 +58,17 @@ class Observations:
     points: Float[ndarray, "frames points 3"] | None = None
     depth_kind: DepthKind = "metric"
     fps: float | None = None
+    time_seconds: Float[ndarray, " frames"] | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints_2d)
+
+    @property
+    def times(self) -> Float[ndarray, " frames"]:
+        """When each frame was taken, seconds: its time stamp, or by the frame rate."""
+        if self.time_seconds is not None:
+            return self.time_seconds
+        return np.arange(len(self)) / (self.fps or USUAL_FPS)
 
     @property
     def num_seen(self) -> Int[ndarray, " frames"]:
@@ -149,6 +159,7 @@ def check_observations(arrays: dict[str, ndarray]) -> Observations:
         points=points,
         depth_kind=_depth_kind(arrays, depth is not None or points is not None),
         fps=_fps(arrays),
+        time_seconds=_times(arrays, sizes),
     )
 
 
@@ -234,6 +245,17 @@ def _fps(arrays: dict[str, Any]) -> float | None:
     if value.shape != () or value.dtype.kind not in "fiu" or not 0 < float(value) <= LARGEST_FPS:
         raise InputError(f"fps must be one number above 0 and at most {LARGEST_FPS:.0f}")
     return float(value)
+
+
+def _times(arrays: dict[str, ndarray], sizes: dict[str, int]) -> ndarray | None:
+    times = _floats(arrays, "time_seconds", ("N",), sizes)
+    if times is None:
+        return None
+    if "fps" in arrays:
+        raise InputError("time_seconds and fps say the same: leave one of them out")
+    if not (np.isfinite(times).all() and (np.diff(times) >= 1 / LARGEST_FPS).all()):
+        raise InputError("time_seconds must be finite and rise from frame to frame")
+    return times
 
 
 def _depth_kind(arrays: dict[str, ndarray], has_depth: bool) -> DepthKind:
