@@ -113,4 +113,4 @@ def test_a_body_that_does_not_load_is_no_tick(
     path.write_bytes(b"PK")
     doctor.run(DoctorConfig())
     (line,) = (row for row in capsys.readouterr().out.splitlines() if " SMPL neutral " in row)
-    assert line.startswith("✗") and "SMPL_NEUTRAL.npz" in line
+    assert line.strip().startswith("✗") and "SMPL_NEUTRAL.npz" in line
