@@ -19,6 +19,7 @@ import tyro
 from pchmr import config as configs
 from pchmr import recipes
 from pchmr.config import SettingError, UserError, from_json
+from pchmr.progress import printable
 
 PROGRAM = "pchmr"
 ABOUT = (
@@ -143,7 +144,7 @@ def _replayed(verb: str, path: Path) -> Any:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -160,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno is None or error.filename is None:
             raise
-        print(f"{PROGRAM}: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(printable(f"{PROGRAM}: {error.filename}: {error.strerror}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{PROGRAM}: stopped; `pchmr report` reads what is finished", file=sys.stderr)

@@ -39,12 +39,16 @@ where there are any. `paper`: only those, averaged as the published code does (`
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Errors in mm over a data set; None where the truth for a score is missing."""
+    """Errors in mm over a data set; None where the truth for a score is missing.
+
+    A score is NaN where one of its predictions is not finite; `num_nonfinite` counts these.
+    """
 
     mpjpe_mm: float | None
     pa_mpjpe_mm: float | None
     mpvpe_mm: float | None
     num_samples: int
+    num_nonfinite: int = 0
     per_joint_mm: dict[str, float] = field(default_factory=dict)
     per_action_mm: dict[str, float] = field(default_factory=dict)
     acceleration_error_mm: float | None = None
@@ -251,6 +255,7 @@ def _scores(
     return Scores(
         **values,
         num_samples=len(dataset),
+        num_nonfinite=int((~torch.isfinite(joints[:, 0])).flatten(start_dim=1).any(dim=1).sum()),
         per_joint_mm={name: mean * MM_PER_METRE for name, mean in by_joint},
         per_action_mm=_by_label(per_sample, dataset.columns.get("action"), known),
         acceleration_error_mm=_acceleration_error_mm(joints, dataset, known),

@@ -116,6 +116,7 @@ def _summary(scene: Scene, before: Scores, began: float, **more: Any) -> dict[st
         "per_action_mm": after.per_action_mm,
         "acceleration_error_mm": after.acceleration_error_mm,
         "num_test_samples": after.num_samples,
+        "num_nonfinite": after.num_nonfinite,
         "started_from": scene.started_from,
         "recipe": scene.recipe,
         "train_set_sha256": scene.train_set.content_hash,
@@ -167,6 +168,11 @@ def _tell(run: RunFolder, summary: dict[str, Any]) -> None:
         )
         if text:
             say(f"{name:<7} {text}")
+    if summary["num_nonfinite"]:
+        say(
+            f"{summary['num_nonfinite']} of {summary['num_test_samples']} predictions are not "
+            "finite: the weights have diverged and have no score; lower --learning-rate"
+        )
     say(f"run folder: {run.path}   next: pchmr report {run.path}")
 
 

@@ -12,7 +12,7 @@ from pchmr.annotate.labels import LabelFolder
 from pchmr.annotate.modes import check_mode
 from pchmr.annotate.observations import load_observations
 from pchmr.annotate.observed import Observations
-from pchmr.annotate.pictures import PictureReader, parse_box
+from pchmr.annotate.pictures import PictureReader
 from pchmr.annotate.prior import ASSET, PriorError, load_prior
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_17
@@ -20,6 +20,7 @@ from pchmr.config import AnnotateConfig, SettingError
 from pchmr.data import labels
 from pchmr.data.errors import InputError
 from pchmr.perception import load_keypoint_prior
+from pchmr.perception.boxes import parse_box
 from pchmr.runs import file_sha256
 
 
@@ -116,7 +117,7 @@ def test_a_box_outside_the_picture_is_refused(tmp_path: Path) -> None:
 
     Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
     reader = PictureReader(load_keypoint_prior("embedded"), box=parse_box("70,0,20,20"))
-    with pytest.raises(InputError, match="outside the picture of 60 x 40"):
+    with pytest.raises(InputError, match="outside the 60 x 40 image"):
         reader.observe(tmp_path / "a.png")
 
 

@@ -1,6 +1,5 @@
 """What `pchmr annotate` does: clips in, a private folder of labels out, one failure at a time."""
 
-import sys
 import time
 from collections import Counter
 from functools import partial
@@ -13,18 +12,20 @@ from numpy import ndarray
 
 from pchmr.annotate.deposer import Annotator, Start
 from pchmr.annotate.fitting import OBSERVED, Labeler
-from pchmr.annotate.labels import LABEL_VERSION, LabelFolder
+from pchmr.annotate.labels import LABEL_VERSION, LEFT_OUT, LabelFolder
 from pchmr.annotate.modes import best_mode
 from pchmr.annotate.observations import load_observations
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.overlay import overlay_png
-from pchmr.annotate.pictures import GUESS, Glimpse, PictureReader, list_clips
+from pchmr.annotate.pictures import GUESS, Glimpse, PictureReader
 from pchmr.annotate.plausibility import frames_text
 from pchmr.annotate.prior import load_prior
 from pchmr.annotate.quality import ASSET, load_predictors
 from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
+from pchmr.data.pictures import find_pictures
 from pchmr.perception.detection import PRESENCE
+from pchmr.progress import printable, say
 from pchmr.runs import file_sha256
 
 OBSERVED_CLIP = "labels"
@@ -78,10 +79,9 @@ class _Job:
         ignored = observations.reading.ignored
         if ignored:
             more = " ..." if len(ignored) > 6 else ""
-            print(
+            say(
                 f"{OBSERVED_CLIP}: keypoints without a point on the body are not used: "
-                f"{', '.join(ignored[:6])}{more}",
-                file=sys.stderr,
+                f"{', '.join(ignored[:6])}{more}"
             )
         key = self._key(file_sha256(path))
         if self.folder.is_finished(OBSERVED_CLIP, key):
@@ -104,7 +104,11 @@ class _Job:
         assert self.reader is not None and self.config.images is not None
         first: UserError | None = None
         done = 0
-        for name, path in list_clips(self.config.images):
+        pictures = find_pictures(self.config.images)
+        if pictures.left_out:
+            say(pictures.left_out)
+        self.folder.leave_out(pictures.left_out, self.config.images.resolve())
+        for name, path in zip(pictures.names, pictures.files, strict=True):
             source, digest = path.resolve(), _digest(path)
             clip = self.folder.name_for(name, source, digest)
             try:
@@ -122,7 +126,7 @@ class _Job:
                 self.folder.fail(clip, str(told), source)
                 kept = self.folder.is_whole(clip)
                 more = " (the labels of an earlier run are kept)" if kept else ""
-                print(f"{clip}: {told}{more}", file=sys.stderr)
+                say(f"{clip}: {told}{more}")
         if first is not None and not done:
             raise first
 
@@ -171,20 +175,21 @@ class _Job:
             about = {"source": None, "observations": place}
         starts = None
         if mode == "smplifyx" and observations.intrinsics is not None:
-            print(
+            say(
                 f"{clip}: smplifyx ignores the given intrinsics; --mode smplifyx-given-focal "
-                "takes them",
-                file=sys.stderr,
+                "takes them"
             )
         if seen is not None:
             about["focal"] = seen.focal
             if seen.focal == GUESS:
-                print(f"{clip}: no focal length in EXIF, a common one is assumed", file=sys.stderr)
+                say(f"{clip}: no focal length in EXIF, a common one is assumed")
+            if seen.note:
+                say(f"{clip}: {seen.note}")
             if seen.start is not None:
                 starts = partial(_rows_of, seen.start)
         arrays = labeler.label(observations, starts)
         for words in raised(arrays):
-            print(f"{clip}: {words}", file=sys.stderr)
+            say(f"{clip}: {words}")
         picture = None if seen is None else self._picture(seen, arrays)
         self.folder.write(
             clip,
@@ -209,11 +214,13 @@ class _Job:
         total: Counter[str] = Counter()
         for row in rows:
             total.update(row["status"])
-        failed = len(self.failed | {c for c, row in self.folder.rows.items() if "failed" in row})
+        noted = {clip for clip, row in self.folder.rows.items() if "failed" in row} - {LEFT_OUT}
+        failed = len(self.failed | noted)
         words = ", ".join(f"{count} {status}" for status, count in sorted(total.items()))
         more = f", {failed} clips failed (see manifest.jsonl)" if failed else ""
         kept = f", {self.kept} kept from before" if self.kept else ""
-        print(f"{len(rows)} clips: {words or 'nothing'}{kept}{more}   labels: {self.folder.path}")
+        print(f"{len(rows)} clips: {words or 'nothing'}{kept}{more}")
+        print(printable(f"labels: {self.folder.path}   next: pchmr labels {self.folder.path}"))
 
 
 def _digest(path: Path) -> str:

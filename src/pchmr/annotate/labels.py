@@ -22,6 +22,7 @@ from pchmr.config import SettingError
 from pchmr.runs import file_sha256, replacing, write_bytes
 
 MANIFEST = "manifest.jsonl"
+LEFT_OUT = "left-out"  # row of the manifest about files that are no clip
 LABEL_VERSION = 2
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 INTERRUPTED = "the run was stopped while this clip was written: run it again"
@@ -149,6 +150,13 @@ class LabelFolder:
         """Notes that a clip could not be labeled; labels of an earlier run stay what they are."""
         if not self.is_whole(clip):
             self._put(clip, {"failed": reason, "source": None if source is None else str(source)})
+
+    def leave_out(self, line: str, source: Path) -> None:
+        """Notes which files of the input are not read; an empty line takes it back."""
+        if line:
+            self._put(LEFT_OUT, {"failed": line, "source": str(source)})
+        elif self.rows.pop(LEFT_OUT, None):
+            self._save()
 
     def forget(self, clip: str) -> None:
         """Deletes a clip's files, then its row; with the last clip the folder goes too."""

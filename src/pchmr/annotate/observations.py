@@ -7,7 +7,8 @@ trusts the intrinsics), `keypoint_depth` (N, K) depth of the surface seen at eac
 `keypoint_depth_sigma` (N, K) its standard deviation in metres on the person, `points` (N, P, 3)
 metres of the visible surface in the camera frame, and `depth_kind` () one of "metric", "relative"
 (metres about an unknown distance), "affine" (any unit), "affine_disparity" (its inverse). `fps` ()
-is the frame rate of a video. NaN marks what is missing; rows of NaN pad `points`.
+is the frame rate of a video, or `time_seconds` (N,) its rising time stamps. NaN marks what is
+missing; rows of NaN pad `points`.
 """
 
 from pathlib import Path
@@ -24,7 +25,15 @@ from pchmr.perception.names import read_names
 
 DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "relative", "affine", "affine_disparity")
 REQUIRED = ("keypoints_2d", "keypoint_names", "image_size")
-OPTIONAL = ("keypoint_sigma", "intrinsics", "focal_sd", *DEPTHS, "depth_kind", "fps")
+OPTIONAL = (
+    "keypoint_sigma",
+    "intrinsics",
+    "focal_sd",
+    *DEPTHS,
+    "depth_kind",
+    "fps",
+    "time_seconds",
+)
 MAX_FILE_BYTES = 2 * 2**30
 FAR = 10.0  # picture sides beside the picture from which a keypoint counts as missing
 LARGEST_FPS = 1e4
@@ -113,6 +122,7 @@ def check_observations(arrays: dict[str, ndarray]) -> Observations:
         points=points,
         depth_kind=_depth_kind(arrays, depth is not None or points is not None),
         fps=_fps(arrays),
+        time_seconds=_times(arrays, sizes),
     )
 
 
@@ -215,6 +225,17 @@ def _fps(arrays: dict[str, ndarray]) -> float | None:
     if value.shape != () or value.dtype.kind not in "fiu" or not 0 < float(value) <= LARGEST_FPS:
         raise InputError(f"fps must be one number above 0 and at most {LARGEST_FPS:.0f}")
     return float(value)
+
+
+def _times(arrays: dict[str, ndarray], sizes: dict[str, int]) -> ndarray | None:
+    times = _floats(arrays, "time_seconds", ("N",), sizes)
+    if times is None:
+        return None
+    if "fps" in arrays:
+        raise InputError("time_seconds and fps say the same: leave one of them out")
+    if not (np.isfinite(times).all() and (np.diff(times) >= 1 / LARGEST_FPS).all()):
+        raise InputError("time_seconds must be finite and rise from frame to frame")
+    return times
 
 
 def _depth_kind(arrays: dict[str, ndarray], has_depth: bool) -> DepthKind:

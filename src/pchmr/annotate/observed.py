@@ -10,9 +10,17 @@ from pchmr.perception.interfaces import DepthKind
 from pchmr.perception.names import Reading, read_names
 
 DEPTHS = ("keypoint_depth", "keypoint_depth_sigma", "points")
-ARRAYS = ("keypoints_2d", "image_size", "keypoint_sigma", "intrinsics", *DEPTHS)
+ARRAYS = (
+    "keypoints_2d",
+    "image_size",
+    "keypoint_sigma",
+    "intrinsics",
+    *DEPTHS,
+    "time_seconds",
+)
 SEEN = 0.05  # confidence above which a keypoint counts as observed
 LEAST_SEEN = 4
+USUAL_FPS = 30.0  # where nothing tells
 MOST_ALIKE = 3  # keypoints in one place from which none of them was seen there
 
 
@@ -31,9 +39,17 @@ class Observations:
     points: Float[ndarray, "frames points 3"] | None = None
     depth_kind: DepthKind = "metric"
     fps: float | None = None
+    time_seconds: Float[ndarray, " frames"] | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints_2d)
+
+    @property
+    def times(self) -> Float[ndarray, " frames"]:
+        """When each frame was taken, seconds: its time stamp, or by the frame rate."""
+        if self.time_seconds is not None:
+            return self.time_seconds
+        return np.arange(len(self)) / (self.fps or USUAL_FPS)
 
     @property
     def num_seen(self) -> Int[ndarray, " frames"]:

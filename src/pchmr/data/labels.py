@@ -20,9 +20,10 @@ from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
 from pchmr.data.crops import crop, crop_intrinsics, square_around
 from pchmr.data.errors import UNREADABLE, InputError
-from pchmr.data.photos import is_video, load_photo, video_frames
+from pchmr.data.photos import load_photo
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic.recipe import Split
+from pchmr.data.videos import is_video, video_frames
 from pchmr.geometry import centered, project_pinhole
 
 MANIFEST = "manifest.jsonl"
@@ -163,7 +164,7 @@ def _pictures(path: Path, frames: np.ndarray) -> Iterator[UInt8[np.ndarray, "hei
         return
     wanted = set(frames.tolist())
     if wanted:
-        yield from (image for at, image in enumerate(video_frames(path)) if at in wanted)
+        yield from (image for at, (image, _) in enumerate(video_frames(path)) if at in wanted)
 
 
 def _sample(

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
-from rich.console import Console
 
 from pchmr.config import ReportConfig
 from pchmr.data.synthetic import current_origin
+from pchmr.progress import say
 from pchmr.report.page import render, results_section
 from pchmr.report.records import find_runs, read_record, worlds_of
 from pchmr.report.results import write_results
@@ -34,7 +34,7 @@ def run(config: ReportConfig) -> Path:
     rest = [folder for folder in config.runs if folder not in folders]
     path = write_report(rest, config.output, [results_section(folder) for folder in folders])
     for shown in (*written, path):
-        Console(stderr=True, highlight=False).print(f"report: {shown.resolve()}", soft_wrap=True)
+        say(f"report: {shown.resolve()}")
     return path
 
 
