@@ -18,7 +18,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from pchmr.data.errors import UNREADABLE, InputError
+from pchmr.data.errors import InputError
+from pchmr.door import FileError
+from pchmr.door.arrays import read_arrays
 from pchmr.perception.interfaces import DepthKind
 from pchmr.perception.names import read_names
 
@@ -32,7 +34,6 @@ ARRAYS = (
     "keypoints_2d", "image_size", "keypoint_sigma", "intrinsics", "keypoint_depth",
     "keypoint_depth_sigma", "points",
 )  # fmt: skip
-MAX_FILE_BYTES = 2 * 2**30
 SEEN = 0.05  # confidence above which a keypoint counts as observed
 LEAST_SEEN = 4
 FAR = 10.0  # picture sides beside the picture from which a keypoint counts as missing
@@ -98,15 +99,12 @@ def load_observations(path: Path) -> Observations:
 def _read(path: Path) -> dict[str, ndarray]:
     if not path.is_file():
         raise InputError(f"observations {path} do not exist: check the path")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise InputError(f"{path} is larger than 2 GiB: split it into clips")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except UNREADABLE as error:
+        return read_arrays(path)
+    except FileError as error:
         raise InputError(
-            f"cannot read observations {path}: {str(error) or type(error).__name__}; write plain "
-            "arrays with numpy.savez (no Python objects)"
+            f"cannot read observations {path}: {error.reason}; write plain arrays with numpy.savez "
+            "(no Python objects), long videos as several clips"
         ) from None
 
 
