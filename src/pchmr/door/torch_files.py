@@ -20,6 +20,8 @@ from pchmr.door.pickles import Bag, Call, Machine, PickleError, PlainDict
 
 ZIP = b"PK\x03\x04"
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
+EMPTY_EXTENT = 1 << 31
+"""Numbers that a tensor without any could hold if its empty axes had one."""
 STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -166,7 +168,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tenso
     if not plain or len(size) != len(stride):
         raise PickleError("tensor that is not described")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if math.prod(max(n, 1) for n in size) > max(len(storage), 1):
+    if math.prod(max(n, 1) for n in size) > (EMPTY_EXTENT if 0 in size else len(storage)):
         raise PickleError("tensor that shows a number twice")
     if 0 in size:
         return storage.new_empty(size)
