@@ -251,3 +251,43 @@ def test_object_arrays_of_matrices_are_read_as_lists(tmp_path) -> None:
         stream = io.BytesIO()
         np.save(stream, np.array([1, "x", None], dtype=object), allow_pickle=True)
         matrices_of(tmp_path / "x.npz", stream.getvalue())
+
+
+BOMB = b"K\x01" + b"2\x86" * 60
+BOMBS = {
+    "key": b"\x80\x02}" + BOMB + b"K\x01s.",
+    "set": b"\x80\x04\x8f(" + BOMB + b"\x90.",
+    "frozenset": b"\x80\x04}U\x01a(" + BOMB + b"\x91s.",
+    "set by name": b"\x80\x02}U\x01a" + text_global("builtins.set", b"]" + BOMB + b"a\x85Rs."),
+    "large keys": b"\x80\x02}" + b"\x8a\x09" + b"\xff" * 8 + b"\x00K\x01s.",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_nothing_is_hashed_for_ever(tmp_path, name: str) -> None:
+    """Each tuple holds the one before twice: its hash would take 2^60 steps."""
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(BOMBS[name])
+    try:
+        assert read_pickled_arrays(path, ("v_template",)) == {}
+    except FileError as error:
+        assert "\n" not in str(error)
+
+
+STARTS = [[0, 2**63 - 1, -2, 1], [0, 2, 1, 3], [1, 2, 3, 3], [0, 1, 2, 2**32 + 3]]
+
+
+@pytest.mark.parametrize("starts", STARTS)
+@pytest.mark.parametrize("kind", [csr_matrix, csc_matrix])
+def test_index_arithmetic_cannot_wrap_around(tmp_path, starts: list[int], kind) -> None:
+    """Differences of these starts wrap to lengths that look right."""
+    matrix = kind(np.eye(3))
+    matrix.indptr = np.array(starts, dtype=np.int64)
+    path = write(tmp_path / "wraps.pkl", {"J_regressor": matrix}, 2)
+    with pytest.raises(FileError, match="contradict each other"):
+        read_pickled_arrays(path, ("J_regressor",))
+    matrix = kind(np.eye(3))
+    matrix.indices = np.array([0, 1, 2**32 + 2], dtype=np.int64)
+    path = write(tmp_path / "wraps.pkl", {"J_regressor": matrix}, 2)
+    with pytest.raises(FileError, match="index outside"):
+        read_pickled_arrays(path, ("J_regressor",))
