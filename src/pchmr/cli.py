@@ -18,7 +18,8 @@ import tyro
 
 from pchmr import config as configs
 from pchmr import recipes
-from pchmr.config import SettingError, UserError, from_json
+from pchmr.config import SettingError, UserError, from_dict
+from pchmr.door import FileError, read_json
 from pchmr.progress import printable
 
 PROGRAM = "pchmr"
@@ -137,10 +138,12 @@ def _replayed(verb: str, path: Path) -> Any:
     if verb not in VERBS:
         raise SettingError(f"--config needs a verb before it: {', '.join(VERBS)}")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"cannot read --config {path}: {error}") from None
-    return from_json(VERBS[verb].config, text)
+        values = read_json(path)
+    except FileError as error:
+        raise SettingError(
+            f"cannot read --config {path}: {error.reason}; give the config.json of a run"
+        ) from None
+    return from_dict(VERBS[verb].config, values)
 
 
 def _one_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from pchmr.body import BodyModel
 from pchmr.data.crops import Square, centred_intrinsics, overlay_translation
 from pchmr.data.sample import PeopleDataset
 from pchmr.data.synthetic.rasterizer import shade_mesh
+from pchmr.door.arrays import read_arrays
 from pchmr.evaluation import center_vertices
 from pchmr.runs import replacing
 
@@ -139,9 +140,8 @@ def read_examples(folder: Path) -> Examples | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return Examples(**{f.name: file[f.name] for f in fields(Examples)})
-    except (OSError, ValueError, KeyError, EOFError):
+        return Examples(**read_arrays(path, [f.name for f in fields(Examples)]))
+    except (ValueError, TypeError):
         return None
 
 

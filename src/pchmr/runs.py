@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pchmr.config import SettingError, to_json
+from pchmr.door import parse_json, read_json, read_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,11 +141,11 @@ class RunFolder:
             return
 
         def settings(text: str) -> dict[str, Any]:
-            return {k: v for k, v in json.loads(text).items() if k not in FREE_ON_RESUME}
+            return {k: v for k, v in parse_json(text).items() if k not in FREE_ON_RESUME}
 
         try:
-            old = settings((self.path / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError, AttributeError):
+            old = settings(read_text(self.path / CONFIG))
+        except (ValueError, AttributeError):
             raise SettingError(
                 f"--resume: {self.path / CONFIG} is damaged; start anew without --resume"
             ) from None
@@ -167,9 +168,9 @@ class RunFolder:
         write_bytes(self.path / name, (text + "\n").encode())
 
     def read_json(self, name: str) -> Any:
-        """The content of a JSON file, None where it is missing."""
+        """The content of a JSON file, None where it is missing; `FileError` where it is none."""
         path = self.path / name
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def append_row(self, row: Mapping[str, Any]) -> None:
         """Appends a line to `metrics.jsonl` and syncs it to disk."""
@@ -188,10 +189,10 @@ class RunFolder:
         if not path.exists():
             return []
         rows = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in read_text(path).splitlines():
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
+                row = parse_json(line)
+            except ValueError:
                 break
             if isinstance(row, dict):
                 rows.append(row)

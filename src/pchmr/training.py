@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,6 +23,8 @@ from pchmr.body import BodyModel
 from pchmr.config import DivergedError, OptimOptions, SettingError, TrainConfig
 from pchmr.data.augment import DEFAULT, PUBLISHED, augment
 from pchmr.data.sample import PeopleDataset, RenewedPeople, Sample
+from pchmr.door import parse_json
+from pchmr.door.tensors import read_tensors
 from pchmr.losses import LOSSES, targets
 from pchmr.losses import keypoints as keypoint_terms
 from pchmr.models import HMRModel
@@ -293,9 +294,8 @@ def load_state(run: RunFolder, model: nn.Module, optimizer: torch.optim.Optimize
     """
     path = run.path / STATE
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            epoch = int(json.loads(file.metadata()["epoch"]))
+        tensors, metadata = read_tensors(path)
+        epoch = int(parse_json(metadata["epoch"]))
         states: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _below("optimizer.", tensors).items():
             index, field = name.split(".")

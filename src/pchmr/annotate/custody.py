@@ -17,7 +17,7 @@ from numpy import ndarray
 from pchmr.annotate.labels import FOLDER_MODE, MANIFEST, LabelFolder, private_umask
 from pchmr.body.joints import SMPL_24
 from pchmr.config import LabelsConfig, SettingError
-from pchmr.data.errors import UNREADABLE
+from pchmr.door.arrays import read_arrays
 from pchmr.perception.names import canonical_name
 from pchmr.runs import replacing
 
@@ -100,9 +100,8 @@ def export(folder: LabelFolder, target: Path) -> int:
 
 def _read_sequence(path: Path, clip: str) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return as_sequence(clip, {name: file[name] for name in file.files})
-    except (*UNREADABLE, KeyError) as error:
+        return as_sequence(clip, read_arrays(path))
+    except (ValueError, KeyError, IndexError, TypeError, AssertionError) as error:
         raise SettingError(
             f"cannot read labels {path}: {error}; delete the clip with --delete {clip}, or label "
             "its picture again"

@@ -19,6 +19,7 @@ import numpy as np
 from numpy import ndarray
 
 from pchmr.config import SettingError
+from pchmr.door import FileError, read_json_lines
 from pchmr.runs import file_sha256, replacing, write_bytes
 
 MANIFEST = "manifest.jsonl"
@@ -184,18 +185,25 @@ class LabelFolder:
 def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
-    rows = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            if Path(row["clip"]).name != row["clip"] or not ("failed" in row or row["labels"]):
-                raise ValueError("not a clip's row")
-            rows[row["clip"]] = row
-        except (ValueError, KeyError, TypeError):
-            raise SettingError(
-                f"{path} line {number} is damaged: move the file away to label everything again"
-            ) from None
-    return rows
+    cure = "move the file away to label everything again"
+    try:
+        found = read_json_lines(path)
+    except FileError as error:
+        raise SettingError(f"{error}: {cure}") from None
+    for number, row in enumerate(found, start=1):
+        if not _is_row(row):
+            raise SettingError(f"{path} line {number} is damaged: {cure}")
+    return {row["clip"]: row for row in found}
+
+
+def _is_row(row: Mapping[str, Any]) -> bool:
+    """Whether a row names files of its own folder, and a status, where it names any."""
+    names = [row.get("clip"), row.get("picture") or "-"]
+    if "failed" not in row:
+        names += [row.get("labels"), row.get("labels_sha256")]
+    plain = all(isinstance(n, str) and n.isprintable() and Path(n).name == n for n in names)
+    plain = plain and isinstance(row.get("labeled", 0), (int, float))
+    return plain and all(isinstance(row.get(n, {}), dict) for n in ("key", "status"))
 
 
 def is_private(path: Path) -> bool:

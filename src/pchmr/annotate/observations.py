@@ -19,7 +19,9 @@ from numpy import ndarray
 
 from pchmr.annotate.observed import DEPTHS, Observations
 from pchmr.annotate.plausibility import require_plausible
-from pchmr.data.errors import UNREADABLE, InputError
+from pchmr.data.errors import InputError
+from pchmr.door import FileError
+from pchmr.door.arrays import read_arrays
 from pchmr.perception.interfaces import DepthKind
 from pchmr.perception.names import read_names
 
@@ -34,7 +36,6 @@ OPTIONAL = (
     "fps",
     "time_seconds",
 )
-MAX_FILE_BYTES = 2 * 2**30
 FAR = 10.0  # picture sides beside the picture from which a keypoint counts as missing
 LARGEST_FPS = 1e4
 LARGEST, LARGEST_PIXELS = 1e15, 1e7  # depth in any unit; entries of a camera matrix
@@ -70,15 +71,12 @@ def load_observations(path: Path) -> Observations:
 def _read(path: Path) -> dict[str, ndarray]:
     if not path.is_file():
         raise InputError(f"observations {path} do not exist: check the path")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise InputError(f"{path} is larger than 2 GiB: split it into clips")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except UNREADABLE as error:
+        return read_arrays(path)
+    except FileError as error:
         raise InputError(
-            f"cannot read observations {path}: {str(error) or type(error).__name__}; write plain "
-            "arrays with numpy.savez (no Python objects)"
+            f"cannot read observations {path}: {error.reason}; write plain arrays with numpy.savez "
+            "(no Python objects), long videos as several clips"
         ) from None
 
 

@@ -5,16 +5,20 @@ learns one from your own motion data. Nothing here knows a picture.
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pchmr.body.joints import SMPL_24
 from pchmr.config import UserError
-from pchmr.data.errors import UNREADABLE
+from pchmr.door import FileError
+from pchmr.door.arrays import read_arrays
 from pchmr.runs import file_sha256, replacing
 
 ASSET = Path(__file__).parent / "assets" / "pose_prior_v1.npz"
@@ -22,6 +26,8 @@ INFLATION, FLOOR = 1.3, 0.01
 EM_STEPS = 40
 FEW_POSES = 100  # a component, below which a prior is told to be weak
 NARROW = 0.05  # radians, root mean square of the poses' spread, likewise
+TABLES = ("mean", "whitening", "constant", "limits")
+LARGEST_ENTRY = 1e6
 
 
 class PriorError(UserError):
@@ -160,8 +166,7 @@ def _cluster(flat: np.ndarray, count: int, generator: np.random.Generator) -> np
 
 def save_prior(path: Path, prior: PosePrior) -> None:
     """Writes a prior as a small .npz."""
-    names = ("mean", "whitening", "constant", "limits")
-    arrays = {name: getattr(prior, name).cpu().numpy() for name in names}
+    arrays = {name: getattr(prior, name).cpu().numpy() for name in TABLES}
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -174,10 +179,34 @@ def load_prior(path: Path | None = None) -> PosePrior:
     """
     path = path or ASSET
     try:
-        with np.load(path, allow_pickle=False) as file:
-            tables = {name: torch.from_numpy(file[name]) for name in file.files}
-        return PosePrior(**tables, sha256=file_sha256(path))
-    except UNREADABLE as error:
+        arrays = read_arrays(path, TABLES)
+        _check_tables(arrays)
+    except (FileError, ValueError) as error:
+        reason = error.reason if isinstance(error, FileError) else error
         raise PriorError(
-            f"cannot read pose prior {path}: {error}; make one with pchmr.annotate.save_prior"
+            f"cannot read pose prior {path}: {reason}; make one with pchmr.annotate.save_prior"
         ) from None
+    tables: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return PosePrior(**tables, sha256=file_sha256(path))
+
+
+def _check_tables(arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuses tables whose shapes contradict each other, or that hold anything but numbers."""
+    missing = [name for name in TABLES if name not in arrays]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    count = len(arrays["constant"]) if arrays["constant"].ndim == 1 else 0
+    size = 3 * (len(SMPL_24) - 1)
+    shapes = {
+        "mean": (count, size),
+        "whitening": (count, size, size),
+        "constant": (count,),
+        "limits": (size, 2),
+    }
+    for name, array in arrays.items():
+        if array.shape != shapes[name] or not count or array.dtype.kind != "f":
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {shapes[name]}")
+        if not np.isfinite(array).all() or np.abs(array).max() > LARGEST_ENTRY:
+            raise ValueError(f"{name} holds values that are not finite, or beyond all reason")
+    if (arrays["limits"][:, 0] > arrays["limits"][:, 1]).any():
+        raise ValueError("limits holds a lowest value above the highest")

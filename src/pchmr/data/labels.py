@@ -6,8 +6,6 @@ hashes. Only accepted labels count. Held out are every fifth clip, or the end of
 
 import copy
 import hashlib
-import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,19 +15,29 @@ import torch
 from jaxtyping import UInt8
 
 from pchmr.body import BodyModel
-from pchmr.body.joints import EVALUATION_14
+from pchmr.body.joints import EVALUATION_14, SMPL_24
 from pchmr.data.crops import crop, crop_intrinsics, square_around
-from pchmr.data.errors import UNREADABLE, InputError
+from pchmr.data.errors import InputError
 from pchmr.data.photos import load_photo
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic.recipe import Split
 from pchmr.data.videos import is_video, video_frames
+from pchmr.door import FileError, inside, read_json_lines
+from pchmr.door.arrays import read_arrays
 from pchmr.geometry import centered, project_pinhole
 
 MANIFEST = "manifest.jsonl"
 ACCEPTED = "accepted"
 HELD_OUT = 5
 PARAMETERS = ("global_orient", "body_pose", "betas", "transl")
+TABLES: dict[str, tuple[int, ...]] = {
+    "global_orient": (3,),
+    "body_pose": (len(SMPL_24) - 1, 3),
+    "betas": (10,),
+    "transl": (3,),
+    "intrinsics": (3, 3),
+}
+"""What is read of a label file, and the shape of a frame."""
 
 
 def is_labels(folder: Path) -> bool:
@@ -101,16 +109,25 @@ class LabeledPictures:
 
 def _manifest(folder: Path) -> list[dict[str, Any]]:
     try:
-        lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {folder / MANIFEST}: {error}") from None
+        rows = read_json_lines(folder / MANIFEST)
+    except FileError as error:
+        raise InputError(f"{error}: label the pictures again") from None
     for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
+        if not _is_row(row):
             raise InputError(
                 f"{folder / MANIFEST} line {number} is damaged: label the pictures again"
             )
     return rows
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Whether a row says what reading its labels needs."""
+    status, key = row.get("status", {}), row.get("key", {})
+    texts = [row.get("clip"), row.get("source") or "-"]
+    if "failed" not in row:
+        texts += [row.get("labels"), row.get("labels_sha256")]
+    plain = isinstance(status, dict) and isinstance(key, dict)
+    return plain and all(isinstance(t, str) and t and "\0" not in t for t in texts)
 
 
 def _pictured(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -132,16 +149,29 @@ def _pictured(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _accepted(folder: Path, row: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Label arrays of a clip, and the frames that were accepted."""
-    path = folder / row["labels"]
+    path = folder / str(row.get("labels"))
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != row["labels_sha256"]:
-            raise ValueError("the file has changed since it was written; label the picture again")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in (*PARAMETERS, "intrinsics")}
-            return arrays, np.flatnonzero(file["status"] == ACCEPTED)
-    except (*UNREADABLE, KeyError) as error:
-        raise InputError(f"cannot read labels {path}: {error}") from None
+        path = inside(folder, row["labels"])
+        arrays = read_arrays(path, (*TABLES, "status"), sha256=row["labels_sha256"])
+        status = arrays.pop("status")
+        _check_tables(arrays, status)
+        return arrays, np.flatnonzero(status == ACCEPTED)
+    except (FileError, ValueError, KeyError) as error:
+        reason = error.reason if isinstance(error, FileError) else error
+        raise InputError(f"cannot read labels {path}: {reason}; label the picture again") from None
+
+
+def _check_tables(arrays: dict[str, np.ndarray], status: np.ndarray) -> None:
+    """Refuses labels whose arrays contradict each other, or hold anything but numbers."""
+    missing = [name for name in TABLES if name not in arrays]
+    if missing or status.ndim != 1 or status.dtype.kind != "U":
+        raise ValueError(f"they lack {', '.join(missing) or 'a status for every frame'}")
+    for name, shape in TABLES.items():
+        array = arrays[name]
+        if array.shape != (len(status), *shape) or array.dtype.kind != "f":
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+        if not np.isfinite(array[status == ACCEPTED]).all():
+            raise ValueError(f"{name} holds values that are not finite")
 
 
 def _split(counts: Sequence[int], training: bool) -> list[np.ndarray]:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from pchmr.config import SettingError
-from pchmr.runs import file_sha256, replacing, write_bytes
+from pchmr.door import parse_json, read_text
+from pchmr.door.tensors import read_tensors
+from pchmr.runs import replacing, write_bytes
 
 KEPT = 3
 FORMAT = "pchmr/checkpoint/v2"
@@ -110,15 +110,14 @@ class Checkpoints:
 
     def _read(self, path: Path) -> Checkpoint | None:
         try:
-            seal, text = path.read_text(encoding="utf-8").split("\n", 1)
+            seal, text = read_text(path).split("\n", 1)
             if hashlib.sha256(text.strip().encode()).hexdigest() != seal:
                 return None
-            manifest = json.loads(text)
+            manifest = parse_json(text)
             vectors = path.with_suffix(".safetensors")
-            if file_sha256(vectors) != manifest["vectors_sha256"]:
-                return None
-            loaded = load_file(vectors)
-        except (OSError, ValueError, KeyError, SafetensorError):
+            sha256 = manifest["vectors_sha256"]
+            loaded, _ = read_tensors(vectors, framework="numpy", sha256=sha256)
+        except (ValueError, KeyError, TypeError):
             return None
         if manifest["format"] != FORMAT:
             raise SettingError(

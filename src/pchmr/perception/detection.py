@@ -5,7 +5,6 @@ there is one: `Presence` weighs how sure it is, how sharp its maps are, and whet
 tells the same. A box counts where a second, closer look at it shows a person too.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from pchmr.door import read_json
 from pchmr.perception.boxes import whole
 from pchmr.perception.interfaces import Box, Detector, Image, KeypointPrior, PersonPrior
 
@@ -72,7 +72,7 @@ def fit_presence(
 
 def load_presence(path: Path = PRESENCE) -> Presence:
     """The shipped function."""
-    table = json.loads(path.read_text(encoding="utf-8"))
+    table = read_json(path)
     return Presence(*(np.array(table[name]) for name in ("mean", "sd", "slope")))
 
 

@@ -8,12 +8,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from pchmr.annotate.quality.inspection import Inspection
 from pchmr.config import SettingError
+from pchmr.door import FileError, read_json
 from pchmr.runs import write_bytes
 
 ASSET = Path(__file__).parents[1] / "assets" / "quality_v1.json"
@@ -144,19 +146,32 @@ def load_predictors(path: Path = ASSET) -> dict[str, ErrorPredictor]:
         SettingError: The file is missing or not one of `save_predictors`.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            mode: ErrorPredictor(
-                tuple(values["names"]),
-                *(np.array(values[n], dtype=np.float64) for n in ("mean", "sd", "slope", "knots")),
-            )
-            for mode, values in table.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return {mode: _predictor(values) for mode, values in read_json(path).items()}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        reason = error.reason if isinstance(error, FileError) else error
         raise SettingError(
-            f"cannot read error predictors {path}: {error}; make them with "
+            f"cannot read error predictors {path}: {reason}; make them with "
             "pchmr.annotate.fit_predictor and save_predictors"
         ) from None
+
+
+def _predictor(values: Mapping[str, Any]) -> ErrorPredictor:
+    """A predictor of a file, once its tables agree; `ValueError` where they do not."""
+    names = tuple(str(name) for name in values["names"])
+    tables = {n: np.array(values[n], dtype=np.float64) for n in ("mean", "sd", "slope", "knots")}
+    count, knots = len(names), tables["knots"]
+    shapes = {
+        "mean": (count,),
+        "sd": (count,),
+        "slope": (count + 1,),
+        "knots": (2, knots.size // 2),
+    }
+    for name, table in tables.items():
+        if table.shape != shapes[name] or not table.size or not np.isfinite(table).all():
+            raise ValueError(f"{name} is no table of {shapes[name]} finite numbers")
+    if (tables["sd"] <= 0).any() or (np.diff(knots[0]) < 0).any():
+        raise ValueError("sd must be positive, and knots must rise")
+    return ErrorPredictor(names, **tables)
 
 
 def predict_mm(

@@ -16,7 +16,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, get_args
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -30,6 +29,8 @@ from pchmr.data.synthetic.recipe import Rows, SyntheticRecipe
 from pchmr.data.synthetic.render import Rendered, render_rows
 from pchmr.data.synthetic.sensor import decode, encode
 from pchmr.data.synthetic.world import World
+from pchmr.door import inside, read_json
+from pchmr.door.arrays import read_arrays
 
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all."""
@@ -138,7 +139,7 @@ class SyntheticPeople:
         if not is_whole(folder):
             raise CacheError(f"{folder} holds no whole rendering; write it with `pchmr data synth`")
         people = cls.__new__(cls)
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = read_json(folder / "meta.json")
         try:
             people.recipe = SyntheticRecipe(**meta["recipe"])
             people.content_hash = str(meta["content_hash"])
@@ -153,8 +154,7 @@ class SyntheticPeople:
         return people
 
     def _read(self) -> None:
-        with np.load(self.folder / "labels.npz", allow_pickle=False) as arrays:
-            self._arrays = {name: arrays[name] for name in arrays.files}
+        self._arrays = read_arrays(self.folder / "labels.npz")
         self._jpeg = np.memmap(self.folder / "images.bin", dtype=np.uint8, mode="r")
         self.columns = {name: self._arrays[name] for name in (*COLUMNS, "session")}
         self.details = {name: self._arrays[name] for name in DETAILS}
@@ -290,9 +290,9 @@ def _fill(
 def is_whole(folder: Path) -> bool:
     """Whether a cache folder is there and every file is as it was written."""
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        return all(_file_sha256(folder / name) == sha for name, sha in meta["files"].items())
-    except (OSError, ValueError, KeyError, AttributeError, BadZipFile):
+        files = read_json(folder / "meta.json")["files"].items()
+        return all(_file_sha256(inside(folder, name)) == sha for name, sha in files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
