@@ -37,7 +37,7 @@ def say(line: str) -> None:
 def bar(title: str, total: int) -> Iterator[Advance]:
     """A bar with the time left; yields the function that moves it on by a count."""
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

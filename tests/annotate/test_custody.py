@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from pchmr.annotate.custody import POSES_2D, poses_2d
-from pchmr.annotate.labels import LabelFolder, is_private
+from pchmr.annotate.labels import LabelFolder
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
 from pchmr.cli import main
@@ -21,7 +21,7 @@ from pchmr.data.errors import InputError
 from pchmr.data.partition import make_partition
 from pchmr.geometry import project_pinhole
 from pchmr.models import build_model
-from pchmr.runs import file_sha256
+from pchmr.runs import file_sha256, is_private
 from pchmr.training import fit
 
 SIDE = 160

@@ -25,11 +25,12 @@ from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
 from pchmr.perception.detection import PRESENCE
 from pchmr.perception.names import read_names
-from pchmr.runs import file_sha256
+from pchmr.runs import alone, file_sha256
 
 OBSERVED_CLIP = "labels"
 
 
+@alone
 def run(config: AnnotateConfig) -> Path:
     """Labels observations, photos or a video; returns the private folder.
 

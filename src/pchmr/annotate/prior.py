@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pchmr.config import UserError
 from pchmr.data.errors import UNREADABLE
-from pchmr.runs import file_sha256, replacing
+from pchmr.runs import file_sha256, replacing, shipped
 
 ASSET = Path(__file__).parent / "assets" / "pose_prior_v1.npz"
 INFLATION, FLOOR = 1.3, 0.01
@@ -160,7 +160,7 @@ def load_prior(path: Path | None = None) -> PosePrior:
     Raises:
         PriorError: The file is missing or not one of `save_prior`.
     """
-    path = path or ASSET
+    path = shipped(path or ASSET)
     try:
         with np.load(path, allow_pickle=False) as file:
             tables: dict[str, Any] = {name: torch.from_numpy(file[name]) for name in file.files}

@@ -25,7 +25,7 @@ from pchmr.annotate.solver import normal_equations
 from pchmr.body.joints import COCO_17
 from pchmr.config import SettingError
 from pchmr.perception.names import read_names
-from pchmr.runs import write_bytes
+from pchmr.runs import shipped, write_bytes
 
 ASSET = Path(__file__).parent / "assets" / "quality_v1.json"
 Status = Literal["accepted", "review", "rejected"]
@@ -224,7 +224,7 @@ def load_predictors(path: Path = ASSET) -> dict[str, ErrorPredictor]:
         SettingError: The file is missing or not one of `save_predictors`.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(shipped(path).read_text(encoding="utf-8"))
         return {
             mode: ErrorPredictor(
                 tuple(values["names"]),

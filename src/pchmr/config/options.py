@@ -7,6 +7,8 @@ from typing import Literal
 from pchmr.config.errors import require
 
 Domain = Literal["A", "B", "V"]
+PRIVATE_DATA = "private-data-sha256-"
+"""What the config of a private run holds in place of the folder of its data, and the hash."""
 
 
 @dataclass(frozen=True, kw_only=True)

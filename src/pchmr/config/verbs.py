@@ -45,6 +45,8 @@ class TrainConfig:
     """Go on from the last finished epoch of the run folder."""
     compile: bool = False
     """Build the network with torch.compile: minutes at the start, faster steps on a GPU."""
+    with_pictures: bool = False
+    """Keep examples with pictures and meshes, also of people who stood before a camera."""
     device: Device = "auto"
     """Where to compute."""
     data_options: DataOptions = field(default_factory=DataOptions)
@@ -115,6 +117,8 @@ class FederateConfig:
     """Rounds between scores on held-out people; 0 scores only at the end."""
     resume: bool = False
     """Go on from the last finished round of the run folder."""
+    with_pictures: bool = False
+    """Keep examples with pictures and meshes, also of people who stood before a camera."""
     device: Device = "auto"
     """Where to compute."""
     data_options: DataOptions = field(default_factory=DataOptions)
@@ -180,6 +184,8 @@ class EvaluateConfig:
     paper: only those, averaged over batches and processes as the published code does."""
     bf16: bool = False
     """Run the network in bfloat16; coordinates stay in float32."""
+    with_pictures: bool = False
+    """Keep examples with pictures and meshes, also of people who stood before a camera."""
     device: Device = "auto"
     """Where to compute."""
     data_options: DataOptions = field(default_factory=DataOptions)
@@ -253,6 +259,8 @@ class ReportConfig:
     """Run folders, folders of run folders, or a folder of `pchmr bench` like `results`."""
     output: Path = Path("runs/report.html")
     """Page to write."""
+    with_pictures: bool = False
+    """Show pictures and meshes, also of people who stood before a camera."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from pchmr.inference.outputs import write_person
 from pchmr.inference.predictor import Person, Pixels, Predictor
 from pchmr.models import load_model
 from pchmr.models.checkpoint import read_checkpoint
+from pchmr.runs import alone, make_private
 
 __all__ = ["Person", "Predictor", "load_predictor", "run", "write_person"]
 
@@ -67,6 +68,7 @@ def load_predictor(config: PredictConfig) -> tuple[Predictor, str]:
     return Predictor(model.to(body.v_template.device).eval(), body, model.image_size), note
 
 
+@alone
 def run(config: PredictConfig) -> Path:
     """Predicts a photo, a folder of photos or a video, and returns the folder of the results.
 
@@ -79,6 +81,7 @@ def run(config: PredictConfig) -> Path:
         bbox is None or not images.is_dir(),
         "--bbox belongs to one photo or video: give that file instead of a folder",
     )
+    make_private(config.output, "--output")
     if images.is_dir():
         photos = list_photos(images)
         predictor, note = load_predictor(config)

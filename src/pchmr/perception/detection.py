@@ -15,6 +15,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from pchmr.perception.interfaces import Box, Image, PersonPrior
+from pchmr.runs import shipped
 
 PRESENCE = Path(__file__).parent / "assets" / "presence_v1.json"
 PRESENT = 0.7  # chance from which a crop shows a person, and one more beside the surest
@@ -69,7 +70,7 @@ def fit_presence(
 
 def load_presence(path: Path = PRESENCE) -> Presence:
     """The shipped function."""
-    table = json.loads(path.read_text(encoding="utf-8"))
+    table = json.loads(shipped(path).read_text(encoding="utf-8"))
     return Presence(*(np.array(table[name]) for name in ("mean", "sd", "slope")))
 
 
