@@ -51,38 +51,18 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
-    "demo": Verb(
-        configs.DemoConfig, "pchmr.demo:run", READ
-    ),
+    "demo": Verb(configs.DemoConfig, "pchmr.demo:run", READ),
     "train": Verb(configs.TrainConfig, "pchmr.experiment:train", RESUMABLE),
     "federate": Verb(configs.FederateConfig, "pchmr.experiment:federate", RESUMABLE),
     "evaluate": Verb(configs.EvaluateConfig, "pchmr.experiment:evaluate", READ),
-        configs.EvaluateConfig,
-        "pchmr.experiment:evaluate",
-        "`pchmr report {output}` reads what is finished",
-    ),
     "predict": Verb(configs.PredictConfig, "pchmr.inference:run", SHOWN),
-        configs.PredictConfig,
-        "pchmr.inference:run",
-        "any viewer opens the pictures and meshes in {output}; the same command starts anew",
-    ),
     "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run", LABELED),
-        configs.AnnotateConfig,
-        "pchmr.annotate:run",
-        "`pchmr labels {output}` lists finished clips; the same command goes on after them",
-    ),
     "labels": Verb(configs.LabelsConfig, "pchmr.annotate:manage", KEPT),
-        configs.LabelsConfig, "pchmr.annotate:manage", "`pchmr labels {labels}` says what is left"
-    ),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
     "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
     "doctor": Verb(configs.DoctorConfig, "pchmr.doctor:run"),
     "bench": Verb(configs.BenchConfig, "pchmr.bench:run", READ),
-        configs.BenchConfig,
-        "pchmr.bench:run",
-        "`pchmr report {output}` reads what is finished; the same command goes on",
-    ),
 }
 
 

@@ -61,9 +61,8 @@ def test_resume_refuses_other_settings(tmp_path: Path) -> None:
     RunFolder.create(tmp_path, TrainConfig(num_epochs=2)).append_row({"round": 1})
     same = RunFolder.create(tmp_path, TrainConfig(num_epochs=2, resume=True), resume=True)
     assert len(same.read_rows()) == 1
-    RunFolder.create(
-        tmp_path, TrainConfig(num_epochs=3, evaluate_every=0, resume=True), resume=True
-    )
+    more = TrainConfig(num_epochs=3, evaluate_every=0, resume=True)
+    RunFolder.create(tmp_path, more, resume=True)
     with pytest.raises(SettingError, match="another seed"):
         RunFolder.create(tmp_path, TrainConfig(seed=3, resume=True), resume=True)
     cosine = TrainConfig(num_epochs=3, schedule="cosine")

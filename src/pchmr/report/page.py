@@ -143,6 +143,7 @@ def _section(comparison: Comparison, with_pictures: bool) -> Section:
 def _run_part(record: RunRecord, title: str, with_pictures: bool) -> RunPart:
     shown = with_pictures or not record.is_private
     examples = read_examples(record.path) if shown else None
+    config = _placeless(record.config) if record.is_private else record.config
     sheet = [
         SheetRow(p.rank, p.index, p.error_mm, [_data_address(tile) for tile in p.tiles])
         for p in (draw(examples) if examples else ())
@@ -154,9 +155,7 @@ def _run_part(record: RunRecord, title: str, with_pictures: bool) -> RunPart:
         sheet=sheet,
         facts=_facts(record),
         private=record.is_private,
-        config=json.dumps(
-            _placeless(record.config) if record.is_private else record.config, indent=2
-        ),
+        config=json.dumps(config, indent=2),
     )
 
 

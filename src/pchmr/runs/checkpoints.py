@@ -154,11 +154,8 @@ def write_vectors(path: Path, vectors: Mapping[str, np.ndarray], spare: Path | N
     for name, vector in vectors.items():
         assert vector.flags.c_contiguous
         span = [start, start + vector.nbytes]
-        header[name] = {
-            "dtype": DTYPES[vector.dtype.str],
-            "shape": list(vector.shape),
-            "data_offsets": span,
-        }
+        about = {"dtype": DTYPES[vector.dtype.str], "shape": list(vector.shape)}
+        header[name] = about | {"data_offsets": span}
         start += vector.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

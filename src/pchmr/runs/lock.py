@@ -28,7 +28,8 @@ if hasattr(os, "register_at_fork"):
 def alone(run: Callable[[Config], Result]) -> Callable[[Config], Result]:
     """A verb that lets no second process into its folder: `labels` or `output` of its config.
 
-    Benchmarks of different names may share one, as each writes a file of its own. Of the processes that torchrun starts, the first one holds the folder for all.
+    Benchmarks of different names may share one, as each writes a file of its own. Of the processes
+    that torchrun starts, the first one holds the folder for all.
     """
 
     @wraps(run)
