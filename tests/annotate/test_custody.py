@@ -100,7 +100,7 @@ def labeled(folder: Path, body: BodyModel, split) -> object:
 def test_accepted_labels_come_back_as_a_data_set(folder: Path, body: BodyModel) -> None:
     train, test = (labeled(folder, body, split) for split in ("train", "test"))
     assert len(train) == 4 and len(test) == 1  # one of six is only for review
-    assert train.columns["action"].tolist() == ["p0", "p2", "p3", "p4"]
+    assert train.columns["action"].tolist() == [0, 1, 2, 3] and train.is_private
     assert train.content_hash != test.content_hash
     sample = train.batch([2, 0])
     assert sample.images.shape == (2, 3, 64, 64)

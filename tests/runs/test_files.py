@@ -76,9 +76,11 @@ def test_only_what_dead_processes_were_writing_is_swept(tmp_path: Path, gone: in
 
 
 def test_a_full_disk_while_tensors_are_written_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="cannot write .*free some space"):
-        with replacing(tmp_path / "model.safetensors") as temporary:
-            save_file({}, temporary / "no folder")
+    with (
+        pytest.raises(SettingError, match=r"cannot write .*free some space"),
+        replacing(tmp_path / "model.safetensors") as temporary,
+    ):
+        save_file({}, temporary / "no folder")
     with pytest.raises(SettingError, match="No space left"), replacing(tmp_path / "x"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert list(tmp_path.iterdir()) == []
@@ -101,9 +103,11 @@ def test_a_second_process_is_told_and_a_killed_one_locks_nothing(tmp_path: Path)
     folder = tmp_path / "run"
     child = holder(folder)
     try:
-        with pytest.raises(SettingError, match="another process works in .*/run: wait"):
-            with locked(folder):
-                pass
+        with (
+            pytest.raises(SettingError, match=r"another process works in .*/run: wait"),
+            locked(folder),
+        ):
+            pass
         with locked(folder, ".other.lock"):
             pass
     finally:

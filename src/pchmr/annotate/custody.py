@@ -54,7 +54,7 @@ def manage(config: LabelsConfig) -> Path:
         folder.forget(clip)
         print(f"deleted: {clip}")
     _tell(folder)
-    if not folder.rows:
+    if config.delete == "all" and folder.path.exists():
         folder.close()
     return folder.path
 

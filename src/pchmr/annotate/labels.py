@@ -154,13 +154,15 @@ class LabelFolder:
         self._save()
 
     def forget(self, clip: str) -> None:
-        """Deletes a clip's files, then its row."""
+        """Deletes a clip's files, then its row; with the last clip the folder goes too."""
         for name in (f"{clip}.npz", f"{clip}.png"):
             (self.path / name).unlink(missing_ok=True)
             for torn in self.path.glob(f".{escape(name)}.*.tmp"):
                 torn.unlink()
         del self.rows[clip]
         self._save()
+        if not self.rows:
+            self.close()
 
     def orphans(self) -> list[Path]:
         """Files like those of a clip that no clip owns: left by version 0.1, or by hand."""

@@ -165,7 +165,10 @@ class SyntheticPeople:
         self._jpeg = np.memmap(self.folder / "images.bin", dtype=np.uint8, mode="r")
         lengths = {len(self._arrays[name]) for name in (*COLUMNS, *LABELS)}
         if lengths != {len(self)}:
-            raise CacheError(f"{self.folder} holds other rows than its recipe says: remove it")
+            raise CacheError(
+                f"{self.folder} holds other rows than its recipe says; write it anew with "
+                "`pchmr data synth`"
+            )
         self.columns = {name: self._arrays[name] for name in (*COLUMNS, "session")}
         self.details = {name: self._arrays[name] for name in DETAILS}
 
