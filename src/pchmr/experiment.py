@@ -250,7 +250,7 @@ def _train(config: TrainConfig, device: torch.device) -> dict[str, Any]:
         num_processes=compute.count(), images_per_second=rows[-1].get("images_per_second"),
     )  # fmt: skip
     say(f"trained at {rows[-1]['images_per_second']:.1f} images/s")
-    _tell(run, _finish(run, scene, summary, config.with_pictures))
+    _tell(run, _finish(run, scene, summary, config.data_options.with_pictures))
     return summary
 
 
@@ -285,7 +285,7 @@ def federate(config: FederateConfig) -> dict[str, Any]:
         bytes_up=result.bytes_up, bytes_down=result.bytes_down,
         partition_sha256=partition_hash(parts),
     )  # fmt: skip
-    _tell(run, _finish(run, scene, summary, config.with_pictures))
+    _tell(run, _finish(run, scene, summary, config.data_options.with_pictures))
     return summary
 
 
@@ -300,5 +300,5 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         scene, scene.scores, began, egress=LOCAL_EGRESS, kind="evaluation", bytes_up=0,
         bytes_down=0, protocol=config.protocol, **_gendered(scene, config),
     )  # fmt: skip
-    _tell(run, _finish(run, scene, summary, config.with_pictures))
+    _tell(run, _finish(run, scene, summary, config.data_options.with_pictures))
     return summary

@@ -5,8 +5,6 @@ so a client that holds all data computes exactly one centralized epoch. Scores c
 function; evaluation is never imported here.
 """
 
-import hashlib
-import json
 import math
 import time
 from collections import defaultdict
@@ -27,7 +25,8 @@ from pchmr.losses import LOSSES, targets
 from pchmr.losses import keypoints as keypoint_terms
 from pchmr.models import HMRModel
 from pchmr.muon import Muon
-from pchmr.runs import Checkpoint, RunFolder, settings_of, state_sha256
+from pchmr.runs import RunFolder
+from pchmr.runs.state import identity_of, load_state, save_state
 from pchmr.seeds import derive_seed
 
 Schedule = Callable[[float], float]
@@ -233,7 +232,8 @@ def fit(
     if run:
         if dataset.is_private:
             run.keep_private()
-        identity = identity_of(config, model, body, dataset)
+        hashes = {"data": dataset.content_hash, "body": body.sha256}
+        identity = identity_of(config, model, hashes)
         if config.resume:
             rows = load_state(run, model, optimizer, identity)
     first = _first_epoch(config, rows, run)
@@ -308,63 +308,3 @@ def _stage(config: TrainConfig, epoch: int) -> tuple[OptimOptions, Schedule]:
 
 def _due(epoch: int, every: int, last: int) -> bool:
     return epoch == last or (every > 0 and epoch % every == 0)
-
-
-def identity_of(
-    config: TrainConfig, model: nn.Module, body: BodyModel, dataset: PeopleDataset
-) -> dict[str, str]:
-    """What a resumed run must share with the one it continues, taken before the first step."""
-    text = json.dumps(settings_of(config), sort_keys=True)
-    return {
-        "settings": hashlib.sha256(text.encode()).hexdigest(),
-        "data": dataset.content_hash,
-        "body": body.sha256,
-        "start weights": state_sha256(model.state_dict()),
-    }
-
-
-def save_state(
-    run: RunFolder,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    rows: list[dict[str, Any]],
-    identity: dict[str, str],
-) -> None:
-    """Saves weights, buffers, optimizer state and rows after an epoch, whole or not at all.
-
-    The state before stays beside it, in case this one is damaged later.
-    """
-    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
-    vectors = {n: t.detach().cpu().contiguous().numpy() for n, t in tensors.items()}
-    run.checkpoints.save(Checkpoint(len(rows), vectors, {}, rows, identity))
-
-
-def load_state(
-    run: RunFolder,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    identity: Mapping[str, str],
-) -> list[dict[str, Any]]:
-    """Restores the last whole state that `save_state` wrote; returns the rows up to there.
-
-    Raises:
-        SettingError: The state is of another run, or none is whole.
-    """
-    found = run.checkpoints.latest(identity)
-    if found is None:
-        return []
-    tensors = {name: torch.from_numpy(vector) for name, vector in found.vectors.items()}
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _below("optimizer.", tensors).items():
-        index, field = name.split(".")
-        states.setdefault(int(index), {})[field] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    model.load_state_dict(_below("model.", tensors))
-    optimizer.load_state_dict({"state": states, "param_groups": groups})
-    return found.rows
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -112,14 +112,18 @@ def _chosen(folder: LabelFolder, option: str, text: str | None) -> list[tuple[st
 def _clip_and_frames(labeled: dict[str, Any], name: str, option: str) -> tuple[str, list[int]]:
     clip, _, frame = name.rpartition(":")
     if name in labeled:
-        return name, list(range(labeled[name]["num_frames"]))
+        return name, list(range(_count(labeled[name])))
     if clip not in labeled:
         known = ", ".join(list(labeled)[:6]) or "none"
         raise SettingError(f"--{option} {name}: no such labeled clip; known: {known}")
-    count = labeled[clip]["num_frames"]
+    count = _count(labeled[clip])
     if not (frame.isdecimal() and int(frame) < count):
         raise SettingError(f"--{option} {name}: {clip} has frames 0 to {count - 1}")
     return clip, [int(frame)]
+
+
+def _count(row: dict[str, Any]) -> int:
+    return sum(row["status"].values())
 
 
 def _listed(text: str, folder: LabelFolder) -> list[str]:

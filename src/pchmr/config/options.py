@@ -32,6 +32,9 @@ class DataOptions:
     on_the_fly: bool = False
     """Render the people to train on during training, others in every epoch; nothing is stored."""
 
+    with_pictures: bool = False
+    """Keep examples with pictures and meshes, also of people who stood before a camera."""
+
     def __post_init__(self) -> None:
         require(self.num_samples >= 1, "--num-samples must be at least 1")
         require(self.num_test_samples >= 1, "--num-test-samples must be at least 1")

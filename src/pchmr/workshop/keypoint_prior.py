@@ -44,8 +44,9 @@ from pchmr.perception.network import (
 from pchmr.recipes import RECIPES, START_DATA, START_OPTIONS
 from pchmr.runs import MODEL, SUMMARY, RunFolder, file_sha256, write_bytes
 from pchmr.runs.hashes import record_shipped
+from pchmr.runs.state import load_state, save_state
 from pchmr.seeds import derive_seed
-from pchmr.training import load_state, new_optimizer, save_state, schedule
+from pchmr.training import new_optimizer, schedule
 
 DOMAINS: tuple[Domain, ...] = ("A", "B", "V")
 NUM_SCORED = 500
