@@ -23,6 +23,11 @@ from pchmr.door import FileError, read_json
 from pchmr.progress import printable
 
 PROGRAM = "pchmr"
+READ = "`pchmr report {output}` reads what is finished"
+RESUMABLE = f"{READ}, --resume goes on"
+SHOWN = "any viewer opens the finished pictures and meshes in {output}"
+KEPT = "`pchmr labels {labels}` says what is left"
+LABELED = "`pchmr labels {output}` lists the finished clips, the same command goes on after them"
 ABOUT = (
     "Human mesh recovery for people whose images must not leave their device: centralized and "
     "federated training, evaluation and local inference. Try `pchmr demo`."
@@ -31,10 +36,14 @@ ABOUT = (
 
 @dataclass(frozen=True)
 class Verb:
-    """A word of the command line: its config, and the function `module:name` that takes it."""
+    """A word of the command line: its config, and the function `module:name` that takes it.
+
+    `stopped` says who reads what is finished when a person stops it.
+    """
 
     config: type
     target: str
+    stopped: str = "nothing was finished"
 
     def __call__(self, config: Any) -> None:
         """Imports the room and runs the config."""
@@ -44,18 +53,18 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
-    "demo": Verb(configs.DemoConfig, "pchmr.demo:run"),
-    "train": Verb(configs.TrainConfig, "pchmr.experiment:train"),
-    "federate": Verb(configs.FederateConfig, "pchmr.experiment:federate"),
-    "evaluate": Verb(configs.EvaluateConfig, "pchmr.experiment:evaluate"),
-    "predict": Verb(configs.PredictConfig, "pchmr.inference:run"),
-    "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run"),
-    "labels": Verb(configs.LabelsConfig, "pchmr.annotate:manage"),
+    "demo": Verb(configs.DemoConfig, "pchmr.demo:run", READ),
+    "train": Verb(configs.TrainConfig, "pchmr.experiment:train", RESUMABLE),
+    "federate": Verb(configs.FederateConfig, "pchmr.experiment:federate", RESUMABLE),
+    "evaluate": Verb(configs.EvaluateConfig, "pchmr.experiment:evaluate", READ),
+    "predict": Verb(configs.PredictConfig, "pchmr.inference:run", SHOWN),
+    "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run", LABELED),
+    "labels": Verb(configs.LabelsConfig, "pchmr.annotate:manage", KEPT),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
     "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
     "doctor": Verb(configs.DoctorConfig, "pchmr.doctor:run"),
-    "bench": Verb(configs.BenchConfig, "pchmr.bench:run"),
+    "bench": Verb(configs.BenchConfig, "pchmr.bench:run", READ),
 }
 
 
@@ -152,8 +161,10 @@ def _one_line(error: BaseException) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit code (0 done, 2 the user can mend it, 130 stopped)."""
+    stopped = ""
     try:
         verb, config = parse(sys.argv[1:] if arguments is None else arguments)
+        stopped = "; " + verb.stopped.format(**vars(config))
         verb(config)
     except UserError as error:
         print(f"{PROGRAM}: {_one_line(error)}", file=sys.stderr)
@@ -167,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(printable(f"{PROGRAM}: {error.filename}: {error.strerror}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: stopped; `pchmr report` reads what is finished", file=sys.stderr)
+        print(f"{PROGRAM}: stopped{stopped}", file=sys.stderr)
         return 130
     return 0
 

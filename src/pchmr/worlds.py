@@ -22,11 +22,12 @@ from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecip
 from pchmr.data.synthetic.check import check
 from pchmr.data.synthetic.recipe import Split
 from pchmr.progress import bar, say
-from pchmr.runs import write_bytes
+from pchmr.runs import alone, write_bytes
 
 DEFAULT_SIZE = 128
 
 
+@alone
 def run(config: DataConfig) -> Path:
     """Does the task and returns the folder or page that it wrote."""
     tasks = {"synth": _synth, "check": _check, "partition": _partition}

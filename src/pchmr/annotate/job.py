@@ -26,11 +26,12 @@ from pchmr.config import AnnotateConfig, SettingError, UserError
 from pchmr.data.pictures import find_pictures
 from pchmr.perception.detection import PRESENCE
 from pchmr.progress import printable, say
-from pchmr.runs import file_sha256
+from pchmr.runs import alone, file_sha256
 
 OBSERVED_CLIP = "labels"
 
 
+@alone
 def run(config: AnnotateConfig) -> Path:
     """Labels observations, photos or a video; returns the private folder.
 

@@ -19,7 +19,7 @@ from pchmr.body.joints import SMPL_24
 from pchmr.config import UserError
 from pchmr.door import FileError
 from pchmr.door.arrays import read_arrays
-from pchmr.runs import file_sha256, replacing
+from pchmr.runs import file_sha256, replacing, shipped
 
 ASSET = Path(__file__).parent / "assets" / "pose_prior_v1.npz"
 INFLATION, FLOOR = 1.3, 0.01
@@ -177,7 +177,7 @@ def load_prior(path: Path | None = None) -> PosePrior:
     Raises:
         PriorError: The file is missing or not one of `save_prior`.
     """
-    path = path or ASSET
+    path = shipped(path or ASSET)
     try:
         arrays = read_arrays(path, TABLES)
         _check_tables(arrays)

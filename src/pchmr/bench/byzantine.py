@@ -63,6 +63,11 @@ class Mislabeled:
         return self.people.image_size
 
     @property
+    def is_private(self) -> bool:
+        """That of the people."""
+        return self.people.is_private
+
+    @property
     def content_hash(self) -> str:
         """That of the truth: a run's own key tells the attack."""
         return self.people.content_hash

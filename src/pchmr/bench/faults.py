@@ -33,8 +33,8 @@ from pchmr.federated.flower.engines import RUN_ID, Engine
 from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.server import Row, Server
 from pchmr.federated.flower.server_app import make_server_app
-from pchmr.federated.run import CHECKPOINTS
 from pchmr.runs import RunFolder, state_sha256
+from pchmr.runs.checkpoints import CHECKPOINTS
 
 NUM_CLIENTS, CLIENTS_PER_ROUND, ROWS = 12, 6, 96
 ROUNDS_PER_RUN, KILLED_ROUNDS = 25, 20

@@ -21,6 +21,7 @@ from pchmr.body.model import BodyModel
 from pchmr.body.skinning import NUM_BETAS
 from pchmr.door.files import one_line
 from pchmr.door.limits import MESH_VERTICES
+from pchmr.runs import shipped
 
 ASSET = Path(__file__).parent / "assets" / "embedded_v1.npz"
 GENDERS = ("neutral", "female", "male")
@@ -65,7 +66,7 @@ def load_body(path: Path | None = None, *, gender: str = "neutral") -> BodyModel
     if path is None:
         if gender != "neutral":
             raise BodyFileError(f"the embedded body is neutral only: give a {gender} body file")
-        arrays = read_npz(ASSET)
+        arrays = read_npz(shipped(ASSET))
         return BodyModel(arrays, unpack_hierarchy(arrays))
     file = _pick_file(Path(path), gender)
     named = gender_of(file)
@@ -99,7 +100,7 @@ def gender_name(label: Any) -> str:
 
 def embedded_meta() -> dict[str, Any]:
     """Source, licence, and the errors in millimetres measured when the embedded body was built."""
-    return json.loads(str(read_npz(ASSET, ["meta"])["meta"][0]))
+    return json.loads(str(read_npz(shipped(ASSET), ["meta"])["meta"][0]))
 
 
 def read_body_arrays(path: Path) -> dict[str, ndarray]:

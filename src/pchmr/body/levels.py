@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix, eye
 from pchmr.body.archive import BodyFileError, read_matrices, read_npy, read_npz, write_npz
 from pchmr.body.coarsen import NUM_LEVELS, build_hierarchy, posed_bodies
 from pchmr.body.hierarchy import HierarchyError, MeshHierarchy, gather_table
-from pchmr.body.model import body_sha256
+from pchmr.body.model import CORE_ARRAYS, body_sha256
 from pchmr.body.skinning import Skinning
 from pchmr.door.limits import DENSE_BYTES, MESH_NEIGHBORS, MESH_VERTICES
 from pchmr.seeds import derive_seed
@@ -27,7 +27,9 @@ def hierarchy_of(arrays: Mapping[str, ndarray], folder: Path) -> MeshHierarchy:
     beside = folder / DOWNSAMPLING_FILE
     if beside.is_file():
         return read_downsampling(beside, arrays["f"], len(arrays["v_template"]))
-    cached = cache_folder() / f"levels-v{LEVELS_VERSION}-{body_sha256(arrays)[:32]}.npz"
+    cached = (
+        cache_folder() / f"levels-v{LEVELS_VERSION}-{body_sha256(arrays, CORE_ARRAYS)[:32]}.npz"
+    )
     if cached.is_file():
         try:
             return unpack_hierarchy({**arrays, **read_npz(cached)})

@@ -7,6 +7,8 @@ from typing import Literal
 from pchmr.config.errors import require
 
 Domain = Literal["A", "B", "V"]
+PRIVATE_DATA = "private-data-sha256-"
+"""What the config of a private run holds in place of the folder of its data, and the hash."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,9 @@ class DataOptions:
     """Folder for rendered people (default: $PCHMR_CACHE or ~/.cache/pchmr)."""
     on_the_fly: bool = False
     """Render the people to train on during training, others in every epoch; nothing is stored."""
+
+    with_pictures: bool = False
+    """Keep examples with pictures and meshes, also of people who stood before a camera."""
 
     def __post_init__(self) -> None:
         require(self.num_samples >= 1, "--num-samples must be at least 1")

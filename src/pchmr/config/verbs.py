@@ -229,11 +229,10 @@ class ExportConfig:
     """Which network."""
 
     def __post_init__(self) -> None:
-        names = self.variant_names
-        unknown = [name for name in names if name not in EXPORT_VARIANTS]
+        unknown = [name for name in self.variant_names if name not in EXPORT_VARIANTS]
         known = ", ".join(EXPORT_VARIANTS)
         require(not unknown, f"unknown --variants {', '.join(unknown)}; known: {known}")
-        require(bool(names), f"--variants is empty; give some of {known}")
+        require(bool(self.variant_names), f"--variants is empty; give some of {known}")
         require(self.num_calibration >= 1, "--num-calibration must be at least 1")
         require(self.num_held_out >= 1, "--num-held-out must be at least 1")
         require(self.repeats >= 1, "--repeats must be at least 1")
@@ -241,8 +240,7 @@ class ExportConfig:
     @property
     def variant_names(self) -> tuple[str, ...]:
         """The forms asked for, each once."""
-        names = (name.strip() for name in self.variants.split(","))
-        return tuple(dict.fromkeys(name for name in names if name))
+        return tuple(dict.fromkeys(filter(None, map(str.strip, self.variants.split(",")))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +251,8 @@ class ReportConfig:
     """Run folders, folders of run folders, or a folder of `pchmr bench` like `results`."""
     output: Path = Path("runs/report.html")
     """Page to write."""
+    with_pictures: bool = False
+    """Show pictures and meshes, also of people who stood before a camera."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +301,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(self.num_clients >= 1, "--num-clients must be at least 1")
         require(self.data_options.data is None, "--data: `pchmr data` renders; leave it out")
+        require(not self.data_options.with_pictures, "--with-pictures: only for runs; leave it out")
         _require_read(self.partition_options, self.partition)
 
 

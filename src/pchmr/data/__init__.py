@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from pchmr.body import BodyModel
-from pchmr.config import DataOptions, SettingError
+from pchmr.config import DataOptions, SettingError, require
+from pchmr.config.options import PRIVATE_DATA
 from pchmr.data.labels import LabeledPictures, is_labels
 from pchmr.data.live import LivePeople
 from pchmr.data.sample import COLUMNS, PeopleDataset, Subset
@@ -43,6 +44,10 @@ def load_people(
         UserError: A folder without the split, with fewer people, or with crops of another size.
     """
     count = options.num_samples if split == "train" else options.num_test_samples
+    require(
+        options.data is None or not options.data.name.startswith(PRIVATE_DATA),
+        "this config is of a run on private data and does not say where they are: give --data",
+    )
     if options.data is not None and is_labels(options.data):
         found = LabeledPictures(options.data, split, body=body, image_size=image_size)
         return found if len(found) <= count else Subset(found, np.arange(count))

@@ -6,7 +6,8 @@ hashes. Only accepted labels count. Held out are every fifth clip, or the end of
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from pchmr.geometry import centered, project_pinhole
 
 MANIFEST = "manifest.jsonl"
 ACCEPTED = "accepted"
+DECIDED = "decided"
 HELD_OUT = 5
 PARAMETERS = ("global_orient", "body_pose", "betas", "transl")
 TABLES: dict[str, tuple[int, ...]] = {
@@ -38,6 +40,14 @@ TABLES: dict[str, tuple[int, ...]] = {
     "intrinsics": (3, 3),
 }
 """What is read of a label file, and the shape of a frame."""
+
+
+def verdicts(fitted: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
+    """Status of each frame: what the person decided, else what the fit said."""
+    found = fitted.astype("<U16")
+    for frame, verdict in row.get(DECIDED, {}).items():
+        found[int(frame)] = verdict
+    return found
 
 
 def is_labels(folder: Path) -> bool:
@@ -51,8 +61,11 @@ class LabeledPictures:
     Attributes:
         image_size: Side of the crops in pixels.
         content_hash: Over labels, pictures, split and side.
-        columns: `COLUMNS`; one subject, a scene and an action for every clip.
+        columns: `COLUMNS`; one subject; scene and action are the number of the clip, never its
+            name.
     """
+
+    is_private = True
 
     def __init__(self, folder: Path, split: Split, *, body: BodyModel, image_size: int) -> None:
         """Reads labels and pictures and cuts the crops.
@@ -80,13 +93,15 @@ class LabeledPictures:
         own = copy.deepcopy(body).cpu()
         samples, columns = [], {name: [] for name in COLUMNS}
         for clip, ((row, arrays, frames), keep) in enumerate(zip(parts, chosen, strict=True)):
-            if row["key"]["body_sha256"] != body.sha256:
+            if row["key"]["body_sha256"] not in (body.sha256, body.mesh_sha256):
                 raise InputError(f"labels {row['labels']} belong to another body: give its --body")
             digest.update(row["labels_sha256"].encode())
+            if row.get(DECIDED):
+                digest.update(json.dumps(row[DECIDED], sort_keys=True).encode())
             some = {name: value[frames[keep]] for name, value in arrays.items()}
             pictures = _pictures(Path(row["source"]), frames[keep])
             samples += [_sample(own, some, k, p, image_size) for k, p in enumerate(pictures)]
-            for name, value in (("subject", 0), ("scene", clip), ("action", row["clip"]),
+            for name, value in (("subject", 0), ("scene", clip), ("action", clip),
                                 ("clip", clip)):  # fmt: skip
                 columns[name] += [value] * len(keep)
             columns["frame"] += frames[keep].tolist()
@@ -153,10 +168,10 @@ def _accepted(folder: Path, row: dict[str, Any]) -> tuple[dict[str, np.ndarray],
     try:
         path = inside(folder, row["labels"])
         arrays = read_arrays(path, (*TABLES, "status"), sha256=row["labels_sha256"])
-        status = arrays.pop("status")
+        status = verdicts(arrays.pop("status"), row)
         _check_tables(arrays, status)
         return arrays, np.flatnonzero(status == ACCEPTED)
-    except (FileError, ValueError, KeyError) as error:
+    except (FileError, ValueError, KeyError, IndexError, AttributeError) as error:
         reason = error.reason if isinstance(error, FileError) else error
         raise InputError(f"cannot read labels {path}: {reason}; label the picture again") from None
 

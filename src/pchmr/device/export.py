@@ -29,7 +29,7 @@ from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.evaluation import score
 from pchmr.models import HMRModel, load_model
 from pchmr.progress import console, say
-from pchmr.runs import environment, file_sha256, replacing
+from pchmr.runs import alone, environment, file_sha256, replacing
 
 CARD = "card.json"
 EXTRA = ("onnx", "onnxruntime", "onnxscript")
@@ -63,6 +63,7 @@ class Trial:
     repeats: int
 
 
+@alone
 def run(config: ExportConfig) -> Path:
     """Exports the network of a config; returns the folder of the files and the card.
 

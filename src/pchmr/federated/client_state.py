@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from pchmr.door.tensors import read_tensors
-from pchmr.federated.checkpoint import KEPT, write_vectors
+from pchmr.runs import sweep
+from pchmr.runs.checkpoints import KEPT, write_vectors
 
 
 class ClientStates:
@@ -21,9 +22,9 @@ class ClientStates:
 
     def clear(self) -> None:
         """Forgets every client."""
-        for pattern in ("client_*.safetensors", ".client_*.tmp"):
-            for path in self.folder.glob(pattern):
-                path.unlink()
+        sweep(self.folder)
+        for path in self.folder.glob("client_*.safetensors"):
+            path.unlink()
 
     def load(self, client_id: int, round_number: int) -> dict[str, np.ndarray]:
         """What the client kept before that round; empty if it never took part."""

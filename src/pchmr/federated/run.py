@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pchmr.config import FederateConfig, require, to_json
+from pchmr.config import FederateConfig, require
 from pchmr.data.partition import partition_hash
-from pchmr.federated.checkpoint import Checkpoint, Checkpoints
 from pchmr.federated.client import World, schema_of
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.flower.engines import ENGINES
@@ -19,10 +18,10 @@ from pchmr.federated.flower.server import Row, Server
 from pchmr.federated.low_rank import only_low_rank_trains
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView, only_head_trains
-from pchmr.runs import FREE_ON_RESUME, RunFolder, state_sha256
+from pchmr.runs import Checkpoint, Checkpoints, RunFolder, settings_of, state_sha256
 from pchmr.seeds import derive_seed
 
-CHECKPOINTS, CLIENTS, PARTITION = "checkpoints", "clients", "partition.json"
+CLIENTS, PARTITION = "clients", "partition.json"
 EvaluateFn = Callable[[nn.Module], Mapping[str, Any]]
 
 
@@ -92,7 +91,9 @@ def _run(
     spec = FlatSpec.of(world.model, config.server_options.batch_norm)
     resident = _Resident(world.model, spec)
     identity = identity_of(config, world, spec)
-    checkpoints = Checkpoints(run.path / CHECKPOINTS)
+    checkpoints = run.checkpoints
+    if world.train_set.is_private:
+        run.keep_private()
 
     def tell(row: Row) -> None:
         run.append_row(row)
@@ -188,14 +189,18 @@ def _begin(
     if found is None:
         checkpoints.clear()
         ClientStates(run.path / CLIENTS).clear()
-        run.keep_rows(0)
+        run.write_rows([])
         indices = [rows.tolist() for rows in world.partitions]
         run.write_json(PARTITION, {"sha256": identity["partition"], "clients": indices})
         return
+    require(
+        found.round <= config.num_rounds,
+        f"--resume: {found.round} rounds are finished: give at least as many with --num-rounds",
+    )
     server.restore(found)
-    run.keep_rows(found.round)
-    for row in server.rows[len(run.read_rows()) :]:
-        run.append_row(row)
+    run.write_rows(server.rows)
+    if found.round < config.num_rounds:
+        run.reopen()
     if on_round:
         for row in server.rows:
             on_round(row)
@@ -203,8 +208,7 @@ def _begin(
 
 def identity_of(config: FederateConfig, world: World, spec: FlatSpec) -> dict[str, str]:
     """What a resumed run must share with the one it continues."""
-    settings = {k: v for k, v in json.loads(to_json(config)).items() if k not in FREE_ON_RESUME}
-    text = json.dumps(settings, sort_keys=True)
+    text = json.dumps(settings_of(config), sort_keys=True)
     return {
         "settings": hashlib.sha256(text.encode()).hexdigest(),
         "data": world.train_set.content_hash,

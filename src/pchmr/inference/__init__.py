@@ -27,6 +27,7 @@ from pchmr.perception.boxes import parse_box
 from pchmr.perception.detection import PeopleFinder
 from pchmr.perception.interfaces import Box, PersonPrior
 from pchmr.progress import console, say
+from pchmr.runs import alone, make_private
 
 __all__ = ["Person", "Predictor", "load_predictor", "run", "write_person"]
 
@@ -52,6 +53,7 @@ def load_predictor(config: PredictConfig) -> tuple[Predictor, str]:
     return Predictor(model, body, model.image_size, finder), note
 
 
+@alone
 def run(config: PredictConfig) -> Path:
     """Predicts a photo, a folder of photos or a video, and returns the folder of the results.
 
@@ -70,6 +72,7 @@ def run(config: PredictConfig) -> Path:
     )
     pictures = find_pictures(images)
     stem = config.output / pictures.names[0]
+    make_private(config.output, "--output")
     if images.is_dir():
         predictor, note = load_predictor(config)
         done = _predict_folder(predictor, pictures, config.output)

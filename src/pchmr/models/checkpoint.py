@@ -23,7 +23,7 @@ from pchmr.models.build import KEEP_RATIO, build_choice, build_model, model_spec
 from pchmr.models.hmr import HMRModel, ModelChoice
 from pchmr.models.imagenet import load_backbone
 from pchmr.models.official import NUM_CELLS, CheckpointError, check_keys, load_official
-from pchmr.runs import file_sha256, replacing
+from pchmr.runs import file_sha256, replacing, shipped
 from pchmr.seeds import derive_seed
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -217,7 +217,7 @@ def _shipped(options: ModelOptions) -> Path | None:
             f"no start weights are shipped for {named}; give --checkpoint FILE or --from-scratch "
             "(with --backbone-weights FILE where you have one)"
         )
-    return path
+    return shipped(path)
 
 
 def _random_model(

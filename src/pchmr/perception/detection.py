@@ -16,6 +16,7 @@ from numpy import ndarray
 from pchmr.door import read_json
 from pchmr.perception.boxes import whole
 from pchmr.perception.interfaces import Box, Detector, Image, KeypointPrior, PersonPrior
+from pchmr.runs import shipped
 
 PRESENCE = Path(__file__).parent / "assets" / "presence_v1.json"
 PRESENT = 0.7  # chance from which a crop shows a person, and one more beside the surest
@@ -72,7 +73,7 @@ def fit_presence(
 
 def load_presence(path: Path = PRESENCE) -> Presence:
     """The shipped function."""
-    table = read_json(path)
+    table = read_json(shipped(path))
     return Presence(*(np.array(table[name]) for name in ("mean", "sd", "slope")))
 
 

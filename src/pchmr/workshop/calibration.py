@@ -29,6 +29,7 @@ from pchmr.body import load_body
 from pchmr.config import DataOptions
 from pchmr.data import load_people
 from pchmr.perception.embedded import Embedded
+from pchmr.runs.hashes import record_shipped
 
 TRAINED: dict[str, OracleNoise] = {STRONG: METRIC, KEYPOINT: AFFINE, DENSE: METRIC}
 BASELINES = ("smplifyx", "smplifyx-given-focal")
@@ -79,3 +80,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     fresh = image_predictors() if "images" in sys.argv[1:] else oracle_predictors()
     save_predictors(ASSET, {**load_predictors(), **fresh})
+    record_shipped()

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from pchmr.annotate.quality.inspection import Inspection
 from pchmr.config import SettingError
 from pchmr.door import FileError, read_json
-from pchmr.runs import write_bytes
+from pchmr.runs import shipped, write_bytes
 
 ASSET = Path(__file__).parents[1] / "assets" / "quality_v1.json"
 RIDGE = 3.0
@@ -146,7 +146,7 @@ def load_predictors(path: Path = ASSET) -> dict[str, ErrorPredictor]:
         SettingError: The file is missing or not one of `save_predictors`.
     """
     try:
-        return {mode: _predictor(values) for mode, values in read_json(path).items()}
+        return {mode: _predictor(values) for mode, values in read_json(shipped(path)).items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = error.reason if isinstance(error, FileError) else error
         raise SettingError(

@@ -14,7 +14,6 @@ import numpy as np
 
 from pchmr.config import DivergedError, FederateConfig, to_json
 from pchmr.federated.algorithms import ALGORITHMS
-from pchmr.federated.checkpoint import Checkpoint
 from pchmr.federated.client import Task
 from pchmr.federated.flower.api import Grid, Message
 from pchmr.federated.flower.client_app import Carry, build_task
@@ -24,6 +23,7 @@ from pchmr.federated.fold import Fold
 from pchmr.federated.rounds import cohort
 from pchmr.federated.validation import Gate, Seen
 from pchmr.federated.vector import FlatSpec
+from pchmr.runs import Checkpoint
 
 ATTEMPTS = 3
 NODE_POLL_SECONDS = 0.1
