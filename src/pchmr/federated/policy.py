@@ -74,19 +74,6 @@ class ClientPolicy:
     max_settings_bytes: int = 65_536
     max_settings_depth: int = 4
 
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            value, default = getattr(self, entry.name), entry.default
-            if isinstance(default, (int, float)):
-                kinds = (int,) if isinstance(default, int) else (int, float)
-                right = type(value) in kinds and math.isfinite(value) and value > 0
-            else:
-                kind = int if entry.name == "client_ids" else str
-                right = value is None if value is None else _all_of(value, kind)
-                right = right and (value is not None or default is None)
-            if not right:
-                raise PolicyError(f"{entry.name} cannot be {value!r}: see ClientPolicy")
-
     @classmethod
     def load(cls, path: Path) -> "ClientPolicy":
         """The policy in a file; what it leaves out is as by default.
@@ -104,7 +91,11 @@ class ClientPolicy:
         if not isinstance(raw, dict) or (unknown := sorted(set(raw) - names)):
             said = ", ".join(unknown) if isinstance(raw, dict) else "no object"
             raise PolicyError(f"{path}: unknown entries ({said}); known: {', '.join(names)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        for entry in fields(cls):
+            if entry.name in values and not _fits(entry.name, values[entry.name], entry.default):
+                raise PolicyError(f"{path}: {entry.name} cannot be {values[entry.name]!r}")
+        return cls(**values)
 
     def save(self, path: Path) -> None:
         """Writes the policy for its owner alone."""
@@ -128,8 +119,16 @@ class ClientPolicy:
         )
 
 
-def _all_of(values: object, kind: type) -> bool:
-    return isinstance(values, tuple) and all(type(value) is kind for value in values)
+def _fits(name: str, value: object, default: object) -> bool:
+    """Whether a value is of its entry's kind: a positive number, or a list."""
+    if isinstance(default, (int, float)):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        right = whole or (isinstance(value, float) and isinstance(default, float))
+        return right and isinstance(value, (int, float)) and 0 < value < math.inf
+    kind = int if name == "client_ids" else str
+    if value is None:
+        return default is None
+    return isinstance(value, tuple) and all(type(item) is kind for item in value)
 
 
 def _depth(text: str) -> int:
