@@ -179,9 +179,14 @@ class ServerOptions:
     """Client learning rate over the rounds; `step` divides it by 10 at half of them."""
     min_good_replies: int | None = None
     """Fewest good replies that change the model (default: half of the cohort)."""
+    aggregation_rule: Literal["mean", "trimmed", "geometric-median", "multi-krum"] | None = None
+    """How replies are put together; without it the weighted mean, or `trimmed` if
+    `--trimmed-replies` is given. All but the mean withstand some bad clients, and need to see every
+    update."""
     trimmed_replies: int | None = None
-    """Leave out so many of the largest and of the smallest values of every weight, and count the
-    other replies alike: withstands that many bad clients, and needs to see every update."""
+    """Bad clients to withstand (without it a third): `trimmed` leaves out so many of the largest
+    and of the smallest values of every weight and counts the others alike, `multi-krum` leaves out
+    so many replies that lie far from the others."""
     deadline_seconds: float | None = None
     """Longest wait for the replies of a cohort; with one worker, looked at between clients."""
 
@@ -201,7 +206,17 @@ class ServerOptions:
         require(good is None or good >= 1, "--min-good-replies must be at least 1")
         trim = self.trimmed_replies
         require(trim is None or trim >= 1, "--trimmed-replies must be at least 1; or leave it out")
+        require(
+            trim is None or self.rule in ("trimmed", "multi-krum"),
+            f"--trimmed-replies is read by trimmed and multi-krum only, not by {self.rule}: "
+            "leave it out",
+        )
         require(wait is None or wait > 0, "--deadline-seconds must be positive")
+
+    @property
+    def rule(self) -> str:
+        """How replies are put together, whatever was left out."""
+        return self.aggregation_rule or ("trimmed" if self.trimmed_replies else "mean")
 
 
 # Settings that only some partitions or algorithms read: changing one for another is refused.

@@ -72,6 +72,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "beta_2": ("fedadam", "fedyogi"),
     "tau": ("fedadam", "fedyogi", "fedadagrad"),
     "mu": ("fedprox",),
+    "aggregation_rule": ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad"),
     "trimmed_replies": ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad"),
 }
 
@@ -149,11 +150,11 @@ class FederateConfig:
             good is None or good <= self.clients_per_round,
             f"--min-good-replies {good} is more than --clients-per-round {self.clients_per_round}",
         )
-        trimmed = 2 * (self.server_options.trimmed_replies or 0)
+        left_out = self.num_left_out
         require(
-            trimmed < min(self.clients_per_round, good or self.clients_per_round),
-            f"--trimmed-replies leaves out {trimmed} replies: --clients-per-round and "
-            "--min-good-replies must be more",
+            left_out < min(self.clients_per_round, good or self.clients_per_round),
+            f"--aggregation-rule {self.server_options.rule} leaves out {left_out} replies "
+            "(see --trimmed-replies): --clients-per-round and --min-good-replies must be more",
         )
         _require_read(self.partition_options, self.partition)
         _require_read(self.server_options, self.algorithm)
@@ -163,6 +164,19 @@ class FederateConfig:
                 f"--num-clients {self.num_clients} is more than --num-samples "
                 f"{self.data_options.num_samples}: every client needs a sample",
             )
+
+    @property
+    def num_tolerated(self) -> int:
+        """Bad clients in a cohort that the aggregation rule is set for; 0 for rules without."""
+        if self.server_options.rule not in ("trimmed", "multi-krum"):
+            return 0
+        return self.server_options.trimmed_replies or max(1, (self.clients_per_round - 1) // 3)
+
+    @property
+    def num_left_out(self) -> int:
+        """Replies that the aggregation rule leaves out, or cannot do without."""
+        beside = {"trimmed": self.num_tolerated, "multi-krum": 2}
+        return self.num_tolerated + beside.get(self.server_options.rule, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
