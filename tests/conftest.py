@@ -128,6 +128,7 @@ class ToyPeople:
     columns: dict[str, np.ndarray]
     image_size: int
     content_hash: str = "toy"
+    is_private: bool = False
 
     def __len__(self) -> int:
         return len(self.sample)

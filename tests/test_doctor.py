@@ -103,3 +103,14 @@ def test_a_missing_package_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> No
 class _Extras:
     def get_all(self, _: str) -> list[str]:
         return ["video"]
+
+
+def test_a_body_that_does_not_load_is_no_tick(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = home / ".pchmr" / "SMPL_NEUTRAL.npz"
+    path.parent.mkdir()
+    path.write_bytes(b"PK")
+    doctor.run(DoctorConfig())
+    (line,) = (row for row in capsys.readouterr().out.splitlines() if " SMPL neutral " in row)
+    assert line.strip().startswith("✗") and "SMPL_NEUTRAL.npz" in line

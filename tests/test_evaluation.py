@@ -173,3 +173,16 @@ def test_bfloat16_is_near(tiny_body, make_people) -> None:
     whole, half = (evaluate(model, tiny_body, people, bf16=bf16) for bf16 in (False, True))
     assert whole.mpjpe_mm != half.mpjpe_mm
     assert half.mpjpe_mm == pytest.approx(whole.mpjpe_mm, rel=0.1)
+
+
+def test_predictions_that_are_not_finite_are_counted_and_have_no_score(
+    tiny_body, toy_people
+) -> None:
+    def diverged(sample):
+        vertices = truth_mesh(tiny_body)(sample).clone()
+        vertices[0, 0] = torch.nan
+        return vertices
+
+    scores = score(diverged, tiny_body, toy_people, batch_size=len(toy_people))
+    assert scores.num_nonfinite == 1 and np.isnan(scores.pa_mpjpe_mm) and np.isnan(scores.mpjpe_mm)
+    assert np.isfinite(scores.per_sample_mpjpe_mm[1:]).all()

@@ -121,3 +121,15 @@ def test_published_averaging(processes, batch) -> None:
     assert set(paper_means(errors, known, processes, batch)) == {"mpjpe_mm", "pa_mpjpe_mm"}
     errors[4, 0], known[4, 0] = torch.nan, True
     assert all(np.isnan(f(errors, known)["mpjpe_mm"]) for f in (means, paper_means))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+def test_a_prediction_that_is_not_finite_is_its_own_rows_affair(value: float) -> None:
+    truth = people(0, batch=5).float()
+    predicted = truth + 0.01
+    predicted[2, 3] = value
+    others = [0, 1, 3, 4]
+    assert torch.isfinite(pa_mpjpe(predicted, truth)).tolist() == [True, True, False, True, True]
+    assert torch.equal(
+        pa_mpjpe(predicted, truth)[others], pa_mpjpe(predicted[others], truth[others])
+    )

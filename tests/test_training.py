@@ -1,3 +1,6 @@
+import errno
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +14,7 @@ from pchmr.data.augment import DEFAULT, PUBLISHED
 from pchmr.data.sample import Subset
 from pchmr.models import build_model
 from pchmr.runs import RunFolder, state_sha256
-from pchmr.training import (
-    STATE,
-    fit,
-    load_state,
-    new_optimizer,
-    save_state,
-    schedule,
-    train_epoch,
-)
+from pchmr.training import fit, new_optimizer, schedule, train_epoch
 
 OPTIONS = OptimOptions(batch_size=5, learning_rate=1e-3)
 
@@ -91,26 +86,150 @@ def test_a_stopped_fit_resumes_to_the_same_weights(
     assert state_sha256(model.state_dict()) == straight
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
-def test_a_torn_state_is_one_line(kept, model, tiny_body, people, tmp_path: Path) -> None:
-    one = config(num_epochs=1)
-    run = RunFolder.create(tmp_path, one)
-    fit(model, tiny_body, Subset(people, np.arange(2)), one, run=run)
-    state = tmp_path / STATE
-    content = state.read_bytes()
-    state.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(SettingError, match=r"--resume: .*is damaged .*without --resume") as caught:
-        fit(model, tiny_body, people, replace(one, resume=True), run=run)
-    assert "\n" not in str(caught.value)
+def start_of(model) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def test_a_state_of_another_network_is_one_line(model, tiny_body, people, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_rename_resumes_to_the_same_files(
+    model, tiny_body, people, tmp_path: Path, monkeypatch
+) -> None:
+    """A process that dies after its n-th rename, whatever that put in place."""
+    few, two = Subset(people, np.arange(5)), config(num_epochs=2)
+    start = start_of(model)
+    run = RunFolder.create(tmp_path / "whole", two)
+    fit(model, tiny_body, few, two, run=run)
+    whole, rows = state_sha256(model.state_dict()), timeless(run)
+    renames = 0
+    for renames in range(1, 20):
+        model.load_state_dict(start)
+        if not killed_after(renames, lambda n=renames: first_run(model, tiny_body, few, two,
+                                                                 tmp_path / str(n))):  # fmt: skip
+            break
+        again = RunFolder.create(tmp_path / str(renames), replace(two, resume=True), resume=True)
+        fit(model, tiny_body, few, replace(two, resume=True), run=again)
+        assert state_sha256(model.state_dict()) == whole
+        assert timeless(again) == rows
+    assert renames > 5
+
+
+def first_run(model, body, people, two: TrainConfig, folder: Path) -> None:
+    fit(model, body, people, two, run=RunFolder.create(folder, two))
+
+
+def killed_after(renames: int, run) -> bool:
+    """Runs in a child that dies right after so many renames; whether it came to that."""
+    child = os.fork()
+    if child == 0:
+        whole, seen = os.replace, []
+
+        def replace_and_die(*places) -> None:
+            whole(*places)
+            seen.append(1)
+            if len(seen) == renames:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.replace = replace_and_die
+        run()
+        os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def timeless(run: RunFolder) -> list[dict]:
+    return [{k: v for k, v in row.items() if "second" not in k} for row in run.read_rows()]
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(
+    model, tiny_body, people, tmp_path: Path
+) -> None:
+    few, start = Subset(people, np.arange(5)), start_of(model)
+    three, run = config(), RunFolder.create(tmp_path, config())
+
+    class Stop(Exception):
+        pass
+
+    def stop_in_third(_: int, seen: list[int] = [0]) -> None:  # noqa: B006
+        seen[0] += 1
+        if seen[0] == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(model, tiny_body, few, three, run=run, on_step=stop_in_third)
+    state = tmp_path / "checkpoints" / "round_000002.safetensors"
+    content = bytearray(state.read_bytes())
+    for place in range(len(content) // 2, len(content), 400):
+        content[place] ^= 0x80
+    state.write_bytes(content)
+    model.load_state_dict(start)
+    resumed = replace(three, resume=True)
+    assert [row["round"] for row in fit(model, tiny_body, few, resumed, run=run)] == [1, 2, 3]
+    last = state_sha256(model.state_dict())
+    model.load_state_dict(start)
+    fit(model, tiny_body, few, three)
+    assert state_sha256(model.state_dict()) == last
+    (only,) = (tmp_path / "checkpoints").glob("*.safetensors")
+    only.write_bytes(only.read_bytes()[:-9])
+    model.load_state_dict(start)
+    with pytest.raises(SettingError, match=r"--resume: no checkpoint .*without --resume"):
+        fit(model, tiny_body, few, resumed, run=run)
+
+
+def test_resuming_on_other_people_or_from_another_start_is_refused(
+    model, tiny_body, people, tmp_path: Path
+) -> None:
+    few, two = Subset(people, np.arange(5)), config(num_epochs=2)
+    start, run = start_of(model), RunFolder.create(tmp_path, two)
+    fit(model, tiny_body, few, two, run=run)
+    model.load_state_dict(start)
+    resumed = replace(two, resume=True, num_epochs=3)
+    with pytest.raises(SettingError, match="belongs to another data"):
+        fit(model, tiny_body, Subset(people, np.arange(5, 10)), resumed, run=run)
+    with torch.no_grad():
+        next(iter(model.parameters())).add_(1.0)
+    with pytest.raises(SettingError, match="belongs to another start weights"):
+        fit(model, tiny_body, few, resumed, run=run)
+
+
+def test_more_epochs_follow_and_a_finished_run_is_scored(
+    model, tiny_body, people, tmp_path: Path
+) -> None:
+    few, start = Subset(people, np.arange(5)), start_of(model)
+    fit(model, tiny_body, few, config(num_epochs=3))
+    straight = state_sha256(model.state_dict())
+    model.load_state_dict(start)
+    run = RunFolder.create(tmp_path, config(num_epochs=2))
+    fit(model, tiny_body, few, config(num_epochs=2), run=run)
+    model.load_state_dict(start)
+    more = config(num_epochs=3, evaluate_every=0, resume=True)
+    run.require_same_config(more)
+    fit(model, tiny_body, few, more, run=run)
+    assert state_sha256(model.state_dict()) == straight
+    model.load_state_dict(start)
+    scored = []
+    fit(model, tiny_body, few, more, run=run,
+        evaluate_fn=lambda m: scored.append(state_sha256(m.state_dict())) or {})  # fmt: skip
+    assert scored == [straight]
+    model.load_state_dict(start)
+    with pytest.raises(SettingError, match="3 epochs are finished"):
+        fit(model, tiny_body, few, config(num_epochs=2, resume=True), run=run)
+    with pytest.raises(SettingError, match="another schedule"):
+        run.require_same_config(config(num_epochs=3, schedule="cosine"))
+
+
+@pytest.mark.parametrize("place", ["round_000001.safetensors", "round_000001.json", "metrics"])
+def test_a_full_disk_is_one_line(model, tiny_body, people, tmp_path, monkeypatch, place) -> None:
+    """Whatever is written when the disk is full, the line names it and nothing is half there."""
     run = RunFolder.create(tmp_path, config(num_epochs=1))
-    options = config().optim_options
-    save_state(run, model, new_optimizer(model, options), 1)
-    other = build_model("tore_xs", tiny_body.hierarchy, image_size=64)
-    with pytest.raises(SettingError, match=r"--resume: .*is damaged"):
-        load_state(run, other, new_optimizer(other, options))
+    whole = os.fsync
+
+    def full(handle: int) -> None:
+        if place in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SettingError, match="No space left on device; free some space"):
+        fit(model, tiny_body, Subset(people, np.arange(2)), config(num_epochs=1), run=run)
+    assert not list(tmp_path.rglob(".*")) and run.read_rows() == []
 
 
 def test_paper_losses_bring_the_published_augmentation(

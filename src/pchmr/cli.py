@@ -18,9 +18,16 @@ import tyro
 
 from pchmr import config as configs
 from pchmr import recipes
-from pchmr.config import SettingError, UserError, from_json
+from pchmr.config import SettingError, UserError, from_dict
+from pchmr.door import FileError, read_json
+from pchmr.progress import printable
 
 PROGRAM = "pchmr"
+READ = "`pchmr report {output}` reads what is finished"
+RESUMABLE = f"{READ}, --resume goes on"
+SHOWN = "any viewer opens the finished pictures and meshes in {output}"
+KEPT = "`pchmr labels {labels}` says what is left"
+LABELED = "`pchmr labels {output}` lists the finished clips, the same command goes on after them"
 ABOUT = (
     "Human mesh recovery for people whose images must not leave their device: centralized and "
     "federated training, evaluation and local inference. Try `pchmr demo`."
@@ -29,10 +36,14 @@ ABOUT = (
 
 @dataclass(frozen=True)
 class Verb:
-    """A word of the command line: its config, and the function `module:name` that takes it."""
+    """A word of the command line: its config, and the function `module:name` that takes it.
+
+    `stopped` says who reads what is finished when a person stops it.
+    """
 
     config: type
     target: str
+    stopped: str = "nothing was finished"
 
     def __call__(self, config: Any) -> None:
         """Imports the room and runs the config."""
@@ -42,19 +53,19 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
-    "demo": Verb(configs.DemoConfig, "pchmr.demo:run"),
-    "train": Verb(configs.TrainConfig, "pchmr.experiment:train"),
-    "federate": Verb(configs.FederateConfig, "pchmr.experiment:federate"),
-    "evaluate": Verb(configs.EvaluateConfig, "pchmr.experiment:evaluate"),
-    "predict": Verb(configs.PredictConfig, "pchmr.inference:run"),
-    "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run"),
-    "labels": Verb(configs.LabelsConfig, "pchmr.annotate:manage"),
+    "demo": Verb(configs.DemoConfig, "pchmr.demo:run", READ),
+    "train": Verb(configs.TrainConfig, "pchmr.experiment:train", RESUMABLE),
+    "federate": Verb(configs.FederateConfig, "pchmr.experiment:federate", RESUMABLE),
+    "evaluate": Verb(configs.EvaluateConfig, "pchmr.experiment:evaluate", READ),
+    "predict": Verb(configs.PredictConfig, "pchmr.inference:run", SHOWN),
+    "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run", LABELED),
+    "labels": Verb(configs.LabelsConfig, "pchmr.annotate:manage", KEPT),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
     "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
     "priors": Verb(configs.PriorsConfig, "pchmr.priors:run"),
     "doctor": Verb(configs.DoctorConfig, "pchmr.doctor:run"),
-    "bench": Verb(configs.BenchConfig, "pchmr.bench:run"),
+    "bench": Verb(configs.BenchConfig, "pchmr.bench:run", READ),
 }
 
 
@@ -137,20 +148,24 @@ def _replayed(verb: str, path: Path) -> Any:
     if verb not in VERBS:
         raise SettingError(f"--config needs a verb before it: {', '.join(VERBS)}")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"cannot read --config {path}: {error}") from None
-    return from_json(VERBS[verb].config, text)
+        values = read_json(path)
+    except FileError as error:
+        raise SettingError(
+            f"cannot read --config {path}: {error.reason}; give the config.json of a run"
+        ) from None
+    return from_dict(VERBS[verb].config, values)
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit code (0 done, 2 the user can mend it, 130 stopped)."""
+    stopped = ""
     try:
         verb, config = parse(sys.argv[1:] if arguments is None else arguments)
+        stopped = "; " + verb.stopped.format(**vars(config))
         verb(config)
     except UserError as error:
         print(f"{PROGRAM}: {_one_line(error)}", file=sys.stderr)
@@ -161,10 +176,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno is None or error.filename is None:
             raise
-        print(f"{PROGRAM}: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(printable(f"{PROGRAM}: {error.filename}: {error.strerror}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: stopped; `pchmr report` reads what is finished", file=sys.stderr)
+        print(f"{PROGRAM}: stopped{stopped}", file=sys.stderr)
         return 130
     return 0
 

@@ -18,6 +18,7 @@ from pchmr.config import (
 )
 from pchmr.progress import say
 from pchmr.report import write_report
+from pchmr.runs import alone
 
 NUM_CLIENTS = 10
 BATCH_SIZE = 16  # a client holds about sixty pictures: a few steps a round
@@ -72,6 +73,7 @@ def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig]:
     return central, federated
 
 
+@alone
 def run(config: DemoConfig) -> Path:
     """Runs the demo and returns the path of the report."""
     central, federated = configs(config)

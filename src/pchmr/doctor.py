@@ -182,8 +182,24 @@ def _licensed_table(data_root: Path | None) -> Table:
         item = LICENSED[name]
         found = [str(path) for path in paths] or ["not found: " + ", ".join(item.patterns)]
         lines = (*found, f"enables {item.enables}", f"get it at {item.source}")
-        table.add_row(_mark("ok" if paths else "missing"), Text(name), Text("\n".join(lines)))
+        broken = [line for path in paths if (line := _fault(name, path))]
+        state = "broken" if broken else "ok" if paths else "missing"
+        table.add_row(_mark(state), Text(name), Text("\n".join((*broken, *lines))))
     return table
+
+
+def _fault(name: str, path: Path) -> str:
+    """Why a licensed file cannot be used: bodies are loaded, others must not be empty."""
+    try:
+        if name.startswith("SMPL "):
+            from pchmr.body import load_body
+
+            load_body(path)
+        elif path.is_file() and not path.stat().st_size:
+            return f"{path} is empty: get it anew"
+    except Exception as error:  # a damaged file may fail in any way
+        return " ".join(str(error).split()) or f"{path}: {type(error).__name__}"
+    return ""
 
 
 def _print_places(console: Console, data_root: Path | None) -> None:
@@ -191,4 +207,7 @@ def _print_places(console: Console, data_root: Path | None) -> None:
     for root in search_roots(data_root):
         state = "" if root.is_dir() else "  (does not exist)"
         console.print(f"  {root}{state}", markup=False)
-    console.print("Put licensed files into one of these, or name a folder with --data-root.")
+    console.print("Put licensed files into one of these, which every verb reads.")
+    console.print(
+        "`pchmr doctor --data-root FOLDER` looks elsewhere; other verbs take $PCHMR_DATA."
+    )

@@ -1,7 +1,7 @@
 """Scores of a model on people: MPJPE, PA-MPJPE, MPVPE in mm, and the baselines beside them.
 
-Protocol (FastMETRO, METRO): 14 joints regressed from the fine mesh, both sides centred on the mean
-of the hips; vertices centred on the regressed pelvis. A score without its truth is left out,
+Protocol (FastMETRO, METRO): 14 joints regressed from the fine mesh, both sides centered on the mean
+of the hips; vertices centered on the regressed pelvis. A score without its truth is left out,
 never printed as zero. Handed to training and federation as an argument, never imported by them.
 
 The papers score 3DPW against meshes of the neutral body although its labels carry a gender; without
@@ -25,6 +25,7 @@ from pchmr.body.files import gender_name
 from pchmr.body.joints import EVALUATION_14, H36M_17
 from pchmr.config import SettingError, require
 from pchmr.data.sample import PeopleDataset, RenewedPeople, Sample, Subset
+from pchmr.geometry import centered
 from pchmr.metrics import MM_PER_METRE, SCORES, means, mpvpe, pa_mpjpe, paper_means
 
 BATCH_SIZE = 64
@@ -38,12 +39,16 @@ where there are any. `paper`: only those, averaged as the published code does (`
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Errors in mm over a data set; None where the truth for a score is missing."""
+    """Errors in mm over a data set; None where the truth for a score is missing.
+
+    A score is NaN where one of its predictions is not finite; `num_nonfinite` counts these.
+    """
 
     mpjpe_mm: float | None
     pa_mpjpe_mm: float | None
     mpvpe_mm: float | None
     num_samples: int
+    num_nonfinite: int = 0
     per_joint_mm: dict[str, float] = field(default_factory=dict)
     per_action_mm: dict[str, float] = field(default_factory=dict)
     acceleration_error_mm: float | None = None
@@ -60,7 +65,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class MeshTruth:
-    """What predictions are held against: centred joints and vertices, and which rows have them."""
+    """What predictions are held against: centered joints and vertices, and which rows have them."""
 
     joints: Float[Tensor, "batch 14 3"]
     vertices: Float[Tensor, "batch vertices 3"]
@@ -100,12 +105,7 @@ def by_protocol(
 Predict = Callable[[Sample], Float[Tensor, "batch vertices 3"]]
 
 
-def centre_joints(joints: Float[Tensor, "*batch 14 3"]) -> Float[Tensor, "*batch 14 3"]:
-    """Evaluation joints about the mean of their hips."""
-    return joints - joints[..., list(EVALUATION_14.root), :].mean(dim=-2, keepdim=True)
-
-
-def centre_vertices(
+def center_vertices(
     body: BodyModel, vertices: Float[Tensor, "*batch vertices 3"]
 ) -> Float[Tensor, "*batch vertices 3"]:
     """Vertices about the pelvis regressed from them."""
@@ -142,14 +142,14 @@ def truth_of(
             same = torch.from_numpy(genders == gender).to(vertices.device)
             own = mesh_of(sample, bodies[str(gender)])
             vertices = torch.where(same[:, None, None], own, vertices)
-    regressed = centre_joints(body.regress(vertices, EVALUATION_14))
-    labelled = centre_joints(sample.joints[..., :3])
+    regressed = centered(body.regress(vertices, EVALUATION_14), EVALUATION_14.root)
+    labelled = centered(sample.joints[..., :3], EVALUATION_14.root)
     from_mesh = sample.has_smpl if joint_truth == "mesh" else ~sample.has_joints
     if joint_truth == "paper":
         from_mesh = torch.zeros_like(from_mesh)
     return MeshTruth(
         torch.where(from_mesh[:, None, None], regressed, labelled),
-        centre_vertices(body, vertices),
+        center_vertices(body, vertices),
         sample.has_joints if joint_truth == "paper" else sample.has_smpl | sample.has_joints,
         sample.has_smpl,
     )
@@ -195,12 +195,12 @@ def score(
         done += len(sample)
         truth = truth_of(sample, body, named, own, joint_truth=joint_truth)
         vertices = predict(sample)
-        joints = centre_joints(body.regress(vertices, EVALUATION_14))
+        joints = centered(body.regress(vertices, EVALUATION_14), EVALUATION_14.root)
         aligned = truth.has_joints | (joint_truth == "paper")
         by_joint = (joints - truth.joints).norm(dim=-1)
         after = torch.zeros_like(by_joint[:, 0])
         after[aligned] = pa_mpjpe(joints[aligned], truth.joints[aligned])
-        off = mpvpe(centre_vertices(body, vertices), truth.vertices)
+        off = mpvpe(center_vertices(body, vertices), truth.vertices)
         values = torch.stack([by_joint.mean(dim=-1), after, off])
         known = torch.stack([truth.has_joints, aligned, truth.has_vertices])
         pairs = torch.stack([joints, truth.joints], dim=1)
@@ -255,6 +255,7 @@ def _scores(
     return Scores(
         **values,
         num_samples=len(dataset),
+        num_nonfinite=int((~torch.isfinite(joints[:, 0])).flatten(start_dim=1).any(dim=1).sum()),
         per_joint_mm={name: mean * MM_PER_METRE for name, mean in by_joint},
         per_action_mm=_by_label(per_sample, dataset.columns.get("action"), known),
         acceleration_error_mm=_acceleration_error_mm(joints, dataset, known),
@@ -328,7 +329,7 @@ def t_pose(sample: Sample, body: BodyModel) -> Float[Tensor, "batch vertices 3"]
 
 @torch.no_grad()
 def mean_mesh(body: BodyModel, dataset: PeopleDataset) -> Float[Tensor, "vertices 3"]:
-    """The mean centred mesh of a data set: the best constant under squared error.
+    """The mean centered mesh of a data set: the best constant under squared error.
 
     Of people that are rendered when asked for, the first `MEAN_OF`.
     """

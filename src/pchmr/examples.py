@@ -17,7 +17,8 @@ from pchmr.body import BodyModel
 from pchmr.data.crops import Square, centred_intrinsics, overlay_translation
 from pchmr.data.sample import PeopleDataset
 from pchmr.data.synthetic.rasterizer import shade_mesh
-from pchmr.evaluation import centre_vertices
+from pchmr.door.arrays import read_arrays
+from pchmr.evaluation import center_vertices
 from pchmr.runs import replacing
 
 EXAMPLES = "examples.npz"
@@ -116,7 +117,7 @@ def write_examples(
     examples = Examples(
         image=(sample.images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy(),
         truth=_array(truth),
-        predicted=_array(centre_vertices(body, output.vertices)),
+        predicted=_array(center_vertices(body, output.vertices)),
         camera=_array(output.camera),
         intrinsics=_array(sample.intrinsics),
         faces=body.faces.cpu().numpy().astype(np.int32),
@@ -139,9 +140,8 @@ def read_examples(folder: Path) -> Examples | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return Examples(**{f.name: file[f.name] for f in fields(Examples)})
-    except (OSError, ValueError, KeyError, EOFError):
+        return Examples(**read_arrays(path, [f.name for f in fields(Examples)]))
+    except (ValueError, TypeError):
         return None
 
 

@@ -15,19 +15,19 @@ from torch import nn
 from pchmr import compute
 from pchmr.body import BodyModel, load_body
 from pchmr.body.files import BodyFileError
-from pchmr.config import EvaluateConfig, FederateConfig, TrainConfig
+from pchmr.config import DataOptions, EvaluateConfig, FederateConfig, TrainConfig
 from pchmr.data import load_people, planned_columns
 from pchmr.data.partition import make_partition, partition_hash
 from pchmr.data.pose_clusters import POSE, deal
 from pchmr.data.sample import PeopleDataset
-from pchmr.data.synthetic.recipe import Split, SyntheticRecipe
+from pchmr.data.synthetic.recipe import RECIPE_VERSION, Split, SyntheticRecipe
 from pchmr.evaluation import Scores, baselines, by_protocol
 from pchmr.evaluation import evaluate as evaluate_model
 from pchmr.examples import write_examples
 from pchmr.federated import World, run_federated
 from pchmr.models import HMRModel, load_model, save_checkpoint
 from pchmr.progress import bar, console, say
-from pchmr.runs import MODEL, START, SUMMARY, RunFolder, state_sha256
+from pchmr.runs import MODEL, START, SUMMARY, RunFolder, alone, state_sha256
 from pchmr.training import fit, num_own_rows
 
 Config = TrainConfig | FederateConfig | EvaluateConfig
@@ -54,6 +54,11 @@ class Scene:
     def recipe(self) -> dict[str, Any] | None:
         """Of rendered people, see `origin_of`; None of others."""
         return getattr(self.train_set, "origin", None)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether people of the training or the held-out set stood before a camera."""
+        return self.train_set.is_private or self.test_set.is_private
 
     def row(self, model: nn.Module) -> dict[str, Any]:
         """Scores of a model on the held-out people; keeps them for the summary."""
@@ -83,7 +88,7 @@ def _people(config: Config, body: BodyModel, image_size: int) -> dict[Split, Peo
     sets: dict[Split, PeopleDataset] = {}
     counts: dict[Split, int] = {"train": data.num_samples, "test": data.num_test_samples}
     for split, count in counts.items():
-        with bar(f"people of {data.domain}, {split}", count) as advance:
+        with bar(f"{_named(data)}, {split}", count) as advance:
             sets[split] = load_people(
                 data, split, body=body, seed=config.seed, image_size=image_size,
                 progress=advance.to,
@@ -94,6 +99,22 @@ def _people(config: Config, body: BodyModel, image_size: int) -> dict[Split, Peo
     return sets
 
 
+def _named(data: DataOptions) -> str:
+    """The people that are read, for the person who waits."""
+    return f"people of {data.domain}" if data.data is None else data.data.resolve().name
+
+
+def _open_run(config: Config, scene: Scene) -> RunFolder:
+    """The run folder, as private as the people; says where there is nothing to resume."""
+    resume = not isinstance(config, EvaluateConfig) and config.resume
+    data_sha256 = scene.train_set.content_hash if scene.is_private else None
+    run = RunFolder.create(config.output, config, resume=resume, private_data=data_sha256)
+    if resume and run.checkpoints.is_empty:
+        say(f"--resume: nothing to resume in {config.output}, the run starts anew")
+    _begin(run, scene)
+    return run
+
+
 def _begin(run: RunFolder, scene: Scene) -> None:
     """Writes what is known before the first round, so that a killed run can be reported."""
     known = {
@@ -101,6 +122,7 @@ def _begin(run: RunFolder, scene: Scene) -> None:
         "before_egress": LOCAL_EGRESS,
         "started_from": scene.started_from,
         "recipe": scene.recipe,
+        "private": scene.is_private,
     }
     run.write_json(START, known)
 
@@ -116,8 +138,10 @@ def _summary(scene: Scene, before: Scores, began: float, **more: Any) -> dict[st
         "per_action_mm": after.per_action_mm,
         "acceleration_error_mm": after.acceleration_error_mm,
         "num_test_samples": after.num_samples,
+        "num_nonfinite": after.num_nonfinite,
         "started_from": scene.started_from,
         "recipe": scene.recipe,
+        "private": scene.is_private,
         "train_set_sha256": scene.train_set.content_hash,
         "test_set_sha256": scene.test_set.content_hash,
         "body_sha256": scene.body.sha256,
@@ -148,11 +172,28 @@ def _gendered(scene: Scene, config: EvaluateConfig) -> dict[str, Any]:
     return {"after_gendered": scores.row()}
 
 
-def _finish(run: RunFolder, scene: Scene, summary: dict[str, Any]) -> dict[str, Any]:
-    """Writes weights, examples and, last, the summary that marks the run as finished."""
+def _finished(run: RunFolder, scene: Scene) -> dict[str, Any] | None:
+    """The summary of a run that was resumed although it was over: its files stay what they are."""
+    summary = run.read_json(SUMMARY)
+    if summary is None or not (run.path / MODEL).is_file():
+        return None
+    if summary["model_sha256"] != state_sha256(scene.model.state_dict()):
+        return None
+    say(f"{run.path} is finished: nothing was left to do")
+    return summary
+
+
+def _finish(
+    run: RunFolder, scene: Scene, summary: dict[str, Any], with_pictures: bool
+) -> dict[str, Any]:
+    """Writes weights, examples and, last, the summary that marks the run as finished.
+
+    Pictures and meshes of people who stood before a camera are examples only on demand.
+    """
     note = {"started_from": scene.started_from, "synthetic": scene.recipe is not None}
     run.write_with(MODEL, lambda path: save_checkpoint(path, scene.model, note))
-    write_examples(run.path, scene.model, scene.body, scene.test_set, scene.scores)
+    if with_pictures or not scene.is_private:
+        write_examples(run.path, scene.model, scene.body, scene.test_set, scene.scores)
     run.write_json(SUMMARY, summary)
     return summary
 
@@ -167,9 +208,15 @@ def _tell(run: RunFolder, summary: dict[str, Any]) -> None:
         )
         if text:
             say(f"{name:<7} {text}")
+    if summary["num_nonfinite"]:
+        say(
+            f"{summary['num_nonfinite']} of {summary['num_test_samples']} predictions are not "
+            "finite: the weights have diverged and have no score; lower --learning-rate"
+        )
     say(f"run folder: {run.path}   next: pchmr report {run.path}")
 
 
+@alone
 def train(config: TrainConfig) -> dict[str, Any]:
     """Centralized training; returns the summary written to the run folder.
 
@@ -190,8 +237,7 @@ def _train(config: TrainConfig, device: torch.device) -> dict[str, Any]:
     run, before = RunFolder(config.output), scene.scores
     with compute.first_alone():
         if compute.rank() == 0:
-            run = RunFolder.create(config.output, config, resume=config.resume)
-            _begin(run, scene)
+            run = _open_run(config, scene)
     if config.compile:
         compute.compiled(scene.model, device)
     each = num_own_rows(len(scene.train_set), config.optim_options.batch_size)
@@ -202,13 +248,15 @@ def _train(config: TrainConfig, device: torch.device) -> dict[str, Any]:
         )  # fmt: skip
     if compute.rank():
         return {}
+    if held := _finished(run, scene):
+        return held
     summary = _summary(
         scene, before, began, egress=CENTRALIZED_EGRESS, kind="centralized",
         bytes_up=getattr(scene.train_set, "stored_bytes", 0), bytes_down=0,
         num_processes=compute.count(), images_per_second=rows[-1].get("images_per_second"),
     )  # fmt: skip
     say(f"trained at {rows[-1]['images_per_second']:.1f} images/s")
-    _tell(run, _finish(run, scene, summary))
+    _tell(run, _finish(run, scene, summary, config.data_options.with_pictures))
     return summary
 
 
@@ -219,43 +267,49 @@ def _refuse_early(config: FederateConfig) -> None:
     data, label = config.data_options, config.partition_options.partition_label
     if data.data is None and label != POSE:
         seed = config.seed if data.data_seed is None else data.data_seed
-        recipe = SyntheticRecipe(domain=data.domain, num_samples=data.num_samples, seed=seed)
+        recipe = SyntheticRecipe(
+            domain=data.domain,
+            num_samples=data.num_samples,
+            seed=seed,
+            version=data.world or RECIPE_VERSION,
+        )
         make_partition(config, planned_columns(recipe), data.num_samples)
 
 
+@alone
 def federate(config: FederateConfig) -> dict[str, Any]:
     """Federated training; returns the summary written to the run folder."""
     began = time.perf_counter()
     _refuse_early(config)
     scene = open_scene(config)
-    run = RunFolder.create(config.output, config, resume=config.resume)
-    before = scene.scores
+    run, before = _open_run(config, scene), scene.scores
     parts = deal(config, scene.train_set)
     world = World(model=scene.model, body=scene.body, train_set=scene.train_set, partitions=parts)
-    _begin(run, scene)
     with bar("rounds", config.num_rounds) as advance:
         result = run_federated(
             config, world, run, evaluate_fn=scene.row, on_round=lambda _: advance(1)
         )
+    if held := _finished(run, scene):
+        return held
     summary = _summary(
         scene, before, began, egress=result.egress, kind="federated",
         bytes_up=result.bytes_up, bytes_down=result.bytes_down,
         partition_sha256=partition_hash(parts),
     )  # fmt: skip
-    _tell(run, _finish(run, scene, summary))
+    _tell(run, _finish(run, scene, summary, config.data_options.with_pictures))
     return summary
 
 
+@alone
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Scores of the weights as they are; returns the summary written to the run folder."""
     began = time.perf_counter()
     scene = open_scene(config)
-    run = RunFolder.create(config.output, config)
-    _begin(run, scene)
+    run = _open_run(config, scene)
     run.append_row({"round": 0, **scene.scores.row()})
     summary = _summary(
         scene, scene.scores, began, egress=LOCAL_EGRESS, kind="evaluation", bytes_up=0,
         bytes_down=0, protocol=config.protocol, **_gendered(scene, config),
     )  # fmt: skip
-    _tell(run, _finish(run, scene, summary))
+    _tell(run, _finish(run, scene, summary, config.data_options.with_pictures))
     return summary

@@ -3,6 +3,8 @@
 Rotations go through `roma`; nothing here knows a body or a joint.
 """
 
+from collections.abc import Sequence
+
 import roma
 import torch
 from jaxtyping import Float
@@ -38,22 +40,33 @@ def project_pinhole(
     return homogeneous[..., :2] / homogeneous[..., 2:]
 
 
+def centered(
+    points: Float[Tensor, "*batch points 3"], root: Sequence[int]
+) -> Float[Tensor, "*batch points 3"]:
+    """Points about the mean of those at the rows `root`, such as the hips."""
+    return points - points[..., list(root), :].mean(dim=-2, keepdim=True)
+
+
 def similarity_align(
     source: Float[Tensor, "*batch points 3"], target: Float[Tensor, "*batch points 3"]
 ) -> Float[Tensor, "*batch points 3"]:
     """`source` moved onto `target` by the best scale, rotation and translation (no reflection).
 
     Closed-form least squares of Umeyama (PAMI 1991), batched; coincident source points keep
-    scale zero instead of dividing by it.
+    scale zero instead of dividing by it. An item that is not finite, or too large for products of
+    its coordinates to be, comes back as NaN and leaves the others alone.
     """
     source_mean = source.mean(dim=-2, keepdim=True)
     target_mean = target.mean(dim=-2, keepdim=True)
     centred, wanted = source - source_mean, target - target_mean
-    u, singular, vt = torch.linalg.svd(centred.mT @ wanted)
+    products = centred.mT @ wanted
+    variance = centred.square().sum(dim=(-2, -1))
+    finite = torch.isfinite(products).all(dim=-1).all(dim=-1) & torch.isfinite(variance)
+    u, singular, vt = torch.linalg.svd(torch.where(finite[..., None, None], products, 0.0))
     sign = torch.linalg.det(u @ vt).sign()
     signs = torch.ones_like(singular)
     signs[..., -1] = torch.where(sign == 0, torch.ones_like(sign), sign)
     rotation = (u * signs[..., None, :]) @ vt
-    variance = centred.square().sum(dim=(-2, -1))
     scale = (singular * signs).sum(dim=-1) / variance.clamp_min(torch.finfo(source.dtype).tiny)
-    return scale[..., None, None] * (centred @ rotation) + target_mean
+    aligned = scale[..., None, None] * (centred @ rotation) + target_mean
+    return torch.where(finite[..., None, None], aligned, torch.nan)

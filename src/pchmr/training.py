@@ -5,7 +5,6 @@ so a client that holds all data computes exactly one centralized epoch. Scores c
 function; evaluation is never imported here.
 """
 
-import json
 import math
 import time
 from collections import defaultdict
@@ -15,13 +14,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pchmr import compute
 from pchmr.body import BodyModel
-from pchmr.config import DivergedError, OptimOptions, SettingError, TrainConfig
+from pchmr.config import DivergedError, OptimOptions, TrainConfig, require
 from pchmr.data.augment import DEFAULT, PUBLISHED, augment
 from pchmr.data.sample import PeopleDataset, RenewedPeople, Sample
 from pchmr.losses import LOSSES, targets
@@ -29,9 +26,9 @@ from pchmr.losses import keypoints as keypoint_terms
 from pchmr.models import HMRModel
 from pchmr.muon import Muon
 from pchmr.runs import RunFolder
+from pchmr.runs.state import identity_of, load_state, save_state
 from pchmr.seeds import derive_seed
 
-STATE = "training_state.safetensors"
 Schedule = Callable[[float], float]
 OnStep = Callable[[int], None]
 
@@ -224,39 +221,78 @@ def fit(
     """Trains for `config.num_epochs` and returns a row per epoch (also into the run folder).
 
     With a run folder the state is saved after every epoch, and `config.resume` goes on from it to
-    the same weights that an uninterrupted run reaches. Of several processes rank 0 alone scores and
-    writes.
+    the same weights that an uninterrupted run reaches; a run with no epoch left is scored all the
+    same. Of several processes rank 0 alone scores and writes.
+
+    Raises:
+        SettingError: `config.resume` meets another run, or one that is damaged.
     """
-    options = config.optim_options
-    optimizer = new_optimizer(model, options)
-    rows, first = [], 0
-    if run and config.resume and (run.path / STATE).exists():
-        first = load_state(run, model, optimizer)
-        rows = run.read_rows()[:first]
-        if compute.rank() == 0:
-            run.keep_rows(first)
+    optimizer = new_optimizer(model, config.optim_options)
+    rows, identity = [], {}
+    if run:
+        if dataset.is_private:
+            run.keep_private()
+        hashes = {"data": dataset.content_hash, "body": body.sha256}
+        identity = identity_of(config, model, hashes)
+        if config.resume:
+            rows = load_state(run, model, optimizer, identity)
+    first = _first_epoch(config, rows, run)
     for epoch in range(first, config.num_epochs):
-        began = time.perf_counter()
-        stage, factor = _stage(config, epoch)
-        people = dataset.of_epoch(epoch) if isinstance(dataset, RenewedPeople) else dataset
-        stats = train_epoch(
-            model, body, people, optimizer, stage,
-            seed=derive_seed(config.seed, "client", epoch, 0), epoch=float(epoch), factor=factor,
-            on_step=on_step,
-        )  # fmt: skip
-        seconds = time.perf_counter() - began
-        row: dict[str, Any] = {"round": epoch + 1, "num_samples": stats.num_samples}
-        row |= {"losses": stats.losses, "seconds": seconds}
-        row["images_per_second"] = stats.num_samples / seconds
+        row = _epoch_row(model, body, dataset, optimizer, config, epoch, on_step)
         rows.append(row)
         if compute.rank():
             continue
         if evaluate_fn and _due(epoch + 1, config.evaluate_every, config.num_epochs):
             row |= evaluate_fn(model)
         if run:
+            save_state(run, model, optimizer, rows, identity)
             run.append_row(row)
-            save_state(run, model, optimizer, epoch + 1)
+    if run and not compute.rank():
+        run.checkpoints.retire()
+    if evaluate_fn and first == config.num_epochs and not compute.rank():
+        evaluate_fn(model)
     return rows
+
+
+def _first_epoch(config: TrainConfig, rows: list[dict[str, Any]], run: RunFolder | None) -> int:
+    """Finished epochs; the run folder is brought to where they ended."""
+    require(
+        len(rows) <= config.num_epochs,
+        f"--resume: {len(rows)} epochs are finished: give at least as many with --num-epochs",
+    )
+    if run and config.resume and not compute.rank():
+        run.write_rows(rows)
+        if len(rows) < config.num_epochs:
+            run.reopen()
+    return len(rows)
+
+
+def _epoch_row(
+    model: nn.Module,
+    body: BodyModel,
+    dataset: PeopleDataset,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    epoch: int,
+    on_step: OnStep | None,
+) -> dict[str, Any]:
+    """Trains one epoch and says what it did."""
+    began = time.perf_counter()
+    stage, factor = _stage(config, epoch)
+    people = dataset.of_epoch(epoch) if isinstance(dataset, RenewedPeople) else dataset
+    stats = train_epoch(
+        model, body, people, optimizer, stage,
+        seed=derive_seed(config.seed, "client", epoch, 0), epoch=float(epoch), factor=factor,
+        on_step=on_step,
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    return {
+        "round": epoch + 1,
+        "num_samples": stats.num_samples,
+        "losses": stats.losses,
+        "seconds": seconds,
+        "images_per_second": stats.num_samples / seconds,
+    }
 
 
 def _stage(config: TrainConfig, epoch: int) -> tuple[OptimOptions, Schedule]:
@@ -272,44 +308,3 @@ def _stage(config: TrainConfig, epoch: int) -> tuple[OptimOptions, Schedule]:
 
 def _due(epoch: int, every: int, last: int) -> bool:
     return epoch == last or (every > 0 and epoch % every == 0)
-
-
-def save_state(
-    run: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int
-) -> None:
-    """Saves weights, buffers and optimizer state after an epoch, whole or not at all."""
-    tensors = {f"model.{name}": t.detach().contiguous() for name, t in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
-    meta = {"epoch": json.dumps(epoch)}
-    run.write_with(STATE, lambda path: save_file(tensors, path, metadata=meta))
-
-
-def load_state(run: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restores what `save_state` wrote; returns the number of finished epochs.
-
-    Raises:
-        SettingError: The file is damaged, or of another network.
-    """
-    path = run.path / STATE
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            epoch = int(json.loads(file.metadata()["epoch"]))
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _below("optimizer.", tensors).items():
-            index, field = name.split(".")
-            states.setdefault(int(index), {})[field] = tensor
-        whole = optimizer.state_dict()
-        model.load_state_dict(_below("model.", tensors))
-        optimizer.load_state_dict({"state": states, "param_groups": whole["param_groups"]})
-    except Exception as error:  # damaged content may fail in any way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SettingError(
-            f"--resume: {path} is damaged ({reason}); start anew without --resume"
-        ) from None
-    return epoch
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -21,7 +21,7 @@ from pchmr.data import num_workers, planned_columns
 from pchmr.data.partition import DEFAULT_LABELS, label_skew, label_table, make_partition
 from pchmr.data.partition import partition_hash as hash_of
 from pchmr.data.pose_clusters import POSE, columns_for
-from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
+from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.check import check
 from pchmr.data.synthetic.recipe import Split
 from pchmr.perception import load_keypoint_prior
@@ -29,7 +29,7 @@ from pchmr.perception.blazepose.prior import BlazePose
 from pchmr.perception.fetched import state
 from pchmr.perception.realism import realism
 from pchmr.progress import bar, say
-from pchmr.runs import write_bytes
+from pchmr.runs import alone, write_bytes
 
 DEFAULT_SIZE = 128
 PHOTO_PRIOR = "blazepose"
@@ -37,6 +37,7 @@ NUM_ASKED = 64
 """Pictures that a photo-trained network is asked about."""
 
 
+@alone
 def run(config: DataConfig) -> Path:
     """Does the task and returns the folder or page that it wrote."""
     tasks = {"synth": _synth, "check": _check, "partition": _partition}
@@ -53,6 +54,7 @@ def _recipe(config: DataConfig, split: Split) -> SyntheticRecipe:
         num_samples=data.num_samples if split == "train" else data.num_test_samples,
         image_size=data.image_size or DEFAULT_SIZE,
         seed=config.seed if data.data_seed is None else data.data_seed,
+        version=data.world or RECIPE_VERSION,
     )
 
 

@@ -1,6 +1,7 @@
 """Damaged and unfit files, boxes and modes: one line that names the cure."""
 
 import copy
+import json
 import zipfile
 from pathlib import Path
 
@@ -10,15 +11,19 @@ import pytest
 from pchmr.annotate import custody
 from pchmr.annotate.labels import LabelFolder
 from pchmr.annotate.modes import check_mode
-from pchmr.annotate.observations import Observations, load_observations
-from pchmr.annotate.pictures import PictureReader, parse_box
+from pchmr.annotate.observations import load_observations
+from pchmr.annotate.observed import Observations
+from pchmr.annotate.pictures import PictureReader
 from pchmr.annotate.prior import ASSET, PriorError, load_prior
+from pchmr.annotate.quality import ASSET as PREDICTORS
+from pchmr.annotate.quality import load_predictors
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_17
 from pchmr.config import AnnotateConfig, SettingError
 from pchmr.data import labels
 from pchmr.data.errors import InputError
 from pchmr.perception import load_keypoint_prior
+from pchmr.perception.boxes import parse_box
 from pchmr.runs import file_sha256
 
 
@@ -42,6 +47,42 @@ def test_a_truncated_prior_is_refused(tmp_path: Path) -> None:
     (tmp_path / "prior.npz").write_bytes(content[: len(content) // 2])
     with pytest.raises(PriorError, match="cannot read pose prior"):
         load_prior(tmp_path / "prior.npz")
+
+
+@pytest.mark.parametrize("name", ["mean", "whitening", "constant", "limits"])
+def test_a_prior_of_anything_but_finite_numbers_is_refused(tmp_path: Path, name: str) -> None:
+    with np.load(ASSET) as file:
+        arrays = dict(file)
+    for value in (np.nan, np.inf, 1e30):
+        spoiled = arrays[name].copy()
+        spoiled.flat[-1] = value
+        np.savez(tmp_path / "prior.npz", **{**arrays, name: spoiled})
+        with pytest.raises(PriorError, match=f"{name} holds values that are not finite"):
+            load_prior(tmp_path / "prior.npz")
+    np.savez(tmp_path / "prior.npz", **{**arrays, name: arrays[name][..., :-1]})
+    with pytest.raises(PriorError, match="expected"):
+        load_prior(tmp_path / "prior.npz")
+
+
+@pytest.mark.parametrize("name", ["sd", "slope", "knots"])
+def test_predictors_of_anything_but_finite_numbers_are_refused(tmp_path: Path, name: str) -> None:
+    table = json.loads(PREDICTORS.read_text())
+    mode = next(iter(table))
+    for value in ([], [None], [float("nan")] * len(table[mode][name]), "x", 10**400):
+        spoiled = {**table, mode: {**table[mode], name: value}}
+        (tmp_path / "x.json").write_text(json.dumps(spoiled))
+        with pytest.raises(SettingError, match="cannot read error predictors"):
+            load_predictors(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("name", ["../x.npz", "/etc/passwd", "a\n.npz", 3, None])
+def test_a_manifest_names_files_of_its_own_folder_only(tmp_path: Path, name: object) -> None:
+    row = {"clip": "a", "labels": name, "labels_sha256": "0", "status": {"accepted": 1}}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(SettingError, match="line 1 is damaged"):
+        LabelFolder.open(tmp_path)
+    with pytest.raises(InputError):
+        labels._accepted(tmp_path, {**row, "labels": str(name)})
 
 
 def test_truncated_and_altered_labels_are_refused(tmp_path: Path) -> None:
@@ -115,7 +156,7 @@ def test_a_box_outside_the_picture_is_refused(tmp_path: Path) -> None:
 
     Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
     reader = PictureReader(load_keypoint_prior("embedded"), box=parse_box("70,0,20,20"))
-    with pytest.raises(InputError, match="outside the picture of 60 x 40"):
+    with pytest.raises(InputError, match="outside the 60 x 40 image"):
         reader.observe(tmp_path / "a.png")
 
 

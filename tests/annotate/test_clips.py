@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from pchmr.annotate.clips import fit_clip, in_contact, path_trust, smooth_path, spans
+from pchmr.annotate.clips import (
+    between_pauses,
+    fit_clip,
+    in_contact,
+    path_trust,
+    smooth_path,
+    spans,
+)
 from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.bench.annotators.oracle import OracleNoise, People, observe
 from pchmr.config import SettingError
 
@@ -50,9 +57,9 @@ def test_a_clip_has_one_shape_and_less_jitter(annotator: Annotator, still: Obser
 def test_contact_is_where_a_point_hardly_moves() -> None:
     path = np.zeros((10, 3))
     path[5:, 0] = 0.3 * np.arange(1, 6)
-    assert in_contact(path, 30.0).tolist() == [True] * 4 + [False] * 6
+    assert in_contact(path, np.arange(10) / 30).tolist() == [True] * 4 + [False] * 6
     assert spans(np.array([True, True, False, True, False, True, True, True])) == [(0, 2), (5, 8)]
-    assert not in_contact(np.zeros((2, 3)), 30.0).any()
+    assert not in_contact(np.zeros((2, 3)), np.arange(2) / 30).any()
 
 
 @pytest.mark.parametrize("fps", [10.0, 30.0, 120.0])
@@ -60,13 +67,13 @@ def test_contact_is_a_speed_whatever_the_frame_rate(fps: float) -> None:
     seconds = np.arange(0, 2, 1 / fps)
     for speed, touches in ((0.3, True), (1.2, False)):
         path = np.stack([speed * seconds, 0 * seconds, 0 * seconds], axis=-1)
-        assert (in_contact(path, fps) == touches).all()
+        assert (in_contact(path, seconds) == touches).all()
 
 
 def test_a_standing_foot_is_wanted_in_one_place() -> None:
     generator = torch.Generator().manual_seed(0)
     path = 0.002 * torch.randn(12, len(LABEL_POINTS), 3, generator=generator)
-    wanted, weight = smooth_path(path, np.ones((12, len(LABEL_POINTS))), 30.0)
+    wanted, weight = smooth_path(path, np.ones((12, len(LABEL_POINTS))), np.arange(12) / 30)
     heel = LABEL_POINTS.index("coco:left_heel")
     nose = LABEL_POINTS.index("coco:nose")
     assert float(wanted[:, heel].std(dim=0).max()) < 1e-6
@@ -82,11 +89,12 @@ def test_a_frame_that_was_not_seen_bends_no_neighbor() -> None:
     path[20:35] += 5.0
     trust = np.ones((40, len(LABEL_POINTS)))
     trust[10] = trust[20:35] = 0.0
-    wanted, _ = smooth_path(path, trust, 30.0)
+    times = np.arange(40) / 30
+    wanted, _ = smooth_path(path, trust, times)
     assert float((wanted - straight)[5:38].norm(dim=-1).max()) < 0.08
-    bent, _ = smooth_path(path, np.ones_like(trust), 30.0)
+    bent, _ = smooth_path(path, np.ones_like(trust), times)
     assert float((bent - straight)[8:13].norm(dim=-1).max()) > 1.0
-    blind, _ = smooth_path(path, np.zeros_like(trust), 30.0)
+    blind, _ = smooth_path(path, np.zeros_like(trust), times)
     assert torch.isfinite(blind).all()
 
 
@@ -117,3 +125,25 @@ def test_an_unseen_frame_is_where_its_neighbors_lead(
 def test_the_baseline_knows_no_video(annotator: Annotator, still: Observations) -> None:
     with pytest.raises(SettingError, match="smplifyx"):
         fit_clip(annotator, still, "smplifyx")
+
+
+def test_a_pause_is_no_neighborhood() -> None:
+    times = np.concatenate([0.033 * np.arange(10), 5 + 0.033 * np.arange(10)])
+    assert between_pauses(times) == [(0, 10), (10, 20)]
+    foot = np.zeros((20, 3))
+    foot[:, 0] = 3.0 * 0.033 * np.arange(20)
+    assert not in_contact(foot[:10], times[:10]).any()
+    path = torch.zeros(20, len(LABEL_POINTS), 3)
+    path[10:] += 4.0
+    wanted, _ = smooth_path(path, np.ones((20, len(LABEL_POINTS))), times)
+    torch.testing.assert_close(wanted, path)
+
+
+def test_smoothing_goes_by_time_where_the_rate_changes() -> None:
+    """A point at even speed stays on its line although the frames come twice as fast later on."""
+    times = np.concatenate([np.arange(10) / 15, 10 / 15 + np.arange(20) / 60])
+    path = torch.zeros(30, len(LABEL_POINTS), 3)
+    path[..., 0] = torch.from_numpy(2.0 * times)[:, None]
+    wanted, _ = smooth_path(path, np.ones((30, len(LABEL_POINTS))), times)
+    assert float((wanted - path)[3:27].abs().max()) < 0.06
+    assert between_pauses(times) == [(0, 30)] and between_pauses(times[:1]) == [(0, 1)]

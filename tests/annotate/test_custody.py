@@ -1,6 +1,7 @@
 """Labels after they were made: exported, expired, deleted, and read back for training."""
 
 import json
+import os
 import pickle
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from pchmr.annotate.custody import POSES_2D, poses_2d
-from pchmr.annotate.labels import LabelFolder, is_private
+from pchmr.annotate.labels import LabelFolder
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
 from pchmr.cli import main
@@ -21,7 +22,7 @@ from pchmr.data.errors import InputError
 from pchmr.data.partition import make_partition
 from pchmr.geometry import project_pinhole
 from pchmr.models import build_model
-from pchmr.runs import file_sha256
+from pchmr.runs import file_sha256, is_private, make_folder
 from pchmr.training import fit
 
 SIDE = 160
@@ -99,7 +100,7 @@ def labeled(folder: Path, body: BodyModel, split) -> object:
 def test_accepted_labels_come_back_as_a_data_set(folder: Path, body: BodyModel) -> None:
     train, test = (labeled(folder, body, split) for split in ("train", "test"))
     assert len(train) == 4 and len(test) == 1  # one of six is only for review
-    assert train.columns["action"].tolist() == ["p0", "p2", "p3", "p4"]
+    assert train.columns["action"].tolist() == [0, 1, 2, 3] and train.is_private
     assert train.content_hash != test.content_hash
     sample = train.batch([2, 0])
     assert sample.images.shape == (2, 3, 64, 64)
@@ -134,3 +135,63 @@ def test_pictures_that_are_gone_or_changed_are_named(folder: Path, body: BodyMod
     path.unlink()
     with pytest.raises(InputError, match=r"p2\.png of .* is gone"):
         labeled(folder, body, "train")
+
+
+def test_labels_are_judged_by_clip_and_by_frame(
+    folder: Path, body: BodyModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = labeled(folder, body, "train").content_hash
+    written = {path.name: path.read_bytes() for path in folder.glob("*.npz")}
+    assert main(["labels", str(folder)]) == 0
+    assert f"look at p1.npz, then `pchmr labels {folder} --accept p1`" in capsys.readouterr().out
+    assert main(["labels", str(folder), "--accept", "p1:0", "--reject", "p0"]) == 0
+    said = capsys.readouterr().out
+    assert "p1: 1 frame accepted" in said and "as you decided" in said
+    train = labeled(folder, body, "train")
+    assert len(train) == 4 and train.content_hash != before
+    assert written == {path.name: path.read_bytes() for path in folder.glob("*.npz")}
+    assert main(["labels", str(folder), "--export", str(folder.parent / "out")]) == 0
+    sequences = folder.parent / "out" / "sequenceFiles" / "train"
+    valid = [pickle.loads((sequences / f"p{n}.pkl").read_bytes())["campose_valid"][0][0]
+             for n in (0, 1)]  # fmt: skip
+    assert valid == [0, 1]
+    for wrong in ("p1:1", "p9", "p1:-1"):
+        assert main(["labels", str(folder), "--accept", wrong]) == 2
+    (folder / "p2.npz").write_bytes(b"other")
+    assert main(["labels", str(folder), "--accept", "p2"]) == 2
+    assert "no whole labels" in capsys.readouterr().err
+
+
+def test_delete_all_leaves_nothing_that_was_derived(folder: Path) -> None:
+    for name in ("a7.npz", "a7.png", ".p0.npz.1.tmp", ".lock"):
+        (folder / name).write_bytes(b"of a parallel run of version 0.1, or a killed one")
+    assert main(["labels", str(folder), "--delete", "all"]) == 0
+    assert not folder.exists()
+
+
+def test_what_is_derived_from_labels_is_private_and_names_nobody(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Train, then the report: no name, no place on the disk, no picture; on demand the pictures."""
+    os.umask(0o022)
+    out, page = tmp_path / "shown" / "run", tmp_path / "shown" / "report.html"
+    make_folder(out.parent, private=False)
+    command = ["train", "--data", str(folder), "--num-epochs", "1", "--image-size", "64",
+               "--output", str(out)]  # fmt: skip
+    assert main(command) == 0
+    assert main(["report", str(out), "--output", str(page)]) == 0
+    written = [path for path in (page, *out.rglob("*")) if path.is_file()]
+    assert all(is_private(path) for path in (out, *out.rglob("*"), page))
+    texts = [p for p in written if p.suffix in (".json", ".jsonl", ".html")]
+    for text in (path.read_text() for path in texts):
+        assert str(tmp_path) not in text and not any(f'"p{n}"' in text for n in range(6))
+    assert not (out / "examples.npz").exists() and "data:image/png" not in page.read_text()
+    assert "holds no picture and no mesh" in page.read_text()
+    replayed = ["train", "--config", str(out / "config.json"), "--output", str(tmp_path / "again")]
+    assert main(replayed) == 2
+    assert main([*command, "--with-pictures"]) == 0
+    assert is_private(out / "examples.npz")
+    assert main(["report", str(out), "--output", str(page)]) == 0
+    assert "data:image/png" not in page.read_text()
+    assert main(["report", str(out), "--output", str(page), "--with-pictures"]) == 0
+    assert "data:image/png" in page.read_text() and "holds pictures of people" in page.read_text()

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pchmr.annotate.labels import LABEL_ARRAYS, LabelFolder, is_private
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.labels import LABEL_ARRAYS, LabelFolder
+from pchmr.annotate.observed import Observations
 from pchmr.body import load_body
 from pchmr.body.joints import COCO_17
 from pchmr.cli import main
 from pchmr.config import SettingError
 from pchmr.geometry import project_pinhole
+from pchmr.runs import is_private
 
 
 def write(path: Path, seen: Observations, **changes: object) -> Path:

@@ -10,11 +10,12 @@ import pytest
 from pchmr.annotate import job, labels
 from pchmr.annotate.labels import MANIFEST, LabelFolder
 from pchmr.annotate.modes import FITTERS
-from pchmr.annotate.observations import Observations
-from pchmr.annotate.pictures import Glimpse, PictureReader, list_clips
+from pchmr.annotate.observed import Observations
+from pchmr.annotate.pictures import Glimpse, PictureReader
 from pchmr.annotate.quality import load_predictors, save_predictors
 from pchmr.cli import main
 from pchmr.config.annotation import ANNOTATE_MODES
+from pchmr.data.pictures import find_pictures
 
 ARRAYS = {"betas": np.zeros((1, 10))}
 PICTURE = np.full((40, 40, 3), 128, dtype=np.uint8)
@@ -146,8 +147,9 @@ def test_one_broken_photo_does_not_stop_the_rest(
 def test_clips_of_a_folder_have_names_of_their_own(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png", "a.jpg.png", "b.png"):
         (tmp_path / name).write_bytes(b"")
-    clips = {file.name: clip for clip, file in list_clips(tmp_path)}
-    assert clips == {"a.jpg": "a.jpg", "a.png": "a.png", "a.jpg.png": "a.jpg.png", "b.png": "b"}
+    found = find_pictures(tmp_path)
+    clips = {file.name: clip for clip, file in zip(found.names, found.files, strict=True)}
+    assert clips == {"a.jpg": "a_jpg", "a.png": "a_png", "a.jpg.png": "a.jpg", "b.png": "b"}
 
 
 def test_equal_stems_of_two_folders_are_two_clips(

@@ -5,6 +5,7 @@ import pytest
 
 from pchmr.annotate.evidence import _not_far
 from pchmr.annotate.observations import load_observations
+from pchmr.annotate.plausibility import why_implausible
 from pchmr.body.joints import COCO_17, COCO_23, H36M_17
 from pchmr.data.errors import InputError
 from pchmr.perception.names import GOLIATH_70, canonical_name, read_names
@@ -113,6 +114,74 @@ def test_names_of_other_tools_are_understood() -> None:
         "Head": "head_top",
     }  # fmt: skip
     assert {name: canonical_name(name) for name in same} == same
+
+
+@pytest.mark.parametrize(
+    ("names", "points", "ignored"),
+    [
+        (  # OpenPose
+            ("Nose", "MidHip", "RShoulder", "LBigToe", "REye"),
+            ("coco:nose", "h36m:pelvis", "coco:right_shoulder", "coco:left_big_toe"),
+            (),
+        ),
+        (  # MPI-INF-3DHP
+            ("spine2", "spine", "pelvis", "head", "head_top", "left_ankle", "left_foot", "neck"),
+            ("h36m:pelvis", "h36m:head_top", "h36m:left_ankle", "h36m:neck"),
+            ("spine2", "spine", "head", "left_foot"),
+        ),
+        (  # Human3.6M, as others spell it
+            ("root (pelvis)", "right_hip", "right_foot", "spine", "thorax", "neck_base", "head"),
+            ("h36m:pelvis", "h36m:right_hip", "h36m:right_ankle", "h36m:torso", "h36m:neck"),
+            (),
+        ),
+        (
+            ("Hips", "RightUpLeg", "RightLeg", "RightShoulder", "RightArm", "RightForeArm", "Head"),
+            ("h36m:pelvis", "h36m:right_hip", "h36m:right_knee", "h36m:right_shoulder"),
+            ("RightShoulder",),
+        ),
+        (("Hip", "RHip", "RFoot", "Neck/Nose"), ("h36m:pelvis", "h36m:right_hip"), ()),
+    ],
+)
+def test_lists_of_other_tools_are_read(
+    names: tuple[str, ...], points: tuple[str, ...], ignored: tuple[str, ...]
+) -> None:
+    found = read_names(names)
+    assert found.points[: len(points)] == points and found.ignored == ignored
+    assert len(found.points) + len(found.ignored) == len(names)
+
+
+def test_visibility_of_coco_is_no_confidence_of_two(tmp_path: Path) -> None:
+    table = arrays()["keypoints_2d"].copy()
+    table[..., 2] = 2.0
+    table[:, :3, 2] = 1.0
+    table[:, 3:5] = 0.0
+    seen = load_observations(saved(tmp_path, keypoints_2d=table))
+    assert seen.num_seen.tolist() == [15, 15]
+    assert (seen.confidence[:, :3] < seen.confidence[:, 5:8]).all()
+    assert seen.confidence.max() == 1.0
+    table[..., 2] = 90.0
+    with pytest.raises(InputError, match="divide"):
+        load_observations(saved(tmp_path, keypoints_2d=table))
+
+
+def test_what_is_certainly_nonsense_is_refused_with_its_frames(tmp_path: Path) -> None:
+    table = arrays()["keypoints_2d"].copy()
+    table[1, :, :2] /= 100
+    with pytest.raises(InputError, match="frames 1: the keypoints span less"):
+        load_observations(saved(tmp_path, keypoints_2d=table))
+    three = {"image_size": np.full((3, 2), 100)}
+    kept = load_observations(
+        saved(tmp_path, keypoints_2d=np.concatenate([table[:1], table]), **three)
+    )
+    assert [bool(reason) for reason in why_implausible(kept)] == [False, False, True]
+
+
+def test_keypoints_in_one_place_were_not_seen_there(tmp_path: Path) -> None:
+    table = arrays()["keypoints_2d"].copy()
+    table[0, :3] = (30.0, 40.0, 1.0)
+    table[1, 0] = (0.0, 0.0, 1.0)
+    table[1, 5] = table[1, 6]  # two may meet
+    assert load_observations(saved(tmp_path, keypoints_2d=table)).num_seen.tolist() == [14, 16]
 
 
 def test_every_known_set_is_read() -> None:

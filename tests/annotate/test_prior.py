@@ -70,3 +70,10 @@ def test_limit_ranges_hold_one_way_joints() -> None:
 
     knee = ranges[SMPL_24.index("left_knee") - 1, 0]
     assert -0.05 < float(knee[0]) < 0.1 and float(knee[1]) > 2
+
+
+def test_a_weak_prior_is_told() -> None:
+    with pytest.warns(UserWarning, match="40 poses"):
+        fit_prior(poses(40))
+    with pytest.warns(UserWarning, match="hardly differ"):
+        fit_prior(0.01 * poses())

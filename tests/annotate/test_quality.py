@@ -5,7 +5,7 @@ import pytest
 
 from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.keypoints import LABEL_POINTS
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.quality import (
     coverage_curve,
     fit_predictor,
@@ -52,6 +52,8 @@ def test_a_fit_tells_what_the_shipped_predictors_ask(
     annotator: Annotator, noisy: Observations
 ) -> None:
     for mode, predictor in load_predictors().items():
+        if mode.startswith("smplifyx"):
+            continue
         found = inspect(annotator, annotator.fit(noisy, MODES[mode.rpartition("/")[2]]))
         assert set(predictor.names) <= set(found.signals)
         assert found.joint_std.shape == (len(noisy), len(LABEL_POINTS))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pchmr.annotate.kinematics import Skeleton, State, pose, step
 from pchmr.annotate.prior import fit_prior
-from pchmr.annotate.residuals import Evidence, Objective, Weights
+from pchmr.annotate.residuals import TERMS, Evidence, Objective, Weights
 from pchmr.annotate.rig import join, rig_joints, rig_regressor
 from pchmr.annotate.surface import Surface
 from pchmr.body import BodyModel
@@ -57,6 +57,7 @@ def objective_of(body: BodyModel, depth_kind: str) -> tuple[Objective, State]:
         prior=fit_prior(poses, limits=limits, num_components=2).to(body.v_template),
         surface=Surface.of(body, 60),
         evidence=evidence,
+        terms=TERMS,
     )
     state = State(
         rotmat=rotvec_to_rotmat(noise(batch, 24, 3, sd=0.5)),
@@ -72,12 +73,14 @@ def objective_of(body: BodyModel, depth_kind: str) -> tuple[Objective, State]:
 def test_derivatives_equal_central_differences(double_body: BodyModel, depth_kind: str) -> None:
     objective, state = objective_of(double_body, depth_kind)
     matches = objective.associate(state, WEIGHTS)
-    terms, chain = objective.terms(state, WEIGHTS, matches=matches, derive=True)
-    assert {t.name for t in terms} == {
+    frame = objective.frame(state, matches=matches, linear=True)
+    slopes = {term.name: term.derive() for term in objective.terms_at(frame, WEIGHTS)}
+    chain = frame.chain
+    assert set(slopes) == {
         "keypoints", "depth", "scale", "dense", "prior", "limits", "shape", "focal",
     }  # fmt: skip
     columns = len(objective.skeleton.columns)
-    numeric = {term.name: torch.zeros_like(_derivative(term)) for term in terms}
+    numeric = {name: torch.zeros_like(slope) for name, slope in slopes.items()}
     # The normal of a match stands still within a step, as it does in the solver's model.
     fixed = objective.surface.normals(chain)
     for column in range(columns):
@@ -91,16 +94,10 @@ def test_derivatives_equal_central_differences(double_body: BodyModel, depth_kin
         for plus, minus in zip(ahead, behind, strict=True):
             slope = (plus.residual - minus.residual) / (2 * STEP)
             numeric[plus.name][..., column] = slope
-    for term in terms:
-        found = _derivative(term)
-        scale = numeric[term.name].abs().amax().clamp_min(1.0)
-        worst = (found - numeric[term.name]).abs().amax() / scale
-        assert worst < 1e-6, (term.name, float(worst))
-
-
-def _derivative(term) -> Tensor:
-    assert term.derivative is not None
-    return term.derivative
+    for name, found in slopes.items():
+        scale = numeric[name].abs().amax().clamp_min(1.0)
+        worst = (found - numeric[name]).abs().amax() / scale
+        assert worst < 1e-6, (name, float(worst))
 
 
 class _FrozenSurface(Surface):
@@ -114,7 +111,7 @@ def _frozen_terms(objective: Objective, state: State, matches, normals: Tensor):
     frozen = _FrozenSurface(objective.surface.rig, objective.surface.rest_normals)
     object.__setattr__(frozen, "kept", normals)
     held = Objective(**{**vars(objective), "surface": frozen})
-    return held.terms(state, WEIGHTS, matches=matches, derive=False)[0]
+    return held.terms_at(held.frame(state, matches=matches), WEIGHTS)
 
 
 def test_rigged_points_are_the_regressed_joints(body: BodyModel) -> None:

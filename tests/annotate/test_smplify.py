@@ -9,9 +9,15 @@ import torch
 from pchmr.annotate import smplify
 from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.kinematics import State, step
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.residuals import Weights
-from pchmr.annotate.smplify import TORSO, SmplifyObjective, _default_cameras, fit_smplify
+from pchmr.annotate.smplify import (
+    BODY_TERMS,
+    TORSO,
+    _default_cameras,
+    camera_terms,
+    fit_smplify,
+)
 from pchmr.bench.annotators import score
 from pchmr.bench.annotators.oracle import People
 from pchmr.body import load_body
@@ -78,29 +84,28 @@ def test_derivatives_of_its_terms() -> None:
     seen = observe(plain, draw_people(plain, 2, domain="B"), OracleNoise())
     seen = Observations(**{**vars(seen), "intrinsics": _default_cameras(seen), "focal_sd": 0.0})
     base = double.objective(seen, depth=False, dense=False)
-    objective = SmplifyObjective(
-        **vars(base), torso=double.rows_of(seen, TORSO), first_depth=torch.tensor([20.0, 30.0])
-    )
+    torso = seen.reading.rows(TORSO)
     start = double.start(2, 0.3, 1.0)
     zero = torch.zeros(2).double()
     transl = torch.tensor([[0.1, 0.0, 25.0], [0.0, 0.2, 30.0]]).double()
     state = State(start.rotmat, start.betas + 0.5, transl, torch.ones(2, 2).double(), zero)
-    for free in ("camera", "pose"):
-        weights = Weights(prior=4.78, shape=5.0, free=free)
-        terms, chain = objective.terms(state, weights, matches=None, derive=True)
+    for terms in (camera_terms(torso, torch.tensor([20.0, 30.0])), BODY_TERMS):
+        weights = Weights(prior=4.78, shape=5.0)
+        objective = replace(base, terms=terms)
+        frame = objective.frame(state, linear=True)
+        slopes = [term.derive() for term in objective.terms_at(frame, weights)]
         count = len(objective.skeleton.columns)
         for column in (0, 3, 14, 40, 57, 75, count - 6):
             change = torch.zeros(2, count).double()
             change[:, column] = 1e-6
             ahead, behind = (
-                objective.terms(
-                    step(objective.skeleton, state, chain.world, sign * change), weights,
-                    matches=None, derive=False,
-                )[0]
-                for sign in (1, -1)
-            )  # fmt: skip
-            for term, plus, minus in zip(terms, ahead, behind, strict=True):
-                assert term.derivative is not None
+                objective.terms_at(objective.frame(tried), weights)
+                for tried in (
+                    step(objective.skeleton, state, frame.chain.world, sign * change)
+                    for sign in (1, -1)
+                )
+            )
+            for slope, plus, minus in zip(slopes, ahead, behind, strict=True):
                 numeric = (plus.residual - minus.residual) / 2e-6
-                scale = term.derivative.abs().amax().clamp_min(1.0)
-                assert float((numeric - term.derivative[..., column]).abs().amax() / scale) < 1e-6
+                scale = slope.abs().amax().clamp_min(1.0)
+                assert float((numeric - slope[..., column]).abs().amax() / scale) < 1e-6

@@ -7,7 +7,7 @@ import torch
 
 from pchmr.annotate.deposer import MODES, Annotator, Start, refine
 from pchmr.annotate.kinematics import State
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.residuals import Weights
 from pchmr.annotate.solver import energy, minimize
 from pchmr.bench.annotators import score
@@ -38,8 +38,9 @@ def test_parameters_to_observations_to_parameters(
     truth = Start(people.rotmat, people.betas)
     fit = annotator.fit(clean, mode, [truth])
     assert mean_mm(annotator, fit, people, "pa_mpjpe_mm") < 30
-    pixels = fit.objective.terms(fit.state, mode.refine[-1].weights, matches=None, derive=False)[0]
-    assert float(pixels[0].residual.norm(dim=-1).mean()) < 4
+    found = fit.objective.terms_at(fit.objective.frame(fit.state), mode.refine[-1].weights)
+    pixels = next(term for term in found if term.name == "keypoints")
+    assert float(pixels.residual.norm(dim=-1).mean()) < 4
 
 
 def test_a_frame_fits_the_same_alone_and_in_a_batch(
@@ -63,7 +64,7 @@ def test_energy_never_rises(annotator: Annotator, noisy: Observations) -> None:
         torch.tensor([1.0, 3.0]).expand(count, 2),
         zero,
     )
-    before = energy(objective.terms(state, weights, matches=None, derive=False)[0])
+    before = energy(objective.terms_at(objective.frame(state), weights))
     for _ in range(3):
         done = minimize(objective, state, weights, 2)
         assert bool((done.energy <= before + 1e-4 * before.abs()).all())

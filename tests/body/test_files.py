@@ -233,7 +233,7 @@ def test_archives_with_objects_or_lying_headers_are_refused(tmp_path) -> None:
     member = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("v_template.npy", member)
-    with pytest.raises(BodyFileError, match="promises more than the file holds"):
+    with pytest.raises(BodyFileError, match="does not agree with the bytes"):
         read_npz(path)
     assert read_npz(path, ["other"]) == {}
 
@@ -286,3 +286,40 @@ def test_no_module_but_the_source_imports_a_build_package() -> None:
     assert imported["anny"] == {"anny_source"}
     assert "pchmr.body.anny_source" not in imported
     assert not {"smplx", "chumpy", "pyfqmr"} & set(imported)
+
+
+@pytest.mark.parametrize(("scale", "words"), [
+    (1000, "looks like millimetres"), (100, "looks like centimetres"), (0.1, "write metres"),
+])  # fmt: skip
+def test_a_body_of_another_unit_is_told_so(tmp_path, coarse_arrays: Arrays, scale, words) -> None:
+    template = scale * coarse_arrays["v_template"]
+    path = save(tmp_path, "body.npz", coarse_arrays | {"v_template": template})
+    with pytest.raises(BodyFileError, match=words):
+        load_body(path)
+
+
+def test_fewer_shapes_are_padded_with_zeros(tmp_path, coarse_arrays: Arrays) -> None:
+    few = coarse_arrays["shapedirs"][:, :, :3]
+    body = load_body(save(tmp_path, "body.npz", coarse_arrays | {"shapedirs": few}))
+    assert body.num_betas == 10
+    np.testing.assert_array_equal(body.shapedirs[:, :, :3], few)
+    assert not body.shapedirs[:, :, 3:].any()
+
+
+def test_values_beyond_float32_are_refused(tmp_path, coarse_arrays: Arrays) -> None:
+    huge = coarse_arrays["shapedirs"].astype(np.float64)
+    huge[0, 0, 0] = 1e300
+    with pytest.raises(BodyFileError, match="shapedirs holds values that are not finite"):
+        load_body(save(tmp_path, "body.npz", coarse_arrays | {"shapedirs": huge}))
+
+
+def test_levels_denser_than_a_mesh_are_refused(tmp_path, coarse_arrays: Arrays) -> None:
+    """Every triple of a dense table would be looked at: for ever."""
+    path = save(tmp_path, "SMPL_NEUTRAL.npz", coarse_arrays)
+    full = csr_matrix(np.ones((108, 108)))
+    parts = {"A": [csr_matrix((431, 431)), full, csr_matrix((27, 27))]}
+    parts["U"] = [csr_matrix((431, 108)), csr_matrix((108, 27))]
+    parts["D"] = [matrix.T.tocsr() for matrix in parts["U"]]
+    np.savez(tmp_path / "mesh_downsampling.npz", **{k: objects(v) for k, v in parts.items()})
+    with pytest.raises(BodyFileError, match=r"A\[1\] has more neighbors"):
+        load_body(path)

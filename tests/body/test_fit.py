@@ -63,3 +63,17 @@ def test_the_tiny_body_fits_too(tiny_body: BodyModel) -> None:
     vertices = tiny_body(*draw(tiny_body, 2, 0.2)).vertices
     fit = fit_body(tiny_body, vertices)
     assert mean_mm(mesh_of(tiny_body, fit), vertices) < 5
+
+
+def test_a_mesh_that_is_not_finite_gets_nan_and_leaves_the_others_alone(
+    tiny_body: BodyModel,
+) -> None:
+    vertices = tiny_body(*draw(tiny_body, 3, 0.3)).vertices
+    alone = fit_body(tiny_body, vertices[[0, 2]])
+    for value in (torch.nan, torch.inf, 1e30):
+        vertices[1, 5] = value
+        fit = fit_body(tiny_body, vertices)
+        for name in ("global_orient", "body_pose", "betas", "transl", "error"):
+            found = getattr(fit, name)
+            assert found[1].isnan().all()
+            torch.testing.assert_close(found[[0, 2]], getattr(alone, name), atol=1e-3, rtol=0)

@@ -8,7 +8,9 @@ from pchmr.data.crops import (
     check_box,
     crop,
     crop_intrinsics,
+    fitted,
     overlay_translation,
+    shrink,
     square_around,
     whole_image,
 )
@@ -91,3 +93,34 @@ def test_a_long_lens_shows_what_the_weak_camera_says() -> None:
     translation = overlay_translation(camera, square, 1e5, 80, 50)
     seen = project_pinhole(points + translation, centred_intrinsics(1e5, 80, 50))
     torch.testing.assert_close(seen, expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(12_000, 4_000), (8_640, 5_760)])
+def test_the_square_of_a_large_photo_is_cut(size: tuple[int, int]) -> None:
+    width, height = size
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, : width // 2] = 200
+    pixels = crop(image, whole_image(width, height), 96) * 255
+    middle = pixels[0, 48]
+    assert (middle[:47] > 199).all() and (middle[49:] < 1).all()
+    border = (width - height) // 2 * 96 // width
+    assert (pixels[0, : border - 1] == 0).all() and (pixels[0, border + 1 : 48, :47] > 199).all()
+    assert fitted(image, 160, 90).shape == (90, 160, 3)
+
+
+def test_large_squares_are_cut_like_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.kron(ramp(), np.ones((8, 8, 1), np.uint8))
+    for square in (Square(300.0, 200.0, 500.0), Square(-40.0, 10.0, 900.0)):
+        exact = crop(image, square, 32)
+        with monkeypatch.context() as patch:
+            patch.setattr("pchmr.data.crops.MAX_CANVAS_PIXELS", 200 * 200)
+            small = crop(image, square, 32)
+        assert float((exact - small).abs().mean()) < 0.005
+
+
+def test_shrinking_takes_means_of_blocks() -> None:
+    image = np.arange(7 * 9 * 3, dtype=np.uint8).reshape(7, 9, 3)
+    small = shrink(image, 3)
+    assert small.shape == (3, 3, 3)
+    np.testing.assert_allclose(small[0, 0], image[:3, :3].mean(axis=(0, 1)), atol=1)
+    np.testing.assert_allclose(small[2, 2], image[6:, 6:].mean(axis=(0, 1)), atol=1)

@@ -24,6 +24,7 @@ class ToyPeople:
     num_rows: int = 120
     image_size: int = 1
     content_hash: str = "toy"
+    is_private: bool = False
 
     @property
     def columns(self) -> dict[str, np.ndarray]:

@@ -2,14 +2,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from figure import RedModel, picture
 from PIL import Image
 
 from pchmr import inference
 from pchmr.body import BodyModel
-from pchmr.config import ModelOptions, PredictConfig, SettingError
+from pchmr.config import DivergedError, ModelOptions, PredictConfig, SettingError
 from pchmr.data.errors import InputError
-from pchmr.inference import Predictor, load_predictor, parse_bbox, run
+from pchmr.data.pictures import find_pictures
+from pchmr.inference import Predictor, load_predictor, run
+from pchmr.perception.boxes import parse_box
+from pchmr.perception.interfaces import Box
+from pchmr.progress import printable
 
 NOTE = "note: rendered people only"
 
@@ -62,9 +67,10 @@ def test_folder_of_bad_photos_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_video_gives_the_same_files_for_every_frame(tmp_path: Path) -> None:
-    av = pytest.importorskip("av", reason="pip install pchmr[video]")
-    path = tmp_path / "clip.mp4"
+def video(path: Path) -> Path:
+    """Three frames of the figure, going right."""
+    import av
+
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 240, 160, "yuv420p"
@@ -72,6 +78,12 @@ def test_video_gives_the_same_files_for_every_frame(tmp_path: Path) -> None:
             pixels = av.VideoFrame.from_ndarray(picture(left, 40, left + 30, 120), format="rgb24")
             container.mux(stream.encode(pixels))
         container.mux(stream.encode())
+    return path
+
+
+def test_video_gives_the_same_files_for_every_frame(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="pip install pchmr[video]")
+    path = video(tmp_path / "clip.mp4")
     run(PredictConfig(images=path, output=tmp_path / "out"))
     assert [n for n in names(tmp_path / "out") if n.endswith("glb")] == [
         f"clip/{i:06d}.glb" for i in range(3)
@@ -89,7 +101,8 @@ def test_video_gives_the_same_files_for_every_frame(tmp_path: Path) -> None:
         ("me.png", "1,2,3,3", "too small to use"),
         ("me.png", "500,2,30,30", "outside"),
         ("me.png", "a,b", "four numbers"),
-        ("me.png", "10,10,0,30", "no area"),
+        ("me.png", "10,10,0,30", "positive w and h"),
+        ("notes.txt", None, r"ends in \.txt: give a photo"),
         ("gone.png", None, "does not exist"),
         ("bad.png", None, "cannot read photo"),
         ("", "10,10,50,50", "instead of a folder"),
@@ -100,6 +113,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 ) -> None:
     save(tmp_path / "me.png")
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
+    (tmp_path / "notes.txt").touch()
     config = PredictConfig(images=tmp_path / photo, bbox=bbox, output=tmp_path / "out")
     with pytest.raises((InputError, SettingError), match=reason) as error:
         run(config)
@@ -119,9 +133,13 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 
 def test_bbox() -> None:
-    assert parse_bbox(None) is None
-    assert parse_bbox("10, 20.5,30,40") == (10.0, 20.5, 40.0, 60.5)
-    assert parse_bbox("-5,0,30,40") == (-5.0, 0.0, 25.0, 40.0)
+    assert parse_box(None) is None
+    for text, corners in (
+        ("10, 20.5,30,40", (10.0, 20.5, 40.0, 60.5)),
+        ("-5,0,30,40", (-5.0, 0.0, 25.0, 40.0)),
+    ):
+        box = parse_box(text)
+        assert box is not None and box.bbox_xyxy == corners
 
 
 def test_loaded_model_says_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -130,3 +148,85 @@ def test_loaded_model_says_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path:
     predictor, note = load_predictor(PredictConfig(images=tmp_path, model_options=options))
     assert "random" in note and not predictor.model.training
     assert predictor.find(picture(150, 40, 180, 120)).vertices.shape == (6890, 3)
+
+
+@pytest.mark.parametrize("name", ["[trip] 2024", "[/a]", ":smile:", "\x1b[31mred"])
+def test_names_are_shown_as_they_are(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(PredictConfig(images=save(tmp_path / "me.png"), output=tmp_path / name))
+    said = capsys.readouterr().err
+    assert printable(str(tmp_path / name)) in said and "\x1b" not in said
+    assert name in printable(name) or name[0] == "\x1b"
+
+
+def test_results_of_like_names_are_as_many_as_the_photos(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "a_jpg.png", "A.PNG"):
+        save(tmp_path / "in" / name)
+    run(PredictConfig(images=tmp_path / "in", output=tmp_path / "out"))
+    found = [n for n in names(tmp_path / "out") if n.endswith(".glb")]
+    assert len({n.casefold() for n in found}) == 4
+
+
+def test_a_video_named_by_dots_stays_in_its_folder(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="pip install pchmr[video]")
+    assert find_pictures(video(tmp_path / "...mp4")).names == ("_",)
+    run(PredictConfig(images=tmp_path / "...mp4", output=tmp_path / "a" / "inner"))
+    assert {path.parent.name for path in (tmp_path / "a").rglob("*.glb")} == {"_"}
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["inner"]
+
+
+def test_what_is_left_out_is_counted_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.gif").touch()
+    run(PredictConfig(images=tmp_path / "in", output=tmp_path / "out"))
+    assert "1 left out, not read: 1 .gif (b.gif)" in capsys.readouterr().err
+
+
+def test_results_do_not_mix_with_the_photos(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    with pytest.raises(SettingError, match="is the folder of the photos"):
+        run(PredictConfig(images=tmp_path, output=tmp_path))
+
+
+def test_diverged_weights_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_body: BodyModel
+) -> None:
+    class Diverged(RedModel):
+        def forward(self, images):
+            output = super().forward(images)
+            output.vertices = output.vertices * torch.nan
+            return output
+
+    predictor = Predictor(Diverged(tiny_body), tiny_body, RedModel.image_size)
+    monkeypatch.setattr(inference, "load_predictor", lambda config: (predictor, NOTE))
+    with pytest.raises(DivergedError, match="not finite: its weights have diverged"):
+        run(PredictConfig(images=save(tmp_path / "me.png"), output=tmp_path / "out"))
+
+
+def test_the_surest_person_is_taken_and_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_body: BodyModel,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Finder:
+        boxes = (Box(x=140.0, y=30.0, width=50.0, height=100.0),) * 2
+
+        def detect(self, image):
+            return list(self.boxes)
+
+        def shows(self, image, box):
+            return True
+
+    finder = Finder()
+    predictor = Predictor(RedModel(tiny_body), tiny_body, RedModel.image_size, finder)
+    monkeypatch.setattr(inference, "load_predictor", lambda config: (predictor, NOTE))
+    run(PredictConfig(images=save(tmp_path / "me.png"), output=tmp_path / "out"))
+    left, _, right, _ = np.load(tmp_path / "out" / "me.npz")["crop_xyxy"]
+    assert right - left == pytest.approx(120) and "2 people were found" in capsys.readouterr().err
+    finder.boxes = ()
+    run(PredictConfig(images=tmp_path / "me.png", output=tmp_path / "out"))
+    assert "no person was found" in capsys.readouterr().err

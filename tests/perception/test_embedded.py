@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.kinematics import points, pose
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.pictures import PictureReader
 from pchmr.body import BodyModel
 from pchmr.config import OptimOptions, SettingError

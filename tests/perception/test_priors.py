@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pchmr.annotate.limbs import limb_mask, read_depth
-from pchmr.annotate.pictures import parse_box
 from pchmr.body.joints import COCO_17
 from pchmr.config import SettingError
 from pchmr.perception import PRIORS, load_depth_prior, load_keypoint_prior
+from pchmr.perception.boxes import parse_box
 from pchmr.perception.crops import Crop, heatmap_peaks
 from pchmr.perception.interfaces import Box, DepthMap, DepthPrior, KeypointPrior
 from pchmr.perception.names import GOLIATH_70

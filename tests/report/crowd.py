@@ -39,7 +39,7 @@ def people(body: BodyModel) -> tuple[Sample, Tensor]:
 class Crowd:
     """The people as a data set."""
 
-    image_size, content_hash = SIDE, "crowd"
+    image_size, content_hash, is_private = SIDE, "crowd", False
     columns: dict[str, np.ndarray]
 
     def __init__(self, sample: Sample) -> None:

@@ -7,7 +7,7 @@ import torch
 from crowd import Crowd, Seer, people
 
 from pchmr.body import BodyModel
-from pchmr.evaluation import centre_vertices
+from pchmr.evaluation import center_vertices
 from pchmr.examples import EXAMPLES, VIEWS, choose, draw, read_examples, write_examples
 
 
@@ -36,7 +36,7 @@ def test_examples_hold_truth_and_prediction(folder: Path, tiny_body: BodyModel) 
     assert examples is not None
     assert list(examples.index) == [0, 1, 2, 3, 5, 6]
     _, vertices = people(tiny_body)
-    centred = centre_vertices(tiny_body, vertices[examples.index])
+    centred = center_vertices(tiny_body, vertices[examples.index])
     np.testing.assert_allclose(examples.predicted, centred, atol=1e-6)
     placed = vertices[examples.index].numpy() + np.array([0, 0, 3])
     np.testing.assert_allclose(examples.truth, placed, atol=1e-5)

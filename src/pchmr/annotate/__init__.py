@@ -8,7 +8,8 @@ from pchmr.annotate.custody import manage
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Start
 from pchmr.annotate.fitting import Labeler
 from pchmr.annotate.job import run
-from pchmr.annotate.observations import Observations, load_observations
+from pchmr.annotate.observations import load_observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.prior import PosePrior, fit_prior, load_prior, save_prior
 from pchmr.annotate.quality import fit_predictor, inspect, save_predictors
 

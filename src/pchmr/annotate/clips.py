@@ -4,28 +4,32 @@ Two passes: every frame on its own, then all frames again, pulled towards the cl
 length and towards a smoothed path of their own joints. What was hardly seen hardly counts in the
 path, and a frame without a person not at all: its neighbors tell where its joints are wanted. While
 a foot is in contact (its points hardly move), the path holds it still; that takes a camera that
-stands still too.
+stands still too. Frames need not come at one rate: their times count, and where a clip pauses,
+nothing is joined across.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Start, run_stages
 from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
-from pchmr.annotate.kinematics import Chain, State, differentiate, points, pose
+from pchmr.annotate.kinematics import State, points, pose
 from pchmr.annotate.modes import FITTERS
-from pchmr.annotate.observations import LEAST_SEEN, Observations
-from pchmr.annotate.residuals import Objective, Term, Weights
+from pchmr.annotate.observed import LEAST_SEEN, USUAL_FPS, Observations
+from pchmr.annotate.residuals import Evidence, Frame, Term, TermFunction, Weights
+from pchmr.annotate.residuals.person import by_betas
 from pchmr.annotate.rig import Rig
 from pchmr.config import SettingError
 
-USUAL_FPS = 30.0  # where nothing tells
+PAUSE = 5.0  # usual intervals between frames from which a clip is cut
+PAUSE_SECONDS = 0.2  # shorter ones are frames that were dropped
+KERNEL_REACH = 4.0  # standard deviations
 SMOOTH_SECONDS, LEAST_SMOOTH_FRAMES = 0.05, 0.5  # standard deviation of the smoothing kernel
 CONTACT_SPEED = 0.6  # metres a second that a foot point moves at most while it is in contact
 LEAST_TRUST = 1e-6
@@ -37,49 +41,45 @@ ITERATIONS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathObjective(Objective):
-    """An objective with a wanted path of joints and a wanted shape beside its own terms.
+class WantedPath:
+    """A path of joints and a shape that frames are pulled to.
 
     Attributes:
-        path_rig: The joints.
-        path: Where they are wanted, metres.
-        path_weight: How hard, 1 / metres.
-        clip_betas: Shape of the whole clip.
+        rig: The joints.
+        points: Where they are wanted, metres.
+        weight: How hard, 1 / metres.
+        betas: Shape of the whole clip.
     """
 
-    path_rig: Rig
-    path: Float[Tensor, "frames points 3"]
-    path_weight: Float[Tensor, "frames points"]
-    clip_betas: Float[Tensor, "1 betas"]
+    rig: Rig
+    points: Float[Tensor, "frames points 3"]
+    weight: Float[Tensor, "frames points"]
+    betas: Float[Tensor, "1 betas"]
 
-    def take(self, rows: Tensor) -> "PathObjective":
-        """The same objective for some frames."""
-        return replace(
-            self, evidence=self.evidence.take(rows), path=self.path[rows],
-            path_weight=self.path_weight[rows],
-        )  # fmt: skip
+    def terms(self, rows: Tensor) -> tuple[TermFunction, ...]:
+        """The terms of some frames."""
+        wanted, weight = self.points[rows], self.weight[rows]
 
-    def terms(
-        self, state: State, weights: Weights, *, matches: Tensor | None, derive: bool
-    ) -> tuple[list[Term], Chain]:
-        """The base terms, the path and the shape."""
-        found, chain = super().terms(state, weights, matches=matches, derive=derive)
-        rig, betas = self.path_rig, self.clip_betas
-        shape = (state.betas - betas)[:, None]
-        shape_slope = derivative = None
-        if derive:
-            jacobian = differentiate(rig, self.skeleton, chain, state.betas)
-            xyz = jacobian.points
-            derivative = self._blank(xyz)
-            derivative[..., : jacobian.derivative.shape[-1]] = jacobian.derivative
-            shape_slope = self._blank(shape)
-            shape_slope[:, 0, :, self.skeleton.columns.betas] = torch.eye(betas.shape[-1]).to(betas)
-        else:
-            xyz = points(rig, chain, state.betas)
-        weight = torch.full_like(shape[..., 0], 1 / SHAPE_SD)
-        found.append(Term("path", xyz - self.path, derivative, self.path_weight))
-        found.append(Term("clip_shape", shape, shape_slope, weight))
-        return found, chain
+        def path_term(frame: Frame, seen: Evidence, weights: Weights) -> Term:
+            """Joints away from their path."""
+            jacobian = frame.jacobian_of(self.rig) if frame.is_linear else None
+            xyz = frame.points_of(self.rig) if jacobian is None else jacobian.points
+
+            def derive() -> Tensor:
+                slope = frame.blank(xyz)
+                by_point = (jacobian or frame.jacobian_of(self.rig)).derivative
+                slope[..., : by_point.shape[-1]] = by_point
+                return slope
+
+            return Term("path", xyz - wanted, derive, weight)
+
+        def clip_shape_term(frame: Frame, seen: Evidence, weights: Weights) -> Term:
+            """Betas away from the clip's."""
+            residual = (frame.state.betas - self.betas)[:, None]
+            hard = torch.full_like(residual[..., 0], 1 / SHAPE_SD)
+            return Term("clip_shape", residual, lambda: by_betas(frame, residual), hard)
+
+        return path_term, clip_shape_term
 
 
 def fit_clip(
@@ -114,7 +114,7 @@ def fit_clip(
     rig = annotator.points.rig.take(annotator.points.indices(LABEL_POINTS))
     path = points(rig, pose(annotator.skeleton, first.state), first.state.betas)
     sure = path_trust(annotator, observations, first)
-    wanted, weight = smooth_path(path, sure, observations.fps or USUAL_FPS)
+    wanted, weight = smooth_path(path, sure, observations.times)
     evidence = first.objective.evidence
     scale = torch.exp(focal).expand_as(evidence.focal)
     rays = evidence.rays
@@ -125,14 +125,12 @@ def fit_clip(
         evidence=replace(evidence, focal_sd=0 * scale, focal=evidence.focal * scale, rays=rays),
     )
     state = state._replace(log_focal=torch.zeros_like(state.log_focal))
-    objective = PathObjective(
-        **vars(base), path_rig=rig, path=wanted, path_weight=weight, clip_betas=betas
-    )
+    goal = WantedPath(rig=rig, points=wanted, weight=weight, betas=betas)
     stages = [replace(MODES[mode].refine[-1], iterations=ITERATIONS)]
-    parts = [
-        run_stages(objective.take(rows), stages, state.take(rows))
-        for rows in torch.arange(len(observations)).split(batch_size)
-    ]
+    parts = []
+    for rows in torch.arange(len(observations)).split(batch_size):
+        objective = replace(base.take(rows), terms=base.terms + goal.terms(rows))
+        parts.append(run_stages(objective, stages, state.take(rows)))
     done = State(*(torch.cat(values) for values in zip(*(p.state for p in parts), strict=True)))
     done = done._replace(betas=state.betas, log_focal=state.log_focal)
     return replace(
@@ -143,9 +141,13 @@ def fit_clip(
 def part_of(fit: Fit, rows: Tensor) -> Fit:
     """Some frames of a fit."""
     return replace(
-        fit, state=fit.state.take(rows), energy=fit.energy[rows], margin=fit.margin[rows],
-        ambiguity=fit.ambiguity[rows], objective=fit.objective.take(rows),
-    )  # fmt: skip
+        fit,
+        state=fit.state.take(rows),
+        energy=fit.energy[rows],
+        margin=fit.margin[rows],
+        ambiguity=fit.ambiguity[rows],
+        objective=fit.objective.take(rows),
+    )
 
 
 def _singly(
@@ -193,7 +195,7 @@ def path_trust(
     mean = confidence.mean(dim=1)
     trust = mean[:, None].repeat(1, len(LABEL_POINTS))
     for column, point in enumerate(LABEL_POINTS):
-        rows = annotator.rows_of(observations, (point.split(":")[1],))
+        rows = observations.reading.rows((point.split(":")[1],))
         if rows:
             trust[:, column] = confidence[:, rows[0]]
     seen = torch.from_numpy(observations.num_seen >= LEAST_SEEN).to(mean.device)
@@ -204,49 +206,82 @@ def path_trust(
 
 
 def smooth_path(
-    path: Float[Tensor, "frames points 3"], trust: Float[np.ndarray, "frames points"], fps: float
+    path: Float[Tensor, "frames points 3"],
+    trust: Float[np.ndarray, "frames points"],
+    times: Float[np.ndarray, " frames"],
 ) -> tuple[Float[Tensor, "frames points 3"], Float[Tensor, "frames points"]]:
     """The path that frames are pulled to and how hard (1 / metres); feet in contact stand still.
 
     Args:
         path: Of single frames, metres.
         trust: Weight of every point; see `path_trust`.
-        fps: Frames per second.
+        times: Of the frames, seconds, rising.
     """
     raw = path.double().cpu().numpy()
-    smooth = np.stack([_smoothed(raw[:, k], trust[:, k], fps) for k in range(raw.shape[1])], axis=1)
+    parts = [_smooth_part(raw[a:b], trust[a:b], times[a:b]) for a, b in between_pauses(times)]
+    smooth, weight = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return torch.from_numpy(smooth).to(path), torch.from_numpy(weight).to(path)
+
+
+def between_pauses(times: Float[np.ndarray, " frames"]) -> list[tuple[int, int]]:
+    """Parts of a clip without a pause, as (first, last + 1)."""
+    if len(times) < 2:
+        return [(0, len(times))]
+    longest = max(PAUSE * usual_interval(times), PAUSE_SECONDS)
+    edges = [0, *(np.flatnonzero(np.diff(times) > longest) + 1).tolist(), len(times)]
+    return list(pairwise(edges))
+
+
+def usual_interval(times: Float[np.ndarray, " frames"]) -> float:
+    """Median seconds from one frame to the next."""
+    return float(np.median(np.diff(times))) if len(times) > 1 else 1 / USUAL_FPS
+
+
+def _smooth_part(
+    raw: Float[np.ndarray, "frames points 3"],
+    trust: Float[np.ndarray, "frames points"],
+    times: Float[np.ndarray, " frames"],
+) -> tuple[Float[np.ndarray, "frames points 3"], Float[np.ndarray, "frames points"]]:
+    """The wanted path of a part without pauses, and how hard it pulls."""
+    points = range(raw.shape[1])
+    smooth = np.stack([_smoothed(raw[:, k], trust[:, k], times) for k in points], axis=1)
     weight = np.full(raw.shape[:2], 1 / PATH_SD)
     for point in FOOT_POINTS:
         column = LABEL_POINTS.index(point)
-        for begin, end in spans(in_contact(smooth[:, column], fps)):
+        for begin, end in spans(in_contact(smooth[:, column], times)):
             known = trust[begin:end, column] > LEAST_TRUST
             held = raw[begin:end, column][known] if known.any() else smooth[begin:end, column]
             smooth[begin:end, column] = np.median(held, axis=0)
             weight[begin:end, column] = 1 / CONTACT_SD
-    return torch.from_numpy(smooth).to(path), torch.from_numpy(weight).to(path)
+    return smooth, weight
 
 
 def _smoothed(
-    raw: Float[np.ndarray, "frames 3"], trust: Float[np.ndarray, " frames"], fps: float
+    raw: Float[np.ndarray, "frames 3"],
+    trust: Float[np.ndarray, " frames"],
+    times: Float[np.ndarray, " frames"],
 ) -> Float[np.ndarray, "frames 3"]:
     """A weighted mean over neighbors in time; a line between them where a frame tells nothing."""
-    sigma = max(SMOOTH_SECONDS * fps, LEAST_SMOOTH_FRAMES)
+    sigma = max(SMOOTH_SECONDS, LEAST_SMOOTH_FRAMES * usual_interval(times))
     if not (trust > LEAST_TRUST).any():
         trust = np.ones_like(trust)
-    total = gaussian_filter1d(trust, sigma, mode="constant")
-    sums = gaussian_filter1d(trust[:, None] * raw, sigma, axis=0, mode="constant")
-    frame = np.arange(len(raw))
-    known = frame[trust >= KNOWN_SHARE * trust.max()]
-    near = sums[known] / total[known, None]
-    return np.stack([np.interp(frame, known, near[:, axis]) for axis in range(3)], axis=-1)
+    known = np.flatnonzero(trust >= KNOWN_SHARE * trust.max())
+    near = np.empty((len(known), 3))
+    first = np.searchsorted(times, times[known] - KERNEL_REACH * sigma)
+    last = np.searchsorted(times, times[known] + KERNEL_REACH * sigma, side="right")
+    for row, (frame, a, b) in enumerate(zip(known, first, last, strict=True)):
+        share = trust[a:b] * np.exp(-0.5 * np.square((times[a:b] - times[frame]) / sigma))
+        near[row] = share @ raw[a:b] / share.sum()
+    return np.stack([np.interp(times, times[known], near[:, k]) for k in range(3)], axis=-1)
 
 
-def in_contact(path: Float[np.ndarray, "frames 3"], fps: float) -> Bool[np.ndarray, " frames"]:
+def in_contact(
+    path: Float[np.ndarray, "frames 3"], times: Float[np.ndarray, " frames"]
+) -> Bool[np.ndarray, " frames"]:
     """Whether a foot point hardly moves between its neighboring frames."""
     if len(path) < 3:
         return np.zeros(len(path), dtype=bool)
-    speed = np.linalg.norm(np.gradient(path, axis=0), axis=-1) * fps
-    return speed < CONTACT_SPEED
+    return np.linalg.norm(np.gradient(path, times, axis=0), axis=-1) < CONTACT_SPEED
 
 
 def spans(mask: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:

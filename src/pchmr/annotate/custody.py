@@ -4,8 +4,8 @@ The export has the layout of 3DPW's sequence files, so that tools for that data 
 frame as world frame, `campose_valid` 1 where a label was accepted. It is as private as the labels.
 """
 
-import json
 import pickle
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from pchmr.annotate.labels import FOLDER_MODE, MANIFEST, LabelFolder, private_umask
+from pchmr.annotate.labels import LabelFolder
 from pchmr.body.joints import SMPL_24
 from pchmr.config import LabelsConfig, SettingError
-from pchmr.data.errors import UNREADABLE
+from pchmr.data.labels import ACCEPTED, MANIFEST, verdicts
+from pchmr.door.arrays import read_arrays
 from pchmr.perception.names import canonical_name
-from pchmr.runs import replacing
+from pchmr.runs import alone, make_private, write_bytes
 
 SECONDS_PER_DAY = 86_400
+REVIEW, REJECTED = "review", "rejected"
 POSES_2D = (
     "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
     "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
@@ -30,8 +32,9 @@ POSES_2D = (
 """The 18 keypoints of 3DPW's `poses2d`, in its order; the neck is the middle of the shoulders."""
 
 
+@alone
 def manage(config: LabelsConfig) -> Path:
-    """Exports, then forgets what is too old or named; prints what is left.
+    """Decides, exports, then forgets what is too old or named; says what is left.
 
     Raises:
         SettingError: The folder holds no labels, or a clip is not among them.
@@ -39,6 +42,10 @@ def manage(config: LabelsConfig) -> Path:
     if not (config.labels / MANIFEST).is_file():
         raise SettingError(f"{config.labels} holds no {MANIFEST}: give the output of annotate")
     folder = LabelFolder.open(config.labels)
+    for option, verdict in (("accept", ACCEPTED), ("reject", REJECTED)):
+        for clip, frames in _chosen(folder, option, getattr(config, option)):
+            folder.decide(clip, frames, verdict)
+            print(f"{verdict}: {clip}, {_frames(len(frames))}")
     if config.export is not None:
         count = export(folder, config.export)
         print(f"{count} clips exported to {config.export}")
@@ -46,10 +53,84 @@ def manage(config: LabelsConfig) -> Path:
     for clip in dict.fromkeys(doomed):
         folder.forget(clip)
         print(f"deleted: {clip}")
-    for clip, row in folder.rows.items():
-        print(f"{clip}: {row.get('failed') or json.dumps(row['status'])}")
-    print(f"{len(folder.rows)} clips in {folder.path}")
+    _tell(folder)
+    if config.delete == "all" and folder.path.exists():
+        folder.close()
     return folder.path
+
+
+def _tell(folder: LabelFolder) -> None:
+    for clip, row in folder.rows.items():
+        print(f"{clip}: {sentence(folder.path, clip, row)}")
+    if folder.rows:
+        for path in folder.orphans():
+            print(f"{path.name} belongs to no clip; `--delete all` removes it with the rest")
+    print(f"{len(folder.rows)} clips in {folder.path}")
+
+
+def sentence(folder: Path, clip: str, row: dict[str, Any]) -> str:
+    """What became of a clip, how wrong it may be and why, and the command that follows."""
+    if "failed" in row:
+        return f"not labeled: {row['failed']}; then `pchmr annotate` it again"
+    status, error = row.get("status", {}), row.get("predicted_error_mm")
+    parts = [f"{_frames(count)} {name}" for name, count in sorted(status.items())]
+    said = ", ".join(parts) or "nothing"
+    said += ", error unknown" if error is None else f", predicted error {error:g} mm"
+    if row.get("decided"):
+        return f"{said}; {_frames(len(row['decided']))} as you decided"
+    if row.get("calibrated") is False:
+        said += "; no error predictor knows this kind of input, so nothing is accepted unseen"
+    limits = row.get("key", {})
+    name = shlex.quote(clip)
+    if status.get(REVIEW):
+        why = f"accepted below {limits.get('accept_mm', '?')} mm"
+        look = f"look at {_shown(row)}, then"
+        return f"{said} ({why}); {look} `pchmr labels {folder} --accept {name}`, or --reject {name}"
+    if status.get(REJECTED):
+        why = f"rejected above {limits.get('reject_mm', '?')} mm"
+        return f"{said} ({why}); take a clearer picture, or `pchmr labels {folder} --accept {name}`"
+    return f"{said}; next: `pchmr train --data {folder}`"
+
+
+def _shown(row: dict[str, Any]) -> str:
+    return row.get("picture") or row.get("labels", "its labels")
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame" if count == 1 else f"{count} frames"
+
+
+def _chosen(folder: LabelFolder, option: str, text: str | None) -> list[tuple[str, list[int]]]:
+    """Clips and frames of `--accept` or `--reject`: CLIP, CLIP:FRAME, or all."""
+    if text is None:
+        return []
+    labeled = {clip: row for clip, row in folder.rows.items() if "failed" not in row}
+    names = list(labeled) if text == "all" else _listed(text, folder)
+    return [_clip_and_frames(labeled, name, option) for name in names]
+
+
+def _clip_and_frames(labeled: dict[str, Any], name: str, option: str) -> tuple[str, list[int]]:
+    clip, _, frame = name.rpartition(":")
+    if name in labeled:
+        return name, list(range(_count(labeled[name])))
+    if clip not in labeled:
+        known = ", ".join(list(labeled)[:6]) or "none"
+        raise SettingError(f"--{option} {name}: no such labeled clip; known: {known}")
+    count = _count(labeled[clip])
+    if not (frame.isdecimal() and int(frame) < count):
+        raise SettingError(f"--{option} {name}: {clip} has frames 0 to {count - 1}")
+    return clip, [int(frame)]
+
+
+def _count(row: dict[str, Any]) -> int:
+    return sum(row["status"].values())
+
+
+def _listed(text: str, folder: LabelFolder) -> list[str]:
+    """Names with commas between them; a clip may have a comma in its own."""
+    if text in folder.rows:
+        return [text]
+    return [name.strip() for name in text.split(",")]
 
 
 def _named(folder: LabelFolder, text: str | None) -> list[str]:
@@ -57,7 +138,7 @@ def _named(folder: LabelFolder, text: str | None) -> list[str]:
         return []
     if text == "all":
         return list(folder.rows)
-    names = [name.strip() for name in text.split(",")]
+    names = _listed(text, folder)
     for name in names:
         if name not in folder.rows:
             known = ", ".join(list(folder.rows)[:6]) or "none"
@@ -87,22 +168,18 @@ def export(folder: LabelFolder, target: Path) -> int:
         )
     clips = [(clip, row) for clip, row in folder.rows.items() if "failed" not in row]
     place = target / "sequenceFiles" / "train"
-    with private_umask():
-        place.mkdir(parents=True, exist_ok=True)
-        for part in (target, target / "sequenceFiles", place):
-            part.chmod(FOLDER_MODE)
-        for clip, row in clips:
-            sequence = _read_sequence(folder.path / row["labels"], clip)
-            with replacing(place / f"{clip}.pkl") as temporary:
-                temporary.write_bytes(pickle.dumps(sequence, protocol=2))
+    make_private(target, "--export")
+    for clip, row in clips:
+        sequence = _read_sequence(folder.path / row["labels"], clip, row)
+        write_bytes(place / f"{clip}.pkl", pickle.dumps(sequence, protocol=2))
     return len(clips)
 
 
-def _read_sequence(path: Path, clip: str) -> dict[str, Any]:
+def _read_sequence(path: Path, clip: str, row: dict[str, Any]) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return as_sequence(clip, {name: file[name] for name in file.files})
-    except (*UNREADABLE, KeyError) as error:
+        arrays = read_arrays(path)
+        return as_sequence(clip, arrays | {"status": verdicts(arrays["status"], row)})
+    except (ValueError, KeyError, IndexError, TypeError, AssertionError) as error:
         raise SettingError(
             f"cannot read labels {path}: {error}; delete the clip with --delete {clip}, or label "
             "its picture again"
@@ -125,7 +202,7 @@ def as_sequence(clip: str, arrays: dict[str, ndarray]) -> dict[str, Any]:
         "poses2d": [poses_2d(arrays["keypoints_2d"], arrays["keypoint_names"].tolist())],
         "cam_intrinsics": (cameras[0] if is_fixed else cameras).astype(np.float64),
         "cam_poses": np.tile(np.eye(4), (count, 1, 1)),
-        "campose_valid": [(arrays["status"] == "accepted").astype(np.int64)],
+        "campose_valid": [(arrays["status"] == ACCEPTED).astype(np.int64)],
         "img_frame_ids": np.arange(count),
     }
 

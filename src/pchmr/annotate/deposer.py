@@ -15,14 +15,14 @@ from torch import Tensor
 from pchmr.annotate.evidence import gather_evidence, keypoint_spread
 from pchmr.annotate.keypoints import LABEL_POINTS, BodyPoints
 from pchmr.annotate.kinematics import Skeleton, State, points, pose
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.prior import PosePrior, load_prior
-from pchmr.annotate.residuals import AFFINE_SCALE, SCALES, Evidence, Objective, Weights
+from pchmr.annotate.residuals import TERMS, Evidence, Objective, Weights
+from pchmr.annotate.residuals.depth import AFFINE_SCALE, SCALES
 from pchmr.annotate.solver import Solution, minimize
 from pchmr.annotate.surface import Surface
 from pchmr.body import BodyModel
 from pchmr.geometry import rotvec_to_rotmat
-from pchmr.perception.names import read_names
 
 YAWS = (0.0, math.pi / 2, math.pi, -math.pi / 2)
 START_SHARE = 0.7  # of the prior's mean pose that a start takes
@@ -68,9 +68,14 @@ def _mode(depth: bool, dense: bool) -> Mode:
         rho_dense=0.3,
     )
     third = Weights(
-        prior=1.0, shape=1.0, rho_px=40.0, depth_sd=0.1 if dense else sd, rho_depth=0.12,
-        dense=17.5 * dense, rho_dense=0.12,
-    )  # fmt: skip
+        prior=1.0,
+        shape=1.0,
+        rho_px=40.0,
+        depth_sd=0.1 if dense else sd,
+        rho_depth=0.12,
+        dense=17.5 * dense,
+        rho_dense=0.12,
+    )
     scout = (
         Stage(iterations=5, weights=replace(first, free="root")),
         Stage(iterations=6, weights=first),
@@ -127,18 +132,21 @@ class Annotator:
 
     def objective(self, observations: Observations, *, depth: bool, dense: bool) -> Objective:
         """The terms that observations give, with keypoint depth and dense points or without."""
-        reading = read_names(observations.keypoint_names)
-        rows = self.points.indices(reading.points)
+        rows = self.points.indices(observations.reading.points)
         evidence = gather_evidence(
-            observations, reading.columns, self.points.surface_offset[rows],
-            like=self.body.v_template, use_depth=depth, use_dense=dense,
-        )  # fmt: skip
+            observations,
+            self.points.surface_offset[rows],
+            like=self.body.v_template,
+            use_depth=depth,
+            use_dense=dense,
+        )
         return Objective(
             skeleton=self.skeleton,
             rig=self.points.rig.take(rows),
             prior=self.prior,
             surface=self.surface if evidence.rays is not None else None,
             evidence=evidence,
+            terms=TERMS,
         )
 
     def fit(self, observations: Observations, mode: Mode, starts: Sequence[Start] = ()) -> Fit:
@@ -151,11 +159,6 @@ class Annotator:
         """
         objective = self.objective(observations, depth=mode.uses_depth, dense=mode.uses_dense)
         return fit_objective(objective, mode, [*self.yaw_starts(len(observations)), *starts])
-
-    def rows_of(self, observations: Observations, names: Sequence[str]) -> tuple[int, ...]:
-        """Rows of the objective's keypoints with these names; absent ones are left out."""
-        own = [point.split(":")[1] for point in read_names(observations.keypoint_names).points]
-        return tuple(own.index(name) for name in names if name in own)
 
     def yaw_starts(self, count: int) -> list[Start]:
         """A bent mean pose, seen from four sides."""
@@ -225,9 +228,13 @@ def refine(annotator: Annotator, observations: Observations, mode: Mode, state: 
     done = run_stages(objective, mode.refine, state)
     zero = torch.zeros_like(done.energy)
     return Fit(
-        state=done.state, energy=done.energy, margin=zero, ambiguity=zero, objective=objective,
+        state=done.state,
+        energy=done.energy,
+        margin=zero,
+        ambiguity=zero,
+        objective=objective,
         weights=mode.refine[-1].weights,
-    )  # fmt: skip
+    )
 
 
 def run_stages(

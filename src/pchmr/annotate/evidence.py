@@ -1,14 +1,14 @@
-"""From observations to what the solver sees: units, centred depth, weight zero for gaps."""
-
-from collections.abc import Sequence
+"""From observations to what the solver sees: units, centered depth, weight zero for gaps."""
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pchmr.annotate.observations import SEEN, Observations
-from pchmr.annotate.residuals import DEPTH_SD, PIXEL_SD, REFERENCE_SIDE, SCALES, Evidence
+from pchmr.annotate.observed import Observations
+from pchmr.annotate.residuals import Evidence
+from pchmr.annotate.residuals.depth import DEPTH_SD, SCALES
+from pchmr.annotate.residuals.keypoints import PIXEL_SD, REFERENCE_SIDE
 
 GUESSED_FOCAL = 1.2  # of the longer side of the picture, about 45 degrees
 GUESSED_FOCAL_SD = 0.25
@@ -22,7 +22,6 @@ LEAST_SIGMA = 0.5  # of the usual standard deviation: nobody is believed to be s
 
 def gather_evidence(
     observations: Observations,
-    columns: Sequence[int],
     surface_offset: Float[Tensor, " keypoints"],
     *,
     like: Tensor,
@@ -33,23 +32,23 @@ def gather_evidence(
 
     Args:
         observations: As read.
-        columns: Keypoints that the body has.
         surface_offset: Metres between each of them and the skin.
         like: Its device and type are taken.
         use_depth: Whether keypoint depth plays a part.
         use_dense: Whether dense points do.
     """
-    keypoints, confidence = _keypoints(observations, list(columns))
+    columns = list(observations.reading.columns)
+    keypoints, confidence = _keypoints(observations)
     focal, focal_sd, center, keypoints = _camera(observations, keypoints)
     extent = _extent(keypoints, confidence, observations.image_size[:, 1])
-    depth = _depth(observations, list(columns), confidence, use_depth, use_dense)
+    depth = _depth(observations, columns, confidence, use_depth, use_dense)
     spread = keypoint_spread(torch.from_numpy(keypoints), torch.from_numpy(confidence))[1]
     reference = focal * PERSON_SPREAD / np.maximum(spread.numpy(), 1.0)
 
     pixels = (extent / REFERENCE_SIDE)[:, None]
-    sharpness = _sharpness(observations.keypoint_sigma, list(columns), PIXEL_SD * pixels)
+    sharpness = _sharpness(observations.keypoint_sigma, columns, PIXEL_SD * pixels)
     usual_depth = np.full_like(pixels, DEPTH_SD)
-    depth_sharpness = _sharpness(observations.keypoint_depth_sigma, list(columns), usual_depth)
+    depth_sharpness = _sharpness(observations.keypoint_depth_sigma, columns, usual_depth)
 
     def tensor(array: np.ndarray | None) -> Tensor | None:
         return None if array is None else torch.from_numpy(array).to(like)
@@ -71,12 +70,9 @@ def gather_evidence(
     )
 
 
-def _keypoints(observations: Observations, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    table = observations.keypoints_2d[:, columns]
-    confidence = np.clip(np.nan_to_num(table[..., 2], nan=0.0), 0, 1)
-    finite = np.isfinite(table[..., :2]).all(axis=-1)
-    confidence = np.where(finite & (confidence > SEEN), confidence, 0.0)
-    return np.nan_to_num(table[..., :2], nan=0.0, posinf=0.0, neginf=0.0), confidence
+def _keypoints(observations: Observations) -> tuple[np.ndarray, np.ndarray]:
+    pixels = np.nan_to_num(observations.table[..., :2], nan=0.0, posinf=0.0, neginf=0.0)
+    return pixels, observations.confidence
 
 
 def _sharpness(
@@ -143,11 +139,11 @@ def _depth(
         z = np.where(valid, z, 0.0)
         own = _masked_mean(z, valid)
         mean = own if mean is None else np.where(np.isfinite(mean), mean, own)
-        centred = z - mean[:, None]
+        centered = z - mean[:, None]
         if observations.depth_kind not in SCALES:
-            spread = np.sqrt(_masked_mean(centred**2, valid))
-            centred = centred / np.maximum(spread, 1e-9)[:, None]
-        found["depth"] = np.where(valid, centred, 0.0)
+            spread = np.sqrt(_masked_mean(centered**2, valid))
+            centered = centered / np.maximum(spread, 1e-9)[:, None]
+        found["depth"] = np.where(valid, centered, 0.0)
         found["depth_confidence"] = np.where(valid, confidence, 0.0)
     if metric and mean is not None:
         found["depth_mean"] = np.nan_to_num(mean)

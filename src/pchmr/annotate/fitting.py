@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +10,12 @@ from numpy import ndarray
 
 from pchmr.annotate.clips import fit_clip, part_of
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Start
+from pchmr.annotate.doubts import doubts_of
 from pchmr.annotate.keypoints import LABEL_JOINTS
 from pchmr.annotate.kinematics import pose
 from pchmr.annotate.modes import FITTERS, check_mode
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
+from pchmr.annotate.plausibility import why_implausible
 from pchmr.annotate.quality import (
     ErrorPredictor,
     inspect,
@@ -106,21 +107,28 @@ class Labeler:
         found = inspect(self.annotator, fit)
         judge, calibrated = self.judge
         predicted = known_errors(observations, predict_mm(self.predictors, judge, found))
+        doubts = doubts_of(observations, fit, is_settled=self.mode in MODES)
+        predicted = doubts.worsen(predicted)
         vertices = self.annotator.vertices(fit).cpu().numpy()
         sound = np.isfinite(vertices).all(axis=(1, 2)) & (vertices[..., 2].min(axis=1) > 0)
         predicted = np.where(sound, predicted, np.nan)
         judged = verdicts(
-            observations, predicted, accept_mm=self.accept_mm, reject_mm=self.reject_mm,
-            unknown=why_unknown(self.predictors, judge, found),
+            observations,
+            predicted,
+            accept_mm=self.accept_mm,
+            reject_mm=self.reject_mm,
+            unknown=why_unknown(self.predictors, judge),
             foreign="" if calibrated else f"{UNCALIBRATED} {self.source}",
-        )  # fmt: skip
+            wrong=why_implausible(observations),
+            doubts=doubts.words(),
+        )
         judged = [
             verdict if whole or verdict[0] == "rejected" else ("rejected", UNSOUND)
             for verdict, whole in zip(judged, sound, strict=True)
         ]
         state = fit.state
         rotvec = rotmat_to_rotvec(state.rotmat).cpu().numpy()
-        values: dict[str, Any] = {
+        values: dict[str, ndarray] = {
             "global_orient": rotvec[:, 0],
             "body_pose": rotvec[:, 1:],
             "betas": state.betas.cpu().numpy(),
@@ -136,8 +144,9 @@ class Labeler:
         }
         arrays = {name: value.astype(np.float32) for name, value in values.items()}
         arrays["calibrated"] = np.full(len(judged), calibrated)
+        arrays["doubt"] = np.array(doubts.words(), dtype="U96")
         arrays["status"] = np.array([status for status, _ in judged], dtype="U8")
-        arrays["reason"] = np.array([reason for _, reason in judged], dtype="U96")
+        arrays["reason"] = np.array([reason for _, reason in judged], dtype="U160")
         return arrays
 
 

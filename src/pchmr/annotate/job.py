@@ -1,8 +1,6 @@
 """What `pchmr annotate` does: clips in, a private folder of labels out, one failure at a time."""
 
-import sys
 import time
-import warnings
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -14,23 +12,27 @@ from numpy import ndarray
 
 from pchmr.annotate.deposer import Annotator, Start
 from pchmr.annotate.fitting import OBSERVED, Labeler
-from pchmr.annotate.labels import LABEL_VERSION, LabelFolder
+from pchmr.annotate.labels import LABEL_VERSION, LEFT_OUT, LabelFolder
 from pchmr.annotate.modes import best_mode
-from pchmr.annotate.observations import Observations, load_observations
+from pchmr.annotate.observations import load_observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.overlay import overlay_png
-from pchmr.annotate.pictures import GUESS, Glimpse, PictureReader, list_clips
+from pchmr.annotate.pictures import GUESS, Glimpse, PictureReader
+from pchmr.annotate.plausibility import frames_text
 from pchmr.annotate.prior import load_prior
 from pchmr.annotate.quality import ASSET, load_predictors
 from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
+from pchmr.data.pictures import find_pictures
 from pchmr.perception.detection import PRESENCE
 from pchmr.perception.fetched import missed
-from pchmr.perception.names import read_names
-from pchmr.runs import file_sha256
+from pchmr.progress import printable, say
+from pchmr.runs import alone, file_sha256
 
 OBSERVED_CLIP = "labels"
 
 
+@alone
 def run(config: AnnotateConfig) -> Path:
     """Labels observations, photos or a video; returns the private folder.
 
@@ -46,7 +48,7 @@ def run(config: AnnotateConfig) -> Path:
         job.label_file(config.observations)
     else:
         if config.keypoint_prior is None and (note := missed()):
-            print(note, file=sys.stderr)
+            say(note)
         job.label_pictures()
     job.tell()
     return job.folder.path
@@ -78,12 +80,12 @@ class _Job:
     def label_file(self, path: Path) -> None:
         """Labels an observations file as the clip `labels`."""
         observations = load_observations(path)
-        ignored = read_names(observations.keypoint_names).ignored
+        ignored = observations.reading.ignored
         if ignored:
-            warnings.warn(
-                f"keypoints without a point on the body are not used: {', '.join(ignored[:6])}"
-                f"{' ...' if len(ignored) > 6 else ''}",
-                stacklevel=2,
+            more = " ..." if len(ignored) > 6 else ""
+            say(
+                f"{OBSERVED_CLIP}: keypoints without a point on the body are not used: "
+                f"{', '.join(ignored[:6])}{more}"
             )
         key = self._key(file_sha256(path))
         if self.folder.is_finished(OBSERVED_CLIP, key):
@@ -106,7 +108,11 @@ class _Job:
         assert self.reader is not None and self.config.images is not None
         first: UserError | None = None
         done = 0
-        for name, path in list_clips(self.config.images):
+        pictures = find_pictures(self.config.images)
+        if pictures.left_out:
+            say(pictures.left_out)
+        self.folder.leave_out(pictures.left_out, self.config.images.resolve())
+        for name, path in zip(pictures.names, pictures.files, strict=True):
             source, digest = path.resolve(), _digest(path)
             clip = self.folder.name_for(name, source, digest)
             try:
@@ -124,7 +130,7 @@ class _Job:
                 self.folder.fail(clip, str(told), source)
                 kept = self.folder.is_whole(clip)
                 more = " (the labels of an earlier run are kept)" if kept else ""
-                print(f"{clip}: {told}{more}", file=sys.stderr)
+                say(f"{clip}: {told}{more}")
         if first is not None and not done:
             raise first
 
@@ -172,18 +178,34 @@ class _Job:
         if seen is None:
             about = {"source": None, "observations": place}
         starts = None
+        if mode == "smplifyx" and observations.intrinsics is not None:
+            say(
+                f"{clip}: smplifyx ignores the given intrinsics; --mode smplifyx-given-focal "
+                "takes them"
+            )
         if seen is not None:
             about["focal"] = seen.focal
             if seen.focal == GUESS:
-                print(f"{clip}: no focal length in EXIF, a common one is assumed", file=sys.stderr)
+                say(f"{clip}: no focal length in EXIF, a common one is assumed")
+            if seen.note:
+                say(f"{clip}: {seen.note}")
             if seen.start is not None:
                 starts = partial(_rows_of, seen.start)
         arrays = labeler.label(observations, starts)
+        for words in raised(arrays):
+            say(f"{clip}: {words}")
         picture = None if seen is None else self._picture(seen, arrays)
         self.folder.write(
-            clip, arrays, key, picture, mode=mode, provenance=provenance, **about,
-            seconds=round(time.perf_counter() - began, 3), **clip_summary(arrays),
-        )  # fmt: skip
+            clip,
+            arrays,
+            key,
+            picture,
+            mode=mode,
+            provenance=provenance,
+            **about,
+            seconds=round(time.perf_counter() - began, 3),
+            **clip_summary(arrays),
+        )
 
     def _picture(self, seen: Glimpse, arrays: dict[str, ndarray]) -> bytes | None:
         """The first frame's label as a PNG; None where there is no mesh to draw."""
@@ -196,11 +218,13 @@ class _Job:
         total: Counter[str] = Counter()
         for row in rows:
             total.update(row["status"])
-        failed = len(self.failed | {c for c, row in self.folder.rows.items() if "failed" in row})
+        noted = {clip for clip, row in self.folder.rows.items() if "failed" in row} - {LEFT_OUT}
+        failed = len(self.failed | noted)
         words = ", ".join(f"{count} {status}" for status, count in sorted(total.items()))
         more = f", {failed} clips failed (see manifest.jsonl)" if failed else ""
         kept = f", {self.kept} kept from before" if self.kept else ""
-        print(f"{len(rows)} clips: {words or 'nothing'}{kept}{more}   labels: {self.folder.path}")
+        print(f"{len(rows)} clips: {words or 'nothing'}{kept}{more}")
+        print(printable(f"labels: {self.folder.path}   next: pchmr labels {self.folder.path}"))
 
 
 def _digest(path: Path) -> str:
@@ -221,6 +245,16 @@ def _told(path: Path, error: Exception) -> UserError:
 
 def _rows_of(start: Start, rows: slice) -> list[Start]:
     return [Start(start.rotmat[rows], start.betas[rows])]
+
+
+def raised(arrays: dict[str, ndarray]) -> list[str]:
+    """One line for each doubt that raised predicted errors, with its frames."""
+    found: dict[str, list[int]] = {}
+    for frame, doubt in enumerate(arrays["doubt"].tolist()):
+        if doubt:
+            found.setdefault(doubt, []).append(frame)
+    count = len(arrays["doubt"])
+    return [f"{frames_text(rows, count)}: {doubt}" for doubt, rows in found.items()]
 
 
 def clip_summary(arrays: dict[str, ndarray]) -> dict[str, Any]:

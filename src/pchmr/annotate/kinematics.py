@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pchmr.annotate.rig import NUM_BETAS, Rig
-from pchmr.body.skinning import Skinning
+from pchmr.annotate.rig import Rig
+from pchmr.body.skinning import NUM_BETAS, Skinning
 from pchmr.geometry import rotvec_to_rotmat
 
 MIN_ANGLE = 1e-4

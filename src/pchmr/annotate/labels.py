@@ -5,11 +5,10 @@ the next run skips them. Nothing here sends anything anywhere, and no federated 
 """
 
 import json
-import os
-import stat
+import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
@@ -19,26 +18,19 @@ import numpy as np
 from numpy import ndarray
 
 from pchmr.config import SettingError
-from pchmr.runs import file_sha256, replacing, write_bytes
+from pchmr.data.labels import DECIDED, MANIFEST, verdicts
+from pchmr.door import FileError, read_json_lines
+from pchmr.door.arrays import read_arrays
+from pchmr.runs import LOCK, file_sha256, make_private, replacing, sweep, write_bytes
 
-MANIFEST = "manifest.jsonl"
+LEFT_OUT = "left-out"  # row of the manifest about files that are no clip
 LABEL_VERSION = 2
-FOLDER_MODE, FILE_MODE = 0o700, 0o600
+KINDS = (".npz", ".png")
 INTERRUPTED = "the run was stopped while this clip was written: run it again"
 LABEL_ARRAYS = (
     "global_orient", "body_pose", "betas", "transl", "intrinsics", "vertices", "joints",
     "joint_names", "predicted_error_mm", "status",
 )  # fmt: skip
-
-
-@contextmanager
-def private_umask() -> Iterator[None]:
-    """Files made inside can be read by their owner only."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 @dataclass
@@ -60,22 +52,18 @@ class LabelFolder:
         Raises:
             SettingError: The folder holds something else, or cannot be made private.
         """
-        try:
-            with private_umask():
-                path.mkdir(parents=True, exist_ok=True)
-            strangers = [p.name for p in path.iterdir() if p.name[0] != "."]
-            if strangers and MANIFEST not in strangers:
+        if path.is_dir():
+            names = sorted(p.name for p in path.iterdir() if p.name[0] != ".")
+            if names and MANIFEST not in names:
                 raise SettingError(
-                    f"--output {path} already holds {strangers[0]} and no labels: give a new or an "
+                    f"--output {path} already holds {names[0]} and no labels: give a new or an "
                     "empty folder, it becomes readable by you alone"
                 )
-            path.chmod(FOLDER_MODE)
-            if not strangers:
-                with private_umask():
-                    write_bytes(path / MANIFEST, b"")
-            return cls(path, _read_manifest(path / MANIFEST))
-        except OSError as error:
-            raise SettingError(f"cannot make --output {path} private: {error.strerror}") from error
+        make_private(path, "--output", marks=(MANIFEST,))
+        sweep(path)
+        if not (path / MANIFEST).exists():
+            write_bytes(path / MANIFEST, b"")
+        return cls(path, _read_manifest(path / MANIFEST))
 
     def is_finished(self, clip: str, key: Mapping[str, Any]) -> bool:
         """Whether the clip was labeled from the same input with the same settings, and is whole.
@@ -133,7 +121,7 @@ class LabelFolder:
         path, drawn = self.path / f"{clip}.npz", self.path / f"{clip}.png"
         if clip not in self.rows:
             self._put(clip, {"failed": INTERRUPTED, "source": about.get("source")})
-        with private_umask(), replacing(path) as temporary, open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         row = {"labels": path.name, "labels_sha256": file_sha256(path), **about}
         row["picture"] = None if picture is None else drawn.name
@@ -141,14 +129,38 @@ class LabelFolder:
         drawn.unlink(missing_ok=True)
         self._put(clip, {**row, "key": dict(key)})
         if picture is not None:
-            with private_umask():
-                write_bytes(drawn, picture)
+            write_bytes(drawn, picture)
         return path
 
     def fail(self, clip: str, reason: str, source: Path | None = None) -> None:
         """Notes that a clip could not be labeled; labels of an earlier run stay what they are."""
         if not self.is_whole(clip):
             self._put(clip, {"failed": reason, "source": None if source is None else str(source)})
+
+    def leave_out(self, line: str, source: Path) -> None:
+        """Notes which files of the input are not read; an empty line takes it back."""
+        if line:
+            self._put(LEFT_OUT, {"failed": line, "source": str(source)})
+        elif self.rows.pop(LEFT_OUT, None):
+            self._save()
+
+    def decide(self, clip: str, frames: Iterable[int], verdict: str) -> None:
+        """Keeps what the person says of frames of a clip, in place of what the fit says.
+
+        Labels stay as they were written; the manifest holds the decision.
+
+        Raises:
+            SettingError: The clip has no whole labels.
+        """
+        if not self.is_whole(clip):
+            raise SettingError(
+                f"{self.path / clip} holds no whole labels: run `pchmr annotate` again first"
+            )
+        row = self.rows[clip]
+        fitted = read_arrays(self.path / row["labels"], ("status",))["status"]
+        row[DECIDED] = {**row.get(DECIDED, {}), **{str(frame): verdict for frame in frames}}
+        row["status"] = dict(Counter(verdicts(fitted, row).tolist()))
+        self._save()
 
     def forget(self, clip: str) -> None:
         """Deletes a clip's files, then its row; with the last clip the folder goes too."""
@@ -159,9 +171,20 @@ class LabelFolder:
         del self.rows[clip]
         self._save()
         if not self.rows:
-            (self.path / MANIFEST).unlink(missing_ok=True)
-            if not any(self.path.iterdir()):
-                self.path.rmdir()
+            self.close()
+
+    def orphans(self) -> list[Path]:
+        """Files like those of a clip that no clip owns: left by version 0.1, or by hand."""
+        own = {f"{clip}{kind}" for clip in self.rows for kind in KINDS}
+        found = (p for p in self.path.iterdir() if p.name[0] != "." and p.suffix in KINDS)
+        return sorted(path for path in found if path.name not in own)
+
+    def close(self) -> None:
+        """Deletes the folder of which no clip is left, with whatever was derived there."""
+        for path in (*self.orphans(), *self.path.glob(".*.tmp"), self.path / MANIFEST):
+            path.unlink(missing_ok=True)
+        if {path.name for path in self.path.iterdir()} <= {LOCK}:
+            shutil.rmtree(self.path)
 
     def _put(self, clip: str, row: dict[str, Any]) -> None:
         self.rows[clip] = {"clip": clip, "label_version": LABEL_VERSION, **row}
@@ -169,27 +192,28 @@ class LabelFolder:
 
     def _save(self) -> None:
         text = "".join(json.dumps(r) + "\n" for r in self.rows.values())
-        with private_umask():
-            write_bytes(self.path / MANIFEST, text.encode())
+        write_bytes(self.path / MANIFEST, text.encode())
 
 
 def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
-    rows = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            if Path(row["clip"]).name != row["clip"] or not ("failed" in row or row["labels"]):
-                raise ValueError("not a clip's row")
-            rows[row["clip"]] = row
-        except (ValueError, KeyError, TypeError):
-            raise SettingError(
-                f"{path} line {number} is damaged: move the file away to label everything again"
-            ) from None
-    return rows
+    cure = "move the file away to label everything again"
+    try:
+        found = read_json_lines(path)
+    except FileError as error:
+        raise SettingError(f"{error}: {cure}") from None
+    for number, row in enumerate(found, start=1):
+        if not _is_row(row):
+            raise SettingError(f"{path} line {number} is damaged: {cure}")
+    return {row["clip"]: row for row in found}
 
 
-def is_private(path: Path) -> bool:
-    """Whether nobody but the owner may read the file or folder."""
-    return not stat.S_IMODE(path.stat().st_mode) & 0o077
+def _is_row(row: Mapping[str, Any]) -> bool:
+    """Whether a row names files of its own folder, and a status, where it names any."""
+    names = [row.get("clip"), row.get("picture") or "-"]
+    if "failed" not in row:
+        names += [row.get("labels"), row.get("labels_sha256")]
+    plain = all(isinstance(n, str) and n.isprintable() and Path(n).name == n for n in names)
+    plain = plain and isinstance(row.get("labeled", 0), (int, float))
+    return plain and all(isinstance(row.get(n, {}), dict) for n in ("key", "status", DECIDED))

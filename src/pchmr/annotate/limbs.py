@@ -1,22 +1,26 @@
 """Depth of a person in a depth map: under the keypoints, and along narrow strips of the limbs."""
 
+from itertools import pairwise
+
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from pchmr.annotate.observations import SEEN
+from pchmr.annotate.observed import SEEN
 from pchmr.perception.interfaces import DepthMap
-from pchmr.perception.names import canonical_name
+from pchmr.perception.names import SIDES, canonical_name
 
 NUM_POINTS = 300
 LIMB_WIDTH = 0.035  # of the keypoints' extent: half the width of the strip around a limb
 REACH = 0.6  # metres from the median limb depth beyond which a point is background
-LIMBS = (
-    ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"), ("left_shoulder", "left_hip"),
-    ("right_shoulder", "right_hip"), ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"),
-    ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"), ("left_hip", "left_knee"),
-    ("left_knee", "left_ankle"), ("right_hip", "right_knee"), ("right_knee", "right_ankle"),
-)  # fmt: skip
+TRUNK = (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
+CHAIN = ("shoulder", "elbow", "wrist"), ("shoulder", "hip", "knee", "ankle")
+LIMBS = TRUNK + tuple(
+    (f"{side}_{first}", f"{side}_{second}")
+    for side in SIDES
+    for chain in CHAIN
+    for first, second in pairwise(chain)
+)
 
 
 def read_depth(

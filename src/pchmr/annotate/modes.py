@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Mode, Start
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.smplify import TORSO, fit_smplify
 from pchmr.config import SettingError
-from pchmr.perception.names import read_names
 
 Fitter = Callable[[Annotator, Observations, Sequence[Start]], Fit]
 
@@ -32,10 +31,6 @@ def best_mode(observations: Observations) -> str:
     return "strong-2d" if observations.keypoint_depth is None else "deposer-keypoint"
 
 
-def _names(observations: Observations) -> list[str]:
-    return [point.split(":")[1] for point in read_names(observations.keypoint_names).points]
-
-
 def check_mode(mode: str, observations: Observations) -> None:
     """Refuses a mode that needs what was not observed.
 
@@ -48,7 +43,7 @@ def check_mode(mode: str, observations: Observations) -> None:
     if mode == "smplifyx-given-focal" and observations.intrinsics is None:
         raise SettingError(f"--mode {mode} needs `intrinsics`: use --mode smplifyx")
     if mode.startswith("smplifyx"):
-        missing = sorted(set(TORSO) - set(_names(observations)))
+        missing = sorted(set(TORSO) - set(observations.reading.names))
         if len(missing) == len(TORSO):
             raise SettingError(f"--mode {mode} needs a shoulder or hip: use --mode {best}")
     if mode == "deposer-dense" and best != mode:

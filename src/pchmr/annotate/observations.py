@@ -7,70 +7,41 @@ trusts the intrinsics), `keypoint_depth` (N, K) depth of the surface seen at eac
 `keypoint_depth_sigma` (N, K) its standard deviation in metres on the person, `points` (N, P, 3)
 metres of the visible surface in the camera frame, and `depth_kind` () one of "metric", "relative"
 (metres about an unknown distance), "affine" (any unit), "affine_disparity" (its inverse). `fps` ()
-is the frame rate of a video. NaN marks what is missing; rows of NaN pad `points`.
+is the frame rate of a video, or `time_seconds` (N,) its rising time stamps. NaN marks what is
+missing; rows of NaN pad `points`.
 """
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy import ndarray
 
-from pchmr.data.errors import UNREADABLE, InputError
+from pchmr.annotate.observed import DEPTHS, Observations
+from pchmr.annotate.plausibility import require_plausible
+from pchmr.data.errors import InputError
+from pchmr.door import FileError
+from pchmr.door.arrays import read_arrays
 from pchmr.perception.interfaces import DepthKind
 from pchmr.perception.names import read_names
 
 DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "relative", "affine", "affine_disparity")
 REQUIRED = ("keypoints_2d", "keypoint_names", "image_size")
 OPTIONAL = (
-    "keypoint_sigma", "intrinsics", "focal_sd", "keypoint_depth", "keypoint_depth_sigma", "points",
-    "depth_kind", "fps",
-)  # fmt: skip
-ARRAYS = (
-    "keypoints_2d", "image_size", "keypoint_sigma", "intrinsics", "keypoint_depth",
-    "keypoint_depth_sigma", "points",
-)  # fmt: skip
-MAX_FILE_BYTES = 2 * 2**30
-SEEN = 0.05  # confidence above which a keypoint counts as observed
-LEAST_SEEN = 4
+    "keypoint_sigma",
+    "intrinsics",
+    "focal_sd",
+    *DEPTHS,
+    "depth_kind",
+    "fps",
+    "time_seconds",
+)
 FAR = 10.0  # picture sides beside the picture from which a keypoint counts as missing
 LARGEST_FPS = 1e4
 LARGEST, LARGEST_PIXELS = 1e15, 1e7  # depth in any unit; entries of a camera matrix
 LARGEST_SKEW = 1e-3  # of the focal length
-
-
-@dataclass(frozen=True, kw_only=True)
-class Observations:
-    """Observations of N frames of one person; see the module for shapes and units."""
-
-    keypoints_2d: Float[ndarray, "frames keypoints 3"]
-    keypoint_names: tuple[str, ...]
-    image_size: Int[ndarray, "frames 2"]
-    keypoint_sigma: Float[ndarray, "frames keypoints"] | None = None
-    intrinsics: Float[ndarray, "frames 3 3"] | None = None
-    focal_sd: float = 0.0
-    keypoint_depth: Float[ndarray, "frames keypoints"] | None = None
-    keypoint_depth_sigma: Float[ndarray, "frames keypoints"] | None = None
-    points: Float[ndarray, "frames points 3"] | None = None
-    depth_kind: DepthKind = "metric"
-    fps: float | None = None
-
-    def __len__(self) -> int:
-        return len(self.keypoints_2d)
-
-    @property
-    def num_seen(self) -> Int[ndarray, " frames"]:
-        """Keypoints of each frame that the body has and that were observed."""
-        table = self.keypoints_2d[:, list(read_names(self.keypoint_names).columns)]
-        finite = np.isfinite(table).all(axis=-1)
-        return (finite & (np.nan_to_num(table[..., 2]) > SEEN)).sum(axis=1)
-
-    def take(self, rows: ndarray | slice) -> "Observations":
-        """Some frames."""
-        values = {name: getattr(self, name) for name in ARRAYS}
-        return replace(self, **{n: None if v is None else v[rows] for n, v in values.items()})
+COCO_VISIBILITY = {0.0: 0.0, 1.0: 0.6, 2.0: 1.0}  # not labeled, labeled but hidden, visible
+LARGEST_CONFIDENCE = 10.0  # peaks of heatmaps may lie above 1
 
 
 def load_observations(path: Path) -> Observations:
@@ -90,23 +61,22 @@ def load_observations(path: Path) -> Observations:
             f"{', '.join(OPTIONAL)}"
         )
     try:
-        return check_observations(arrays)
+        found = check_observations(arrays)
+        require_plausible(found)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    return found
 
 
 def _read(path: Path) -> dict[str, ndarray]:
     if not path.is_file():
         raise InputError(f"observations {path} do not exist: check the path")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise InputError(f"{path} is larger than 2 GiB: split it into clips")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except UNREADABLE as error:
+        return read_arrays(path)
+    except FileError as error:
         raise InputError(
-            f"cannot read observations {path}: {str(error) or type(error).__name__}; write plain "
-            "arrays with numpy.savez (no Python objects)"
+            f"cannot read observations {path}: {error.reason}; write plain arrays with numpy.savez "
+            "(no Python objects), long videos as several clips"
         ) from None
 
 
@@ -127,6 +97,7 @@ def check_observations(arrays: dict[str, ndarray]) -> Observations:
     if not (np.isfinite(image_size).all() and (image_size >= 1).all()):
         raise InputError("image_size must hold width and height in pixels, at least 1")
     read_names(names)
+    keypoints[..., 2] = confidences(keypoints[..., 2])
     depth = _bounded(_floats(arrays, "keypoint_depth", ("N", "K"), sizes))
     points = _bounded(_floats(arrays, "points", ("N", "P", 3), sizes))
     if depth is not None and not np.isfinite(depth).any():
@@ -149,6 +120,7 @@ def check_observations(arrays: dict[str, ndarray]) -> Observations:
         points=points,
         depth_kind=_depth_kind(arrays, depth is not None or points is not None),
         fps=_fps(arrays),
+        time_seconds=_times(arrays, sizes),
     )
 
 
@@ -169,6 +141,23 @@ def _floats(
         text = ", ".join(str(w) for w in wanted)
         raise InputError(f"{name} has shape {array.shape}, expected ({text})")
     return array.astype(np.float64)
+
+
+def confidences(given: Float[ndarray, "frames keypoints"]) -> Float[ndarray, "frames keypoints"]:
+    """Confidences; COCO's visibility 0, 1, 2 is told by its twos and becomes one.
+
+    Raises:
+        InputError: They are in percent.
+    """
+    values = given[np.isfinite(given)]
+    if len(values) and values.max() == 2 and np.isin(values, list(COCO_VISIBILITY)).all():
+        return np.select([given == v for v in COCO_VISIBILITY], list(COCO_VISIBILITY.values()), 0.0)
+    if len(values) and values.max() > LARGEST_CONFIDENCE:
+        raise InputError(
+            f"keypoints_2d holds confidences up to {values.max():.0f}: divide them so that they "
+            "lie in [0, 1]"
+        )
+    return given
 
 
 def without_far(
@@ -220,20 +209,31 @@ def _intrinsics(array: ndarray | None) -> ndarray | None:
     return array
 
 
-def _focal_sd(arrays: dict[str, Any]) -> float:
+def _focal_sd(arrays: dict[str, ndarray]) -> float:
     value = np.asarray(arrays.get("focal_sd", 0.0))
     if value.shape != () or value.dtype.kind not in "fiu" or not 0 <= float(value) <= 1:
         raise InputError("focal_sd must be one number between 0 (trust the intrinsics) and 1")
     return float(value)
 
 
-def _fps(arrays: dict[str, Any]) -> float | None:
+def _fps(arrays: dict[str, ndarray]) -> float | None:
     if "fps" not in arrays:
         return None
     value = np.asarray(arrays["fps"])
     if value.shape != () or value.dtype.kind not in "fiu" or not 0 < float(value) <= LARGEST_FPS:
         raise InputError(f"fps must be one number above 0 and at most {LARGEST_FPS:.0f}")
     return float(value)
+
+
+def _times(arrays: dict[str, ndarray], sizes: dict[str, int]) -> ndarray | None:
+    times = _floats(arrays, "time_seconds", ("N",), sizes)
+    if times is None:
+        return None
+    if "fps" in arrays:
+        raise InputError("time_seconds and fps say the same: leave one of them out")
+    if not (np.isfinite(times).all() and (np.diff(times) >= 1 / LARGEST_FPS).all()):
+        raise InputError("time_seconds must be finite and rise from frame to frame")
+    return times
 
 
 def _depth_kind(arrays: dict[str, ndarray], has_depth: bool) -> DepthKind:

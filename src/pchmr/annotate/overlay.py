@@ -9,6 +9,7 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
+from pchmr.data.crops import fitted
 from pchmr.data.synthetic.rasterizer import shade_mesh
 
 HEIGHT = 480  # pixels of both views
@@ -35,10 +36,10 @@ def sheet(
     """
     scale = height / image.shape[0]
     width = max(round(image.shape[1] * scale), 1)
-    canvas = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    canvas = fitted(image, width, height)
     camera = intrinsics.clone()
     camera[:2] *= scale
-    front = _drawn(np.asarray(canvas), vertices, faces, camera)
+    front = _drawn(canvas, vertices, faces, camera)
     return np.concatenate([front, side_view(vertices, faces, height)], axis=1)
 
 
@@ -49,8 +50,8 @@ def side_view(
 
     What a picture cannot show, depth, lies across this view.
     """
-    centred = vertices - (vertices.amin(dim=0) + vertices.amax(dim=0)) / 2
-    turned = torch.stack([centred[:, 2], centred[:, 1], -centred[:, 0]], dim=-1)
+    centered = vertices - (vertices.amin(dim=0) + vertices.amax(dim=0)) / 2
+    turned = torch.stack([centered[:, 2], centered[:, 1], -centered[:, 0]], dim=-1)
     reach = float((turned.amax(dim=0) - turned.amin(dim=0))[:2].amax())
     distance = 20.0 * reach
     focal = FILL * side * distance / reach

@@ -1,7 +1,5 @@
 """From pictures to observations: boxes, keypoints and depth through the priors the user has."""
 
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,26 +10,24 @@ from numpy import ndarray
 
 from pchmr.annotate.deposer import Start
 from pchmr.annotate.limbs import limb_points, read_depth
-from pchmr.annotate.observations import ARRAYS, LEAST_SEEN, Observations, without_far
+from pchmr.annotate.observations import without_far
+from pchmr.annotate.observed import ARRAYS, LEAST_SEEN, Observations
 from pchmr.annotate.starts import HmrStarts, stack_starts
 from pchmr.body import BodyModel
-from pchmr.config import AnnotateConfig, SettingError
+from pchmr.config import AnnotateConfig
+from pchmr.data.crops import check_box
 from pchmr.data.errors import InputError
-from pchmr.data.photos import (
-    exif_focal_length,
-    frame_rate,
-    is_video,
-    list_photos,
-    load_photo,
-    video_frames,
-)
+from pchmr.data.exif import KNOWN_SD, FocalLength
+from pchmr.data.photos import read_photo
+from pchmr.data.videos import is_video, video_frames
 from pchmr.perception import (
     DepthPrior,
     KeypointPrior,
     load_depth_prior,
     load_keypoint_prior,
 )
-from pchmr.perception.detection import PeopleFinder, box_of, overlap
+from pchmr.perception.boxes import parse_box, whole, written
+from pchmr.perception.detection import PeopleFinder, box_of, find_people, look_closer
 from pchmr.perception.interfaces import (
     Box,
     DepthMap,
@@ -41,27 +37,9 @@ from pchmr.perception.interfaces import (
     PersonView,
 )
 
-EXIF_FOCAL_SD = 0.05
 MODEL_FOCAL_SD = 0.10
 GUESS = "a guess"
-ALSO = 0.85  # of the surest person's confidence that another person needs
-SAME = 0.5  # overlap of what a keypoint prior sees in two boxes from which it is one person
-
-
-def list_clips(path: Path) -> Iterator[tuple[str, Path]]:
-    """Clip names and files: a photo or a video is one clip, a folder one a photo.
-
-    Raises:
-        InputError: There is nothing to label.
-    """
-    if not path.exists():
-        raise InputError(f"{path} does not exist: give a photo, a folder of photos or a video")
-    files = list_photos(path) if path.is_dir() else [path]
-    names = [file.stem for file in files]
-    while repeated := {name for name, times in Counter(names).items() if times > 1}:
-        pairs = zip(files, names, strict=True)
-        names = [file.name if name in repeated else name for file, name in pairs]
-    yield from zip(names, files, strict=True)
+CUT = "EXIF of a photo that was cut"
 
 
 @dataclass(frozen=True)
@@ -73,12 +51,14 @@ class Glimpse:
         start: The HMR network's prediction of every frame, where there is one.
         focal: Where the focal length comes from: EXIF, the depth model, or a guess.
         picture: Its first frame.
+        note: What a user should know about the reading; may be empty.
     """
 
     observations: Observations
     start: Start | None
     focal: str
     picture: Image
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,15 +128,18 @@ class PictureReader:
         Raises:
             InputError: The file cannot be read, or shows no person.
         """
-        video = is_video(path)
-        focal = None if video else exif_focal_length(path)
-        frames = video_frames(path) if video else iter([load_photo(path)])
+        photo = None if is_video(path) else read_photo(path)
+        focal = None if photo is None else photo.focal
+        frames = video_frames(path) if photo is None else iter([(photo.pixels, 0.0)])
+        times: list[float] = []
         parts: list[Observations] = []
         starts: list[Start] = []
         first: Image | None = None
         last: Box | None = None
-        for image in frames:
-            self._check_box(path, image)
+        for image, time in frames:
+            times.append(time)
+            if self.box is not None:
+                check_box(self.box.bbox_xyxy, image.shape[1], image.shape[0])
             first = image if first is None else first
             box = self.box or self._followed(image, last) or self._only_person(path, image, last)
             seen = self.observe_image(image, focal, box or whole(image))
@@ -167,22 +150,16 @@ class PictureReader:
         assert first is not None
         if not any(part.num_seen[0] >= LEAST_SEEN for part in parts):
             raise InputError(f"{path}: no person was found; give --bbox x,y,w,h around one")
-        known = GUESS if parts[0].intrinsics is None else "the depth model"
-        source = known if focal is None else "EXIF"
-        observations = replace(stack(parts), fps=frame_rate(path) if video else None)
-        return Glimpse(observations, stack_starts(starts) if starts else None, source, first)
-
-    def _check_box(self, path: Path, image: Image) -> None:
-        box, (height, width) = self.box, image.shape[:2]
-        if box is None:
-            return
-        across = min(box.x + box.width, width) - max(box.x, 0)
-        down = min(box.y + box.height, height) - max(box.y, 0)
-        if across <= 0 or down <= 0:
-            raise InputError(
-                f"{path}: --bbox lies outside the picture of {width} x {height} pixels: give x,y "
-                "of its upper left corner, then w,h"
-            )
+        observations = stack(parts)
+        if photo is None:
+            observations = replace(observations, time_seconds=np.array(times))
+        return Glimpse(
+            observations,
+            stack_starts(starts) if starts else None,
+            _source(focal, parts[0]),
+            first,
+            "" if photo is None else photo.note,
+        )
 
     def _followed(self, image: Image, last: Box | None) -> Box | None:
         """The box of the frame before, unless the person has left it."""
@@ -198,52 +175,29 @@ class PictureReader:
         Raises:
             InputError: There are several, and no frame before tells which.
         """
-        boxes = self.find(image)
+        boxes = find_people(image, self.keypoint_prior, self.detector)
         if len(boxes) > 1 and last is not None:
             boxes.sort(key=lambda box: float(np.linalg.norm(box.center - last.center)))
         elif len(boxes) > 1:
-            text = " or ".join(f"{b.x:.0f},{b.y:.0f},{b.width:.0f},{b.height:.0f}" for b in boxes)
+            text = " or ".join(map(written, boxes))
             raise InputError(f"{path}: several people were found; choose one with --bbox {text}")
         return boxes[0] if boxes else None
 
-    def find(self, image: Image) -> list[Box]:
-        """Boxes of the people in a picture, the surest first.
-
-        What the detector finds is looked at by the keypoint prior, which has the last word where
-        it is another network: who it sees less surely is not there, and where the detector sees
-        nobody, it looks at the whole picture itself.
-        """
-        boxes = [] if self.detector is None else self.detector.detect(image)
-        if isinstance(self.keypoint_prior, PersonPrior) or self.detector is self.keypoint_prior:
-            return boxes
-        seen = [self._closer(image, box) for box in boxes or [whole(image)]]
-        most = max(sure for sure, _ in seen)
-        found: list[Box] = []
-        for sure, box in sorted(seen, key=lambda pair: -pair[0]):
-            if sure >= ALSO * most and all(overlap(box, other) < SAME for other in found):
-                found.append(box)
-        return found
-
-    def _closer(self, image: Image, box: Box) -> tuple[float, Box]:
-        """How surely the keypoint prior sees someone in a box, and its own box around them."""
-        keypoints = self.keypoint_prior.keypoints(image, box)
-        return float(np.nan_to_num(keypoints[:, 2]).mean()), box_of(keypoints) or box
-
     def observe_image(
-        self, image: Image, focal: float | None = None, box: Box | None = None
+        self, image: Image, focal: FocalLength | None = None, box: Box | None = None
     ) -> Observations:
         """Observations of one picture.
 
         Args:
             image: Picture.
-            focal: Pixels, where the camera told it.
+            focal: Where the camera told it.
             box: Where the person is; without it and without a box of the user's, whoever is most
                 surely seen, or what looks most like a person.
         """
         height, width = image.shape[:2]
         prior = self.keypoint_prior
-        box = self.box or box or next(iter(self.find(image)), None)
-        box = box or self._closer(image, self._closer(image, whole(image))[1])[1]
+        box = self.box or box or next(iter(find_people(image, prior, self.detector)), None)
+        box = box or look_closer(image, look_closer(image, whole(image), prior)[1], prior)[1]
         view = prior.look(image, box) if isinstance(prior, PersonPrior) else None
         keypoints = prior.keypoints(image, box) if view is None else view.keypoints
         keypoints = without_far(keypoints[None], np.array([[width, height]], dtype=np.float64))[0]
@@ -253,19 +207,19 @@ class PictureReader:
                 f"depth prior {self.depth_prior.provenance.name} gave no finite depth: check its "
                 "weights, or leave it out"
             )
-        sd = EXIF_FOCAL_SD
         if focal is None and found is not None and found.focal_length is not None:
-            focal, sd = found.focal_length, MODEL_FOCAL_SD
+            focal = FocalLength(found.focal_length, MODEL_FOCAL_SD)
         camera = None
         if focal is not None:
-            camera = np.array([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]])
+            f = focal.pixels
+            camera = np.array([[[f, 0, width / 2], [0, f, height / 2], [0, 0, 1.0]]])
         return Observations(
             keypoints_2d=keypoints[None],
             keypoint_names=prior.names,
             image_size=np.array([[width, height]]),
             keypoint_sigma=None if view is None else view.sigma[None],
             intrinsics=camera,
-            focal_sd=sd if camera is not None else 0.0,
+            focal_sd=0.0 if focal is None else focal.sd,
             **self._depth(found, view, keypoints, camera),
         )
 
@@ -290,10 +244,11 @@ class PictureReader:
         return {"keypoint_depth": depth, "points": points, "depth_kind": found.kind}
 
 
-def whole(image: Image) -> Box:
-    """The box of the whole picture."""
-    height, width = image.shape[:2]
-    return Box(x=0.0, y=0.0, width=float(width), height=float(height))
+def _source(focal: FocalLength | None, seen: Observations) -> str:
+    """Where the focal length comes from, in words."""
+    if focal is not None:
+        return "EXIF" if focal.sd <= KNOWN_SD else CUT
+    return GUESS if seen.intrinsics is None else "the depth model"
 
 
 def unseen(observations: Observations) -> Observations:
@@ -301,25 +256,6 @@ def unseen(observations: Observations) -> Observations:
     table = observations.keypoints_2d.copy()
     table[..., 2] = 0.0
     return replace(observations, keypoints_2d=table)
-
-
-def parse_box(text: str | None) -> Box | None:
-    """A box from `x,y,w,h`.
-
-    Raises:
-        SettingError: It is no box.
-    """
-    if text is None:
-        return None
-    try:
-        x, y, width, height = (float(part) for part in text.split(","))
-        sound = width > 0 and height > 0 and bool(np.isfinite([x, y, width, height]).all())
-    except ValueError:
-        sound = False
-        x = y = width = height = 0.0
-    if not sound:
-        raise SettingError(f"--bbox {text}: expected x,y,w,h in pixels with positive w and h")
-    return Box(x=x, y=y, width=width, height=height)
 
 
 def stack(parts: list[Observations]) -> Observations:

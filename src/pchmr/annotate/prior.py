@@ -4,7 +4,9 @@ The shipped prior is learned from the activity templates and so free of any lice
 learns one from your own motion data. Nothing here knows a picture.
 """
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pchmr.body.joints import SMPL_24
 from pchmr.config import UserError
-from pchmr.data.errors import UNREADABLE
-from pchmr.runs import file_sha256, replacing
+from pchmr.door import FileError
+from pchmr.door.arrays import read_arrays
+from pchmr.runs import file_sha256, replacing, shipped
 
 ASSET = Path(__file__).parent / "assets" / "pose_prior_v1.npz"
 INFLATION, FLOOR = 1.3, 0.01
 EM_STEPS = 40
+FEW_POSES = 100  # a component, below which a prior is told to be weak
+NARROW = 0.05  # radians, root mean square of the poses' spread, likewise
+TABLES = ("mean", "whitening", "constant", "limits")
+LARGEST_ENTRY = 1e6
 
 
 class PriorError(UserError):
@@ -46,11 +54,8 @@ class PosePrior:
 
     def to(self, like: Tensor) -> "PosePrior":
         """The prior on the device and in the precision of a tensor."""
-        moved: dict[str, Any] = {
-            name: value.to(like) if isinstance(value, Tensor) else value
-            for name, value in vars(self).items()
-        }
-        return PosePrior(**moved)
+        arrays = {n: v.to(like) for n, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **arrays)
 
     @property
     def center(self) -> Float[Tensor, "joints 3"]:
@@ -101,13 +106,14 @@ def fit_prior(
             f"a prior of {num_components} components needs at least {10 * num_components} finite "
             f"poses, got {len(flat)}: add motion data or ask for fewer components"
         )
+    _warn_of_weakness(flat, num_components)
     share = _cluster(flat, num_components, generator or np.random.default_rng(0))
     eye = np.eye(flat.shape[1])
     means, roots, constants = [], [], []
     for weight in share.T:
         mean = weight @ flat / weight.sum()
-        centred = flat - mean
-        covariance = (weight[:, None] * centred).T @ centred / weight.sum()
+        centered = flat - mean
+        covariance = (weight[:, None] * centered).T @ centered / weight.sum()
         root = np.linalg.cholesky(np.linalg.inv(INFLATION * covariance + FLOOR * eye)).T
         means.append(mean)
         roots.append(root)
@@ -117,6 +123,18 @@ def fit_prior(
     table = (np.stack(means), np.stack(roots), np.array(constants) - min(constants), limits)
     mean, whitening, constant, bounds = (torch.from_numpy(a.astype(np.float32)) for a in table)
     return PosePrior(mean=mean, whitening=whitening, constant=constant, limits=bounds)
+
+
+def _warn_of_weakness(flat: np.ndarray, num_components: int) -> None:
+    """Says where a prior will hold fits to poses that it has hardly seen."""
+    spread = float(np.sqrt(flat.var(axis=0).mean()))
+    if len(flat) < FEW_POSES * num_components:
+        few = f"it was fitted to {len(flat)} poses, {FEW_POSES} a component are few"
+    elif spread < NARROW:
+        few = f"its poses hardly differ (by {spread:.3f} radians)"
+    else:
+        return
+    warnings.warn(f"the pose prior is weak: {few}; add motion data", stacklevel=3)
 
 
 def _cluster(flat: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
@@ -136,10 +154,10 @@ def _cluster(flat: np.ndarray, count: int, generator: np.random.Generator) -> np
         score = np.empty_like(share)
         for g, weight in enumerate(share.T):
             total = weight.sum() + 1e-9
-            centred = flat - weight @ flat / total
-            covariance = (weight[:, None] * centred).T @ centred / total + FLOOR * eye
+            centered = flat - weight @ flat / total
+            covariance = (weight[:, None] * centered).T @ centered / total + FLOOR * eye
             root = np.linalg.cholesky(np.linalg.inv(covariance)).T
-            energy = ((centred @ root.T) ** 2).sum(axis=1)
+            energy = ((centered @ root.T) ** 2).sum(axis=1)
             score[:, g] = np.log(total / len(flat)) + np.log(np.diag(root)).sum() - energy / 2
         share = np.exp(score - score.max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
@@ -148,8 +166,7 @@ def _cluster(flat: np.ndarray, count: int, generator: np.random.Generator) -> np
 
 def save_prior(path: Path, prior: PosePrior) -> None:
     """Writes a prior as a small .npz."""
-    names = ("mean", "whitening", "constant", "limits")
-    arrays = {name: getattr(prior, name).cpu().numpy() for name in names}
+    arrays = {name: getattr(prior, name).cpu().numpy() for name in TABLES}
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -160,13 +177,36 @@ def load_prior(path: Path | None = None) -> PosePrior:
     Raises:
         PriorError: The file is missing or not one of `save_prior`.
     """
-    path = path or ASSET
+    path = shipped(path or ASSET)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            tables: dict[str, Any] = {name: torch.from_numpy(file[name]) for name in file.files}
-        tables["sha256"] = file_sha256(path)
-        return PosePrior(**tables)
-    except UNREADABLE as error:
+        arrays = read_arrays(path, TABLES)
+        _check_tables(arrays)
+    except (FileError, ValueError) as error:
+        reason = error.reason if isinstance(error, FileError) else error
         raise PriorError(
-            f"cannot read pose prior {path}: {error}; make one with pchmr.annotate.save_prior"
+            f"cannot read pose prior {path}: {reason}; make one with pchmr.annotate.save_prior"
         ) from None
+    tables: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return PosePrior(**tables, sha256=file_sha256(path))
+
+
+def _check_tables(arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuses tables whose shapes contradict each other, or that hold anything but numbers."""
+    missing = [name for name in TABLES if name not in arrays]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    count = len(arrays["constant"]) if arrays["constant"].ndim == 1 else 0
+    size = 3 * (len(SMPL_24) - 1)
+    shapes = {
+        "mean": (count, size),
+        "whitening": (count, size, size),
+        "constant": (count,),
+        "limits": (size, 2),
+    }
+    for name, array in arrays.items():
+        if array.shape != shapes[name] or not count or array.dtype.kind != "f":
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {shapes[name]}")
+        if not np.isfinite(array).all() or np.abs(array).max() > LARGEST_ENTRY:
+            raise ValueError(f"{name} holds values that are not finite, or beyond all reason")
+    if (arrays["limits"][:, 0] > arrays["limits"][:, 1]).any():
+        raise ValueError("limits holds a lowest value above the highest")

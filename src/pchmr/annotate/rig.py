@@ -13,9 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pchmr.body.joints import SMPL_24
-from pchmr.body.skinning import Skinning
-
-NUM_BETAS = 10
+from pchmr.body.skinning import NUM_BETAS, Skinning
 
 
 @dataclass(frozen=True, kw_only=True)

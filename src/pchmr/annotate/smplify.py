@@ -8,7 +8,8 @@ this package instead of one L-BFGS run a picture.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,12 +18,13 @@ from torch import Tensor
 
 from pchmr.annotate.deposer import Annotator, Fit, Start
 from pchmr.annotate.evidence import keypoint_spread
-from pchmr.annotate.kinematics import Chain, State, log_jacobian, points, pose
-from pchmr.annotate.observations import Observations
-from pchmr.annotate.residuals import Evidence, Objective, Term, Weights
+from pchmr.annotate.kinematics import State, points, pose
+from pchmr.annotate.observed import Observations
+from pchmr.annotate.residuals import Evidence, Frame, Objective, Term, TermFunction, Weights
+from pchmr.annotate.residuals.keypoints import keypoint_term
+from pchmr.annotate.residuals.person import prior_term, shape_term
 from pchmr.annotate.solver import Solution, minimize
 from pchmr.body.joints import SMPL_24
-from pchmr.geometry import rotmat_to_rotvec
 
 FOCAL = 5000.0
 RHO_PX = 100.0
@@ -35,86 +37,70 @@ DEPTH_WEIGHT = 100.0
 NARROW_SHOULDERS_PX = 25.0
 TORSO = ("right_hip", "left_hip", "right_shoulder", "left_shoulder")
 TORSO_EDGES = (("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"))
-BENT = {("left_elbow", 1): 1.0, ("right_elbow", 1): -1.0, ("left_knee", 0): -1.0,
-        ("right_knee", 0): -1.0}  # fmt: skip
+BENT = {
+    ("left_elbow", 1): 1.0,
+    ("right_elbow", 1): -1.0,
+    ("left_knee", 0): -1.0,
+    ("right_knee", 0): -1.0,
+}
 """Rotation vector entries that bend one way only: exp(sign * entry) is small when bent."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SmplifyObjective(Objective):
-    """SMPLify-X's terms; `weights.prior` and `weights.shape` are its stage weights.
+def coordinate_term(frame: Frame, seen: Evidence, weights: Weights) -> Term:
+    """Each pixel coordinate on its own, in pixels of the picture, weighed as published."""
+    term, unit = keypoint_term(frame, seen, weights), seen.pixel_unit[:, None]
+    residual = term.residual.flatten(start_dim=1) * unit
 
-    Attributes:
-        torso: Rows of the four torso keypoints; only these count while the camera is found.
-        first_depth: Metres; where the camera step starts and is held softly.
-    """
+    def derive() -> Tensor:
+        return (term.derive().flatten(1, 2) * unit[..., None])[:, :, None]
 
-    torso: tuple[int, ...]
-    first_depth: Float[Tensor, " batch"]
+    weight = seen.confidence.repeat_interleave(2, dim=1)
+    return Term("keypoints", residual[..., None], derive, weight, RHO_PX)
 
-    def take(self, rows: Tensor) -> "SmplifyObjective":
-        """The same objective for some frames."""
-        return replace(self, evidence=self.evidence.take(rows), first_depth=self.first_depth[rows])
 
-    def terms(
-        self, state: State, weights: Weights, *, matches: Tensor | None, derive: bool
-    ) -> tuple[list[Term], Chain]:
-        """Camera terms while only root and translation are free, body terms otherwise."""
-        chain = pose(self.skeleton, state)
-        pixels = self._coordinates(
-            self._pixel_term(state, self._keypoints(state, chain, derive), weights)
-        )
-        if weights.free == "camera":
-            return [self._torso_term(pixels), self._near_term(state, derive)], chain
-        rotvec = rotmat_to_rotvec(state.rotmat[:, 1:])
-        turned = None
-        if derive:
-            turned = log_jacobian(rotvec, chain.world[:, list(self.skeleton.parents[1:])])
-        columns = self.skeleton.columns
-        prior = self._pose_term(rotvec, turned, columns, weights)
-        shape = self._prior_terms(state, chain, weights, derive)[2]
-        return [pixels, prior, shape, self._bending_term(rotvec, turned, weights)], chain
+def bending_term(frame: Frame, seen: Evidence, weights: Weights) -> Term:
+    """Elbows and knees must not bend backwards; the weight is not squared, as published."""
+    joints = [SMPL_24.index(name) - 1 for name, _ in BENT]
+    axes = [axis for _, axis in BENT]
+    sign = torch.tensor(list(BENT.values())).to(frame.rotvec)
+    residual = (sign * frame.rotvec[:, joints, axes]).exp()[:, None]
 
-    def _coordinates(self, term: Term) -> Term:
-        """Each pixel coordinate on its own, in pixels of the picture, weighed as published."""
-        unit = self.evidence.pixel_unit[:, None]
-        residual = term.residual.flatten(start_dim=1) * unit
-        derivative = None
-        if term.derivative is not None:
-            derivative = (term.derivative.flatten(1, 2) * unit[..., None])[:, :, None]
-        weight = self.evidence.confidence.repeat_interleave(2, dim=1)
-        return Term("keypoints", residual[..., None], derivative, weight, RHO_PX)
+    def derive() -> Tensor:
+        slope = frame.blank(residual)
+        change = (sign * residual[:, 0])[..., None] * frame.rotvec_slope[:, joints, axes]
+        for row, joint in enumerate(joints):
+            at = 3 * (joint + 1)
+            slope[:, 0, row, at : at + 3] = change[:, row]
+        return slope
 
-    def _torso_term(self, pixels: Term) -> Term:
-        rows = [2 * row + axis for row in self.torso for axis in (0, 1)]
-        assert rows
-        derivative = None if pixels.derivative is None else pixels.derivative[:, rows]
-        weight = (pixels.weight[:, rows] > 0).to(pixels.weight)
-        return Term("torso", pixels.residual[:, rows], derivative, weight, math.inf)
+    weight = torch.full_like(residual[..., 0], math.sqrt(BENDING * weights.prior))
+    return Term("bending", residual, derive, weight)
 
-    def _near_term(self, state: State, derive: bool) -> Term:
-        residual = (state.transl[:, 2] - self.first_depth)[:, None, None]
-        derivative = None
-        if derive:
-            derivative = self._blank(residual)
-            derivative[..., self.skeleton.columns.transl.stop - 1] = 1
-        return Term("near", residual, derivative, torch.full_like(residual[..., 0], DEPTH_WEIGHT))
 
-    def _bending_term(self, rotvec: Tensor, turned: Tensor | None, weights: Weights) -> Term:
-        """Elbows and knees must not bend backwards; the weight is not squared, as published."""
-        joints = [SMPL_24.index(name) - 1 for name, _ in BENT]
-        axes = [axis for _, axis in BENT]
-        sign = torch.tensor(list(BENT.values())).to(rotvec)
-        residual = (sign * rotvec[:, joints, axes]).exp()[:, None]
-        derivative = None
-        if turned is not None:
-            derivative = self._blank(residual)
-            slope = (sign * residual[:, 0])[..., None] * turned[:, joints, axes]
-            for row, joint in enumerate(joints):
-                at = 3 * (joint + 1)
-                derivative[:, 0, row, at : at + 3] = slope[:, row]
-        weight = torch.full_like(residual[..., 0], math.sqrt(BENDING * weights.prior))
-        return Term("bending", residual, derivative, weight)
+def torso_term(torso: tuple[int, ...], frame: Frame, seen: Evidence, weights: Weights) -> Term:
+    """The four torso keypoints at their rows: only these count while the camera is found."""
+    pixels = coordinate_term(frame, seen, weights)
+    rows = [2 * row + axis for row in torso for axis in (0, 1)]
+    assert rows
+    weight = (pixels.weight[:, rows] > 0).to(pixels.weight)
+    return Term("torso", pixels.residual[:, rows], lambda: pixels.derive()[:, rows], weight)
+
+
+def near_term(depth: Tensor, frame: Frame, seen: Evidence, weights: Weights) -> Term:
+    """Metres (B,) from where the camera step starts, and is held softly."""
+    residual = (frame.state.transl[:, 2] - depth)[:, None, None]
+    column = frame.skeleton.columns.transl.stop - 1
+    weight = torch.full_like(residual[..., 0], DEPTH_WEIGHT)
+    return Term("near", residual, lambda: frame.unit(residual, column), weight)
+
+
+BODY_TERMS: tuple[TermFunction, ...] = (coordinate_term, prior_term, shape_term, bending_term)
+"""SMPLify-X's terms; `weights.prior` and `weights.shape` are its stage weights."""
+
+
+def camera_terms(torso: tuple[int, ...], depth: Tensor) -> tuple[TermFunction, ...]:
+    """The terms while only root and translation are free, of frames placed at a depth (B,)."""
+    return partial(torso_term, torso), partial(near_term, depth)
 
 
 def fit_smplify(
@@ -137,15 +123,13 @@ def fit_smplify(
     if not given_focal or observations.intrinsics is None:
         observations = replace(observations, intrinsics=_default_cameras(observations))
     base = annotator.objective(replace(observations, focal_sd=0.0), depth=False, dense=False)
-    torso = annotator.rows_of(observations, TORSO)
+    torso = observations.reading.rows(TORSO)
     state, first = _place(annotator, observations, base)
     scale = (DATA_HEIGHT / size[:, 1])[:, None]
     evidence = replace(base.evidence, confidence=base.evidence.confidence * scale)
-    objective = SmplifyObjective(
-        skeleton=base.skeleton, rig=base.rig, prior=base.prior, surface=None, evidence=evidence,
-        torso=torso, first_depth=first,
-    )  # fmt: skip
-    camera = minimize(objective, state, Weights(free="camera"), CAMERA_STEPS)
+    objective = replace(base, evidence=evidence, terms=BODY_TERMS)
+    placing = replace(objective, terms=camera_terms(torso, first))
+    camera = minimize(placing, state, Weights(free="camera"), CAMERA_STEPS)
     best = _run(objective, camera.state)
     side = _narrow(annotator, observations, evidence)
     if side.any():
@@ -194,7 +178,7 @@ def _place(
     )
     body_edge, seen_edge, known = [], [], []
     for edge in TORSO_EDGES:
-        rows = annotator.rows_of(observations, edge)
+        rows = observations.reading.rows(edge)
         if len(rows) == 2:
             body_edge.append((xyz[:, rows[0]] - xyz[:, rows[1]]).norm(dim=-1))
             seen_edge.append((seen.keypoints[:, rows[0]] - seen.keypoints[:, rows[1]]).norm(dim=-1))
@@ -211,7 +195,7 @@ def _place(
     return state._replace(transl=transl), depth
 
 
-def _run(objective: SmplifyObjective, state: State) -> Solution:
+def _run(objective: Objective, state: State) -> Solution:
     done = Solution(state, torch.zeros_like(state.log_focal), state.log_focal)
     for prior, shape in STAGES:
         weights = Weights(prior=prior, shape=shape, free="pose")
@@ -221,7 +205,7 @@ def _run(objective: SmplifyObjective, state: State) -> Solution:
 
 def _narrow(annotator: Annotator, observations: Observations, evidence: Evidence) -> Tensor:
     """Whether the shoulders lie so close together that the person may face either way."""
-    rows = annotator.rows_of(observations, ("left_shoulder", "right_shoulder"))
+    rows = observations.reading.rows(("left_shoulder", "right_shoulder"))
     if len(rows) < 2:
         return torch.zeros(len(evidence), dtype=torch.bool, device=evidence.focal.device)
     gap = (evidence.keypoints[:, rows[0]] - evidence.keypoints[:, rows[1]]).norm(dim=-1)

@@ -39,13 +39,12 @@ def energy(terms: list[Term]) -> Float[Tensor, " batch"]:
 
 
 def normal_equations(terms: list[Term]) -> tuple[Tensor, Tensor]:
-    """Weighted J'J (B, C, C) and J'r (B, C) of terms with derivatives."""
+    """Weighted J'J (B, C, C) and J'r (B, C) of terms."""
     rows, values = [], []
     for term in terms:
-        assert term.derivative is not None
         pull = term.pull()[..., None]
         values.append((pull * term.residual).flatten(start_dim=1))
-        rows.append((pull[..., None] * term.derivative).flatten(1, 2))
+        rows.append((pull[..., None] * term.derive()).flatten(1, 2))
     jacobian, residual = torch.cat(rows, dim=1), torch.cat(values, dim=1)
     return jacobian.mT @ jacobian, (jacobian.mT @ residual[..., None])[..., 0]
 
@@ -64,12 +63,12 @@ def minimize(
     now = state.log_focal
     for _ in range(iterations):
         matches = objective.associate(state, weights)
-        terms, chain = objective.terms(state, weights, matches=matches, derive=True)
+        frame = objective.frame(state, matches=matches, linear=True)
+        terms = objective.terms_at(frame, weights)
         now = energy(terms)
         change = _change(objective, terms, weights, damping)
-        tried = step(objective.skeleton, state, chain.world, change)
-        judged, _ = objective.terms(tried, weights, matches=matches, derive=False)
-        then = energy(judged)
+        tried = step(objective.skeleton, state, frame.chain.world, change)
+        then = energy(objective.terms_at(objective.frame(tried, matches=matches), weights))
         better = then < now
         state, now = tried.where(better, state), torch.where(better, then, now)
         damping = torch.where(better, damping * ACCEPTED, damping * REJECTED).clamp(*DAMPING_RANGE)

@@ -19,9 +19,10 @@ from pchmr.config import BenchConfig, SettingError
 from pchmr.progress import say
 from pchmr.recipes import BENCHES
 from pchmr.report.results import write_results
-from pchmr.runs import environment
+from pchmr.runs import alone, environment
 
 
+@alone
 def run(config: BenchConfig) -> Path:
     """Runs a named benchmark on one thread and appends its rows.
 

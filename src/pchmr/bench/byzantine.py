@@ -6,7 +6,6 @@ look at values, or a robust mean, stands against it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,26 +15,35 @@ import numpy as np
 from pchmr.bench.tampering import Fault, changed_array
 from pchmr.config import FederateConfig
 from pchmr.data.sample import PeopleDataset, Sample
-from pchmr.federated import ENGINES, World
+from pchmr.federated import Engine, Gate, World
+from pchmr.federated.cohort import Cohort, Reply
 from pchmr.federated.flower.api import ConfigRecord, Message, SharedArray, new_context
 from pchmr.federated.flower.client_app import make_client_app
-from pchmr.federated.flower.egress import Update
-from pchmr.federated.flower.engines import RUN_ID, Engine
+from pchmr.federated.flower.engines import RUN_ID
 from pchmr.federated.flower.grid import InProcessGrid
 from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.server import Server
 from pchmr.federated.flower.server_app import make_server_app
 from pchmr.federated.fold import vector_norm
-from pchmr.federated.validation import Gate
+from pchmr.federated.run import gate_of
+from pchmr.federated.update import Update
+from pchmr.federated.vector import FlatSpec
 from pchmr.recipes.rows import AttackedRun
 
-MISLABELED = "labels of other pictures"
+MISLABELED, TIMES = "labels of other pictures", "updates times "
+Change = Callable[[np.ndarray], np.ndarray]
 # "one value" is as long as the honest update.
-CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+CHANGES: dict[str, Change] = {
     "updates backwards": np.negative,
-    "updates times 100": lambda delta: np.float32(100) * delta,
     "one value": lambda delta: np.full_like(delta, vector_norm(delta) / np.sqrt(len(delta))),
+    "one direction times 4.5": lambda delta: np.float32(4.5) * _one_direction(delta),
 }
+
+
+def _one_direction(delta: np.ndarray) -> np.ndarray:
+    """A random direction that every bad client sends, as long as the honest update."""
+    drawn = np.random.default_rng(0).normal(size=len(delta)).astype(np.float32)
+    return drawn * np.float32(vector_norm(delta) / vector_norm(drawn))
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,11 @@ class Mislabeled:
         return self.people.image_size
 
     @property
+    def is_private(self) -> bool:
+        """That of the people."""
+        return self.people.is_private
+
+    @property
     def content_hash(self) -> str:
         """That of the truth: a run's own key tells the attack."""
         return self.people.content_hash
@@ -85,13 +98,15 @@ class Mislabeled:
 class OpenGate(Gate):
     """Lets every value pass; the schema still holds."""
 
-    def admit(self, update: Update, statistics: np.ndarray, variances: np.ndarray) -> float:
-        """The length of the update, whatever it is."""
-        return float(np.linalg.norm(update.arrays["delta"]))
+    def admit(
+        self, client_id: int, update: Update, statistics: np.ndarray, variances: np.ndarray
+    ) -> Reply:
+        """The reply, whatever it is."""
+        norm = float(np.linalg.norm(update.arrays["delta"]))
+        return Reply(client_id, update, norm, "", update.num_samples, update.num_steps)
 
-    def settle(self, statistics: np.ndarray) -> dict[int, str]:
+    def judge(self, cohort: Cohort, statistics: np.ndarray) -> None:
         """Nothing."""
-        return {}
 
 
 class AttackedGrid(InProcessGrid):
@@ -111,22 +126,29 @@ class AttackedGrid(InProcessGrid):
             yield from self._fault(reply) if is_bad else [reply]
 
 
-@contextmanager
-def under_attack(run: FederateConfig, world: World) -> Iterator[tuple[FederateConfig, World]]:
-    """Settings and world to hand to `run_federated`, in whose engine the bad clients take part."""
+@dataclass(frozen=True)
+class Conditions:
+    """What to hand to `run_federated`: settings and world, and who stands in between."""
+
+    config: FederateConfig
+    world: World
+    engine: Engine | None = None
+    gate: Gate | None = None
+
+
+def under_attack(run: FederateConfig, world: World) -> Conditions:
+    """The conditions of a run, in whose engine the bad clients take part if there are any."""
     if not isinstance(run, AttackedRun):
-        yield run, world
-        return
+        return Conditions(run, world)
     plain = FederateConfig(**{f.name: getattr(run, f.name) for f in fields(FederateConfig)})
-    if run.attack == MISLABELED:
+    if run.attack.startswith(MISLABELED):
         bad = np.concatenate(world.partitions[: run.num_bad])
         world = replace(world, train_set=Mislabeled.of(world.train_set, bad))
-    honest = ENGINES[run.engine]
-    ENGINES[run.engine] = Engine(SharedArray, _Attacked(run))
-    try:
-        yield plain, world
-    finally:
-        ENGINES[run.engine] = honest
+    spec = FlatSpec.of(world.model, plain.server_options.batch_norm)
+    honest = gate_of(plain, world, spec)
+    known = {f.name: getattr(honest, f.name) for f in fields(Gate)}
+    gate = honest if run.gate else OpenGate(**known)
+    return Conditions(plain, world, Engine(SharedArray, _Attacked(run)), gate)
 
 
 @dataclass(frozen=True)
@@ -136,12 +158,20 @@ class _Attacked:
     run: AttackedRun
 
     def __call__(self, server: Server, world: World, folder: Path) -> None:
-        if not self.run.gate:
-            server.gate = OpenGate(**{f.name: getattr(server.gate, f.name) for f in fields(Gate)})
-        change = CHANGES.get(self.run.attack)
-        fault = changed_array(change) if change else lambda reply: [reply]
+        change = change_of(self.run.attack)
         grid = AttackedGrid(
             make_client_app(Residence(world, folder), SharedArray),
-            self.run.num_clients, RUN_ID, fault=fault, num_bad=self.run.num_bad,
-        )  # fmt: skip
+            self.run.num_clients,
+            RUN_ID,
+            fault=changed_array(change) if change else lambda reply: [reply],
+            num_bad=self.run.num_bad,
+        )
         make_server_app(server)(grid, new_context(RUN_ID, 0))
+
+
+def change_of(attack: str) -> Change | None:
+    """What an attack makes of an update; None where it does its work before."""
+    if attack.startswith(TIMES):
+        factor = np.float32(float(attack.removeprefix(TIMES)))
+        return lambda delta: factor * delta
+    return CHANGES.get(attack)

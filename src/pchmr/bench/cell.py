@@ -195,12 +195,16 @@ def _federated(run: FederateConfig, scene: Scene, is_trial: bool, folder: Path |
     parts = deal(run, scene.train_set)
     world = World(scene.model, scene.body, scene.train_set, parts)
     every = 0 if is_trial else max(1, run.num_rounds // POINTS)
-    with tempfile.TemporaryDirectory() as scratch, under_attack(run, world) as (settings, met):
+    met = under_attack(run, world)
+    with tempfile.TemporaryDirectory() as scratch:
         result = run_federated(
-            replace(settings, evaluate_every=every, resume=True), met,
+            replace(met.config, evaluate_every=every, resume=True),
+            met.world,
             RunFolder(folder or Path(scratch)),
             evaluate_fn=None if is_trial else lambda model: scene.scores(model).row(),
-        )  # fmt: skip
+            engine=met.engine,
+            gate=met.gate,
+        )
     if folder is not None:
         shutil.rmtree(folder)
     row = _scored(scene.scores(scene.model), scene.held_out)

@@ -26,15 +26,16 @@ from torch import nn
 from pchmr.bench.federated import NoLosses, NoPeople, in_own_process
 from pchmr.bench.tampering import FAULTS, HARMLESS, Attempt, FaultyGrid
 from pchmr.config import BenchConfig, FederateConfig, OptimOptions, SettingError
-from pchmr.federated import ENGINES, Training, World, run_federated
+from pchmr.federated import Engine, Gate, Training, World, run_federated
 from pchmr.federated.flower.api import SharedArray, new_context
 from pchmr.federated.flower.client_app import make_client_app
-from pchmr.federated.flower.engines import RUN_ID, Engine
+from pchmr.federated.flower.engines import RUN_ID
 from pchmr.federated.flower.residence import Residence
-from pchmr.federated.flower.server import Row, Server
+from pchmr.federated.flower.server import Server
 from pchmr.federated.flower.server_app import make_server_app
-from pchmr.federated.run import CHECKPOINTS
+from pchmr.federated.outcome import Row
 from pchmr.runs import RunFolder, state_sha256
+from pchmr.runs.checkpoints import CHECKPOINTS
 
 NUM_CLIENTS, CLIENTS_PER_ROUND, ROWS = 12, 6, 96
 ROUNDS_PER_RUN, KILLED_ROUNDS = 25, 20
@@ -127,8 +128,13 @@ class Auditor:
         return self._before
 
 
-def inject(num_faults: int, seed: int = 0) -> dict[str, int]:
+def inject(num_faults: int, seed: int = 0, gate: Gate | None = None) -> dict[str, int]:
     """Runs federations with broken replies until so many faults were injected.
+
+    Args:
+        num_faults: Replies to break.
+        seed: Of the choice of faults and the runs.
+        gate: In place of the usual one.
 
     Returns:
         Counts of faults injected, wrong aggregates, and runs that died.
@@ -150,21 +156,17 @@ def inject(num_faults: int, seed: int = 0) -> dict[str, int]:
             counts["injected"] += len(grid.injected)
             counts["wrong"] += auditor.wrong
 
-    honest = ENGINES["inprocess"]
-    ENGINES["inprocess"] = Engine(SharedArray, run)
-    try:
-        while counts["injected"] < num_faults:
-            counts["died"] += not _survives(tiny_config(ROUNDS_PER_RUN, seed))
-            seed += 1
-    finally:
-        ENGINES["inprocess"] = honest
+    engine = Engine(SharedArray, run)
+    while counts["injected"] < num_faults:
+        counts["died"] += not _survives(tiny_config(ROUNDS_PER_RUN, seed), engine, gate)
+        seed += 1
     return counts
 
 
-def _survives(config: FederateConfig) -> bool:
+def _survives(config: FederateConfig, engine: Engine, gate: Gate | None) -> bool:
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         try:
-            run_federated(config, tiny_world(), RunFolder(Path(folder)))
+            run_federated(config, tiny_world(), RunFolder(Path(folder)), engine=engine, gate=gate)
         except Exception:
             return False
     return True

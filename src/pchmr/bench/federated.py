@@ -41,6 +41,7 @@ class NoPeople:
     num_rows: int
     image_size: int = 1
     content_hash: str = "nobody"
+    is_private: bool = False
 
     @property
     def columns(self) -> dict[str, np.ndarray]:

@@ -130,7 +130,35 @@ def _stranger(reply: Message) -> list[Message]:
     return [made]
 
 
+def _trailing(content: RecordDict) -> None:
+    """A text behind the values of an array."""
+    arrays = cast(ArrayRecord, content["update"])
+    whole = wire_array(arrays["delta"].numpy())
+    text = b"/home/someone/IMG_0001.jpg"
+    arrays["delta"] = Array(whole.dtype, tuple(whole.shape), whole.stype, whole.data + text)
+
+
+def _metadata(**changes: Any) -> Fault:
+    """Changes what stands on the envelope."""
+
+    def fault(reply: Message) -> list[Message]:
+        made = _copy(reply)
+        made.metadata.__dict__.update({f"_{name}": value for name, value in changes.items()})
+        return [made]
+
+    return fault
+
+
 FAULTS: dict[str, Fault] = {
+    "text behind the values": _records(_trailing),
+    "text as group": _metadata(group_id="/home/someone/IMG_0001.jpg"),
+    "text as message type": _metadata(message_type="train./home/someone/IMG_0001.jpg"),
+    "number as time to live": _metadata(ttl=123456.789),
+    "time of another day": _metadata(created_at=1.0),
+    "negative loss": _number("loss_sum", -5.0),
+    "loss of 1e308": _number("loss_sum", 1e308),
+    "code of the server": lambda r: [_answering(r, Error(2, "no_reply"))],
+    "another error number": lambda r: [_answering(r, Error(99, "schema"))],
     "nan": changed_array(_poke(np.nan)),
     "infinity": changed_array(_poke(np.inf)),
     "times 1e8": changed_array(lambda a: a * np.float32(1e8)),

@@ -1,21 +1,23 @@
-"""Array archives (.npz) that cannot surprise: no pickles, sizes checked before memory is taken.
-
-Written with fixed timestamps, so equal arrays give equal bytes.
-"""
+"""Files of body models: read through the door, written so that equal arrays give equal bytes."""
 
 import io
 import os
 import zipfile
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy import ndarray
+from scipy.sparse import csr_matrix
 
 from pchmr.config import UserError
+from pchmr.door import FileError
+from pchmr.door.archives import opened_archive
+from pchmr.door.arrays import read_array, read_arrays
+from pchmr.door.limits import ARRAYS_BYTES
+from pchmr.door.numpy_pickles import matrices_of, read_pickled_arrays
 
-LARGEST_MEMBER_BYTES = 1 << 30
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -48,58 +50,37 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, ndarra
     """Arrays of an archive by name; members that are not asked for stay unread.
 
     Raises:
-        BodyFileError: If the file is no archive of plain arrays, or a member is larger than 1 GiB.
+        BodyFileError: If the file is no archive of plain arrays, or too large.
     """
-    wanted = None if names is None else set(names)
-    arrays = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                name = info.filename.removesuffix(".npy")
-                if info.filename.endswith(".npy") and (wanted is None or name in wanted):
-                    arrays[name] = _read_member(archive, info)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise BodyFileError(f"{path}: cannot be read as .npz ({error})") from None
-    except (RuntimeError, zlib.error, SyntaxError) as error:
-        raise BodyFileError(f"{path}: damaged .npz ({error})") from None
-    return arrays
+    with _as_body_file("cannot be read as .npz"):
+        return read_arrays(path, names)
 
 
 def read_npy(path: Path) -> ndarray:
     """The plain array of a .npy file; `BodyFileError` where it is none."""
+    with _as_body_file("cannot be read as .npy"):
+        return read_array(path)
+
+
+def read_pickle(path: Path, names: tuple[str, ...]) -> dict[str, ndarray]:
+    """The named arrays of a pickled dictionary; `BodyFileError` where it is none."""
+    with _as_body_file("cannot be read as .pkl"):
+        return read_pickled_arrays(path, names)
+
+
+def read_matrices(path: Path, names: tuple[str, ...]) -> list[list[csr_matrix]]:
+    """Lists of sparse matrices from an archive of object arrays, in the order of the names."""
+    what = "cannot be read as an archive of sparse matrices"
+    with _as_body_file(what), opened_archive(path, ARRAYS_BYTES) as members:
+        missing = [name for name in names if f"{name}.npy" not in members]
+        if missing:
+            raise ValueError(f"lacks {', '.join(missing)}")
+        return [matrices_of(path, members[f"{name}.npy"].read()) for name in names]
+
+
+@contextmanager
+def _as_body_file(what: str) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            return _read_array(file, path.stat().st_size)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise BodyFileError(f"{path}: cannot be read as .npy ({error})") from None
-
-
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ndarray:
-    if info.file_size > LARGEST_MEMBER_BYTES:
-        raise ValueError(f"member {info.filename} is larger than 1 GiB")
-    with archive.open(info) as file:
-        return _read_array(file, info.file_size)
-
-
-def _read_array(file, file_size: int) -> ndarray:
-    """An array whose header agrees with the bytes that follow it."""
-    version = np.lib.format.read_magic(file)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"array format {version} is unknown")
-    shape, fortran_order, dtype = readers[version](file)
-    if dtype.hasobject:
-        raise ValueError("array of Python objects")
-    size = dtype.itemsize
-    for extent in shape:
-        size *= extent
-    if size > min(file_size, LARGEST_MEMBER_BYTES):
-        raise ValueError("array header promises more than the file holds")
-    raw = file.read(size)
-    if len(raw) != size:
-        raise ValueError("array is cut off")
-    array = np.frombuffer(bytearray(raw), dtype=dtype)
-    return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
+        yield
+    except FileError as error:
+        raise BodyFileError(f"{error.path}: {what} ({error.reason}); get the file again") from None

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from pchmr.body.archive import BodyFileError, read_npy, read_npz
+from pchmr.body.archive import BodyFileError, read_npy, read_npz, read_pickle
 from pchmr.body.joints import COCO_23, H36M_17, SMPL_24, SMPL_PARENTS
 from pchmr.body.levels import hierarchy_of, unpack_hierarchy
 from pchmr.body.model import BodyModel
-from pchmr.body.unpickle import read_pickle
+from pchmr.body.skinning import NUM_BETAS
+from pchmr.door.files import one_line
+from pchmr.door.limits import MESH_VERTICES
+from pchmr.runs import shipped
 
 ASSET = Path(__file__).parent / "assets" / "embedded_v1.npz"
 GENDERS = ("neutral", "female", "male")
@@ -29,8 +32,9 @@ GENDER_LABELS = {
     **dict.fromkeys(("m", "0"), "male"),
 }
 """Genders as labels spell them: 3DPW and METRO by letter, SPIN's archives by number."""
-NUM_BETAS = 10
 ROW_SUM_TOLERANCE = 1e-3
+LEAST_EXTENT, LARGEST_EXTENT = 0.5, 3.0  # metres, of the rest pose
+UNITS = {"millimetres": 1000.0, "centimetres": 100.0, "inches": 39.37}
 REQUIRED = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table", "f")
 OPTIONAL = ("posedirs",)
 REGRESSOR_FILES = {
@@ -62,7 +66,7 @@ def load_body(path: Path | None = None, *, gender: str = "neutral") -> BodyModel
     if path is None:
         if gender != "neutral":
             raise BodyFileError(f"the embedded body is neutral only: give a {gender} body file")
-        arrays = read_npz(ASSET)
+        arrays = read_npz(shipped(ASSET))
         return BodyModel(arrays, unpack_hierarchy(arrays))
     file = _pick_file(Path(path), gender)
     named = gender_of(file)
@@ -74,8 +78,10 @@ def load_body(path: Path | None = None, *, gender: str = "neutral") -> BodyModel
         hierarchy = hierarchy_of(arrays, file.parent)
     except BodyFileError:
         raise
-    except ValueError as error:
-        raise BodyFileError(f"{file}: {error}") from None
+    except Exception as error:  # a mesh that is none fails in any way
+        raise BodyFileError(
+            f"{file}: {one_line(error)}; no mesh levels can be made of it"
+        ) from None
     return BodyModel(arrays, hierarchy, gender=named or gender)
 
 
@@ -94,11 +100,11 @@ def gender_name(label: Any) -> str:
 
 def embedded_meta() -> dict[str, Any]:
     """Source, licence, and the errors in millimetres measured when the embedded body was built."""
-    return json.loads(str(read_npz(ASSET, ["meta"])["meta"][0]))
+    return json.loads(str(read_npz(shipped(ASSET), ["meta"])["meta"][0]))
 
 
 def read_body_arrays(path: Path) -> dict[str, ndarray]:
-    """The validated arrays of an SMPL-format file: floats as float32, at most ten shapes."""
+    """The validated arrays of an SMPL-format file: floats as float32, ten shapes."""
     wanted = REQUIRED + OPTIONAL + tuple(REGRESSOR_FILES)
     if path.suffix.lower() == ".npz":
         arrays = read_npz(path, wanted)
@@ -113,21 +119,27 @@ def read_body_arrays(path: Path) -> dict[str, ndarray]:
 
 
 def validated(arrays: Mapping[str, ndarray]) -> dict[str, ndarray]:
-    """Arrays of one SMPL body with agreeing shapes, or `ValueError`."""
+    """Arrays of one SMPL body with agreeing shapes, or `ValueError`.
+
+    Fewer than ten shapes are padded with zeros; of more, the first ten are taken.
+    """
     missing = [name for name in REQUIRED if name not in arrays]
     _check(not missing, f"lacks {', '.join(missing)}: not an SMPL-format body")
     found = {}
     for name, array in arrays.items():
         whole = name in ("kintree_table", "f")
         _check(array.dtype.kind in ("iu" if whole else "fiu"), f"{name} holds {array.dtype}")
-        _check(bool(np.isfinite(array).all()), f"{name} holds values that are not finite")
-        found[name] = array.astype(np.int64 if whole else np.float32)
+        _check(array.ndim > 0, f"{name} is a single number")
+        with np.errstate(over="ignore"):
+            found[name] = array.astype(np.int64 if whole else np.float32)
+        _check(bool(np.isfinite(found[name]).all()), f"{name} holds values that are not finite")
+    _check(found["v_template"].shape[0] <= MESH_VERTICES, "v_template is larger than a body mesh")
     vertices, joints = len(found["v_template"]), len(SMPL_24)
     _check(found["shapedirs"].ndim == 3, "shapedirs must be (V, 3, betas)")
-    found["shapedirs"] = found["shapedirs"][:, :, :NUM_BETAS]
+    found["shapedirs"] = _ten_shapes(found["shapedirs"])
     shapes = {
         "v_template": (vertices, 3),
-        "shapedirs": (vertices, 3, max(found["shapedirs"].shape[2], 1)),
+        "shapedirs": (vertices, 3, NUM_BETAS),
         "posedirs": (vertices, 3, 9 * (joints - 1)),
         "J_regressor": (joints, vertices),
         "weights": (vertices, joints),
@@ -208,11 +220,28 @@ def _check(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _ten_shapes(shapes: ndarray) -> ndarray:
+    """The first ten shape directions, zeros where a file has fewer."""
+    shapes = shapes[:, :, :NUM_BETAS]
+    return np.pad(shapes, ((0, 0), (0, 0), (0, NUM_BETAS - shapes.shape[2])))
+
+
+def _check_extent(template: ndarray) -> None:
+    """Refuses a body that no person fits into; the unit that it looks like is named."""
+    extent = float((template.max(axis=0) - template.min(axis=0)).max())
+    if LEAST_EXTENT <= extent <= LARGEST_EXTENT:
+        return
+    fits = [u for u, scale in UNITS.items() if LEAST_EXTENT <= extent / scale <= LARGEST_EXTENT]
+    looks = f", which looks like {fits[0]}" if fits else ""
+    _check(False, f"v_template spans {extent:.4g} m{looks}: write metres (a person spans 0.5 to 3)")
+
+
 def _check_values(found: Mapping[str, ndarray]) -> None:
+    _check_extent(found["v_template"])
     faces, count = found["f"], len(found["v_template"])
     inside = faces.size > 0 and faces.min() >= 0 and faces.max() < count
     _check(bool(inside), f"f points outside the {count} vertices")
-    parents = tuple(found["kintree_table"][0, 1:])
+    parents = tuple(found["kintree_table"][0, 1:].tolist())
     _check(parents == SMPL_PARENTS[1:], "kintree_table is not SMPL's tree of 24 joints")
     for name in ("weights", "J_regressor"):
         error = float(np.abs(found[name].sum(axis=1) - 1.0).max())

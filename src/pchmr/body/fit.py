@@ -21,6 +21,7 @@ from pchmr.geometry import rotmat_to_rotvec, rotvec_to_rotmat
 SHAPE_PRIOR = 1e-4  # m^2 per squared standard deviation of a beta, against the sum over vertices
 DAMPING = 1e-5  # m^2 per squared radian or metre of a step
 MAX_STEPS = 20
+LARGEST = 1e6  # metres: a mesh that reaches farther is none
 TOLERANCE = 1e-10  # m^2 a vertex: a step that changes the cost by less is the last one
 
 
@@ -53,10 +54,14 @@ class _State(NamedTuple):
 def fit_body(body: Skinning, vertices: Float[Tensor, "batch vertices 3"]) -> BodyFit:
     """The body parameters whose mesh lies closest to each mesh in squared distance.
 
+    A mesh that is not finite gets NaN for all its parameters; the others are fitted as ever.
+
     Args:
         body: Body whose topology the meshes have.
         vertices: Meshes in metres, any frame.
     """
+    sound = (vertices.abs() < LARGEST).flatten(start_dim=1).all(dim=1)
+    given, vertices = vertices, _where(sound, vertices, body.v_template.expand_as(vertices))
     state = _rigid_parts(body, vertices)
     cost = _cost(body, state, vertices)
     damping = torch.full_like(cost, DAMPING)
@@ -71,12 +76,12 @@ def fit_body(body: Skinning, vertices: Float[Tensor, "batch vertices 3"]) -> Bod
         if bool(settled.all()):
             break
     rotvec = rotmat_to_rotvec(state.rotmat)
+    error = (_posed(body, state) - given).norm(dim=-1).mean(dim=-1)
+    found = (rotvec[:, 0], rotvec[:, 1:], state.betas, state.transl, error)
+    names = ("global_orient", "body_pose", "betas", "transl", "error")
+    nothing = vertices.new_tensor(torch.nan)
     return BodyFit(
-        global_orient=rotvec[:, 0],
-        body_pose=rotvec[:, 1:],
-        betas=state.betas,
-        transl=state.transl,
-        error=(_posed(body, state) - vertices).norm(dim=-1).mean(dim=-1),
+        **{name: _where(sound, value, nothing) for name, value in zip(names, found, strict=True)}
     )
 
 

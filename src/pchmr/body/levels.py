@@ -1,8 +1,7 @@
 """Mesh levels of a body file: read beside it, else computed once and cached by the body's hash."""
 
 import os
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,12 @@ from jaxtyping import Int
 from numpy import ndarray
 from scipy.sparse import csr_matrix, eye
 
-from pchmr.body.archive import LARGEST_MEMBER_BYTES, BodyFileError, read_npy, read_npz, write_npz
+from pchmr.body.archive import BodyFileError, read_matrices, read_npy, read_npz, write_npz
 from pchmr.body.coarsen import NUM_LEVELS, build_hierarchy, posed_bodies
 from pchmr.body.hierarchy import HierarchyError, MeshHierarchy, gather_table
-from pchmr.body.model import body_sha256
+from pchmr.body.model import CORE_ARRAYS, body_sha256
 from pchmr.body.skinning import Skinning
-from pchmr.body.unpickle import read_object_npy
+from pchmr.door.limits import DENSE_BYTES, MESH_NEIGHBORS, MESH_VERTICES
 from pchmr.seeds import derive_seed
 
 LEVELS_VERSION = 1
@@ -28,7 +27,9 @@ def hierarchy_of(arrays: Mapping[str, ndarray], folder: Path) -> MeshHierarchy:
     beside = folder / DOWNSAMPLING_FILE
     if beside.is_file():
         return read_downsampling(beside, arrays["f"], len(arrays["v_template"]))
-    cached = cache_folder() / f"levels-v{LEVELS_VERSION}-{body_sha256(arrays)[:32]}.npz"
+    cached = (
+        cache_folder() / f"levels-v{LEVELS_VERSION}-{body_sha256(arrays, CORE_ARRAYS)[:32]}.npz"
+    )
     if cached.is_file():
         try:
             return unpack_hierarchy({**arrays, **read_npz(cached)})
@@ -61,16 +62,19 @@ def read_downsampling(
     neighbors of the coarsest level are the nonzero entries of its `A`, and each vertex itself. The
     file's own faces hold a foreign class and stay unread; see `_coarse_faces`.
     """
-    members = _object_members(path, ("A", "U", "D"))
-    adjacency, upsample, downsample = (read_object_npy(path, members[n]) for n in ("A", "U", "D"))
+    adjacency, upsample, downsample = read_matrices(path, ("A", "U", "D"))
     steps = num_levels - 1
     if min(len(upsample), len(downsample)) < steps or len(adjacency) < num_levels:
         raise BodyFileError(f"{path}: holds fewer than {num_levels} levels")
     sizes = (num_vertices, *(int(matrix.get_shape()[1]) for matrix in upsample[:steps]))
     neighbors = adjacency[steps]
+    if sizes[-1] ** 2 > DENSE_BYTES or not np.isfinite(_values(upsample)).all():
+        raise BodyFileError(f"{path}: U holds no mesh levels of a body")
     for level, (matrix, size) in enumerate(zip(adjacency, sizes, strict=False)):
         if matrix.get_shape() != (size, size):
             raise BodyFileError(f"{path}: A[{level}] is {matrix.get_shape()}, expected {size} rows")
+        if size > MESH_VERTICES or matrix.nnz > MESH_NEIGHBORS * size:
+            raise BodyFileError(f"{path}: A[{level}] has more neighbors than a body mesh has")
     coarser = [_coarse_faces(path.parent, matrix) for matrix in adjacency[1:num_levels]]
     try:
         table = (neighbors + neighbors.T + eye(len(neighbors.indptr) - 1)).toarray() != 0
@@ -166,22 +170,12 @@ def _compact(indices: ndarray) -> ndarray:
     return indices.astype(np.min_scalar_type(int(indices.max(initial=0))))
 
 
+def _values(matrices: Sequence[csr_matrix]) -> ndarray:
+    return np.concatenate([matrix.data for matrix in matrices])
+
+
 def _kept_rows(selection: csr_matrix) -> ndarray:
     """The fine vertex that each row of a downsampling matrix selects."""
     if (np.diff(selection.indptr) == 0).any():
         raise BodyFileError("D holds an empty row")
     return np.asarray(selection.argmax(axis=1)).ravel().astype(np.int64)
-
-
-def _object_members(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    found = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in names:
-                info = archive.getinfo(f"{name}.npy")
-                if info.file_size > LARGEST_MEMBER_BYTES:
-                    raise BodyFileError(f"{path}: member {name} is larger than 1 GiB")
-                found[name] = archive.read(info)
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise BodyFileError(f"{path}: cannot be read as {DOWNSAMPLING_FILE} ({error})") from None
-    return found

@@ -26,6 +26,7 @@ CORE_ARRAYS = (
     "kintree_table",
     "f",
 )
+OTHER_REGRESSORS = ("J_regressor_h36m", "J_regressor_coco")
 REGRESSORS = {
     SMPL_24.name: ("J_regressor", SMPL_24),
     H36M_17.name: ("J_regressor_h36m", H36M_17),
@@ -45,7 +46,8 @@ class BodyModel(Skinning):
     Attributes:
         hierarchy: Mesh levels.
         gender: "neutral", "female" or "male".
-        sha256: Hash of the body's own arrays.
+        sha256: Hash of all arrays that decide meshes and joints, the regressors among them.
+        mesh_sha256: Hash without the regressors of other joint sets: of what decides meshes.
     """
 
     faces: Tensor
@@ -58,6 +60,7 @@ class BodyModel(Skinning):
         self.gender = gender
         self.hierarchy = hierarchy
         self.sha256 = body_sha256(arrays)
+        self.mesh_sha256 = body_sha256(arrays, CORE_ARRAYS)
         self.register_buffer("faces", torch.from_numpy(arrays["f"].astype(np.int64)))
         self._register_regressors(arrays)
 
@@ -95,7 +98,7 @@ class BodyModel(Skinning):
     def _register_regressors(self, arrays: Mapping[str, ndarray]) -> None:
         for level, rows in enumerate(self.hierarchy.kept):
             self.register_buffer(f"_kept_{level}", torch.from_numpy(rows), persistent=False)
-        for name in ("J_regressor_h36m", "J_regressor_coco"):
+        for name in OTHER_REGRESSORS:
             if name in arrays:
                 self.register_buffer(name, float_tensor(arrays[name]))
         for joint_set in (SMPL_24, H36M_17, EVALUATION_14, COCO_17, COCO_23):
@@ -109,10 +112,12 @@ class BodyModel(Skinning):
             self.register_buffer(f"_{joint_set.name}_weights", weights, persistent=False)
 
 
-def body_sha256(arrays: Mapping[str, ndarray]) -> str:
+def body_sha256(
+    arrays: Mapping[str, ndarray], names: tuple[str, ...] = CORE_ARRAYS + OTHER_REGRESSORS
+) -> str:
     """SHA-256 over the arrays that decide what a body does, absent ones skipped."""
     digest = hashlib.sha256()
-    for name in CORE_ARRAYS:
+    for name in names:
         array = arrays.get(name)
         if array is not None:
             kind = "<f4" if array.dtype.kind == "f" else "<i8"

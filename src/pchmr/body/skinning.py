@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from pchmr.geometry import rotvec_to_rotmat
 
+NUM_BETAS = 10  # shape parameters of every body
+
 
 class BodyOutput(NamedTuple):
     """Posed bodies in metres: `vertices` (*batch, V, 3) and `joints` (*batch, 24, 3)."""

@@ -94,10 +94,14 @@ class AnnotateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelsConfig:
-    """List, export, expire or delete the labels of `pchmr annotate`."""
+    """List, judge, export, expire or delete the labels of `pchmr annotate`."""
 
     labels: Annotated[Path, tyro.conf.Positional]
     """Folder of labels."""
+    accept: str | None = None
+    """Clips or frames to accept, with commas: CLIP, CLIP:FRAME (from 0), or all."""
+    reject: str | None = None
+    """Clips or frames to reject, in the same way."""
     export: Path | None = None
     """Folder to write them to in 3DPW's layout, as private as the labels."""
     keep_days: float | None = None

@@ -7,6 +7,8 @@ from typing import Literal
 from pchmr.config.errors import require
 
 Domain = Literal["A", "B", "V"]
+PRIVATE_DATA = "private-data-sha256-"
+"""What the config of a private run holds in place of the folder of its data, and the hash."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,9 @@ class DataOptions:
     """Images to train on."""
     num_test_samples: int = 320
     """Images of held-out people to score on."""
+    world: Literal[1, 2] | None = None
+    """Version of the embedded people: 1 is plain, 2 has photographed places and clothes with folds;
+    without it, the one that the start weights were trained on."""
     data_seed: int | None = None
     """Seed that draws the embedded people; without it, `--seed`."""
     image_size: int | None = None
@@ -29,6 +34,9 @@ class DataOptions:
     """Folder for rendered people (default: $PCHMR_CACHE or ~/.cache/pchmr)."""
     on_the_fly: bool = False
     """Render the people to train on during training, others in every epoch; nothing is stored."""
+
+    with_pictures: bool = False
+    """Keep examples with pictures and meshes, also of people who stood before a camera."""
 
     def __post_init__(self) -> None:
         require(self.num_samples >= 1, "--num-samples must be at least 1")
@@ -171,9 +179,14 @@ class ServerOptions:
     """Client learning rate over the rounds; `step` divides it by 10 at half of them."""
     min_good_replies: int | None = None
     """Fewest good replies that change the model (default: half of the cohort)."""
+    aggregation_rule: Literal["mean", "trimmed", "geometric-median", "multi-krum"] | None = None
+    """How replies are put together; without it the weighted mean, or `trimmed` if
+    `--trimmed-replies` is given. All but the mean withstand some bad clients, and need to see every
+    update."""
     trimmed_replies: int | None = None
-    """Leave out so many of the largest and of the smallest values of every weight, and count the
-    other replies alike: withstands that many bad clients, and needs to see every update."""
+    """Bad clients to withstand (without it a third): `trimmed` leaves out so many of the largest
+    and of the smallest values of every weight and counts the others alike, `multi-krum` leaves out
+    so many replies that lie far from the others."""
     deadline_seconds: float | None = None
     """Longest wait for the replies of a cohort; with one worker, looked at between clients."""
 
@@ -193,7 +206,17 @@ class ServerOptions:
         require(good is None or good >= 1, "--min-good-replies must be at least 1")
         trim = self.trimmed_replies
         require(trim is None or trim >= 1, "--trimmed-replies must be at least 1; or leave it out")
+        require(
+            trim is None or self.rule in ("trimmed", "multi-krum"),
+            f"--trimmed-replies is read by trimmed and multi-krum only, not by {self.rule}: "
+            "leave it out",
+        )
         require(wait is None or wait > 0, "--deadline-seconds must be positive")
+
+    @property
+    def rule(self) -> str:
+        """How replies are put together, whatever was left out."""
+        return self.aggregation_rule or ("trimmed" if self.trimmed_replies else "mean")
 
 
 # Settings that only some partitions or algorithms read: changing one for another is refused.

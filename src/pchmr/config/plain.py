@@ -19,7 +19,7 @@ def from_json(kind: type[Config], text: str) -> Config:
     """A config from JSON; unknown keys, wrong types and contradictions are refused by name."""
     try:
         raw = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingError(f"config is not JSON: {error}") from None
     return from_dict(kind, raw)
 

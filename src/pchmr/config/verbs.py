@@ -72,6 +72,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "beta_2": ("fedadam", "fedyogi"),
     "tau": ("fedadam", "fedyogi", "fedadagrad"),
     "mu": ("fedprox",),
+    "aggregation_rule": ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad"),
     "trimmed_replies": ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad"),
 }
 
@@ -149,11 +150,11 @@ class FederateConfig:
             good is None or good <= self.clients_per_round,
             f"--min-good-replies {good} is more than --clients-per-round {self.clients_per_round}",
         )
-        trimmed = 2 * (self.server_options.trimmed_replies or 0)
+        left_out = self.num_left_out
         require(
-            trimmed < min(self.clients_per_round, good or self.clients_per_round),
-            f"--trimmed-replies leaves out {trimmed} replies: --clients-per-round and "
-            "--min-good-replies must be more",
+            left_out < min(self.clients_per_round, good or self.clients_per_round),
+            f"--aggregation-rule {self.server_options.rule} leaves out {left_out} replies "
+            "(see --trimmed-replies): --clients-per-round and --min-good-replies must be more",
         )
         _require_read(self.partition_options, self.partition)
         _require_read(self.server_options, self.algorithm)
@@ -163,6 +164,19 @@ class FederateConfig:
                 f"--num-clients {self.num_clients} is more than --num-samples "
                 f"{self.data_options.num_samples}: every client needs a sample",
             )
+
+    @property
+    def num_tolerated(self) -> int:
+        """Bad clients in a cohort that the aggregation rule is set for; 0 for rules without."""
+        if self.server_options.rule not in ("trimmed", "multi-krum"):
+            return 0
+        return self.server_options.trimmed_replies or max(1, (self.clients_per_round - 1) // 3)
+
+    @property
+    def num_left_out(self) -> int:
+        """Replies that the aggregation rule leaves out, or cannot do without."""
+        beside = {"trimmed": self.num_tolerated, "multi-krum": 2}
+        return self.num_tolerated + beside.get(self.server_options.rule, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,11 +243,10 @@ class ExportConfig:
     """Which network."""
 
     def __post_init__(self) -> None:
-        names = self.variant_names
-        unknown = [name for name in names if name not in EXPORT_VARIANTS]
+        unknown = [name for name in self.variant_names if name not in EXPORT_VARIANTS]
         known = ", ".join(EXPORT_VARIANTS)
         require(not unknown, f"unknown --variants {', '.join(unknown)}; known: {known}")
-        require(bool(names), f"--variants is empty; give some of {known}")
+        require(bool(self.variant_names), f"--variants is empty; give some of {known}")
         require(self.num_calibration >= 1, "--num-calibration must be at least 1")
         require(self.num_held_out >= 1, "--num-held-out must be at least 1")
         require(self.repeats >= 1, "--repeats must be at least 1")
@@ -241,8 +254,7 @@ class ExportConfig:
     @property
     def variant_names(self) -> tuple[str, ...]:
         """The forms asked for, each once."""
-        names = (name.strip() for name in self.variants.split(","))
-        return tuple(dict.fromkeys(name for name in names if name))
+        return tuple(dict.fromkeys(filter(None, map(str.strip, self.variants.split(",")))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +265,8 @@ class ReportConfig:
     """Run folders, folders of run folders, or a folder of `pchmr bench` like `results`."""
     output: Path = Path("runs/report.html")
     """Page to write."""
+    with_pictures: bool = False
+    """Show pictures and meshes, also of people who stood before a camera."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +315,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(self.num_clients >= 1, "--num-clients must be at least 1")
         require(self.data_options.data is None, "--data: `pchmr data` renders; leave it out")
+        require(not self.data_options.with_pictures, "--with-pictures: only for runs; leave it out")
         _require_read(self.partition_options, self.partition)
 
 

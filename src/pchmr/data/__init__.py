@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from pchmr.body import BodyModel
-from pchmr.config import DataOptions, SettingError
+from pchmr.config import DataOptions, SettingError, require
+from pchmr.config.options import PRIVATE_DATA
 from pchmr.data.labels import LabeledPictures, is_labels
 from pchmr.data.live import LivePeople
 from pchmr.data.sample import COLUMNS, PeopleDataset, Subset
-from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
+from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.recipe import Split
 
@@ -43,6 +44,10 @@ def load_people(
         UserError: A folder without the split, with fewer people, or with crops of another size.
     """
     count = options.num_samples if split == "train" else options.num_test_samples
+    require(
+        options.data is None or not options.data.name.startswith(PRIVATE_DATA),
+        "this config is of a run on private data and does not say where they are: give --data",
+    )
     if options.data is not None and is_labels(options.data):
         found = LabeledPictures(options.data, split, body=body, image_size=image_size)
         return found if len(found) <= count else Subset(found, np.arange(count))
@@ -54,6 +59,7 @@ def load_people(
         num_samples=count,
         image_size=image_size,
         seed=seed if options.data_seed is None else options.data_seed,
+        version=options.world or RECIPE_VERSION,
     )
     if options.on_the_fly and split == "train":
         return LivePeople(recipe, body)

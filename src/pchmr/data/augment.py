@@ -100,15 +100,19 @@ def turn(sample: Sample, angle: Float[Tensor, " batch"], scale: Float[Tensor, " 
         joints=torch.cat([sample.joints[..., :3] @ rotation.mT, sample.joints[..., 3:]], dim=-1),
         global_orient=rotmat_to_rotvec(rotation @ rotvec_to_rotmat(sample.global_orient)),
         transl=(rotation @ sample.transl[..., None])[..., 0],
-        intrinsics=_scaled_intrinsics(sample, scale),
+        intrinsics=_turned_intrinsics(sample, rotation_2d, scale),
     )
 
 
-def _scaled_intrinsics(sample: Sample, scale: Float[Tensor, " batch"]) -> Tensor:
+def _turned_intrinsics(
+    sample: Sample, rotation_2d: Float[Tensor, "batch 2 2"], scale: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch 3 3"]:
+    """Intrinsics of the turned picture: the principal point turns about its centre too."""
     intrinsics = sample.intrinsics.clone()
     centre = sample.images.shape[-1] / 2
+    offset = (rotation_2d @ (intrinsics[:, :2, 2:] - centre))[..., 0]
     intrinsics[:, :2] *= scale[:, None, None]
-    intrinsics[:, :2, 2] += centre * (1 - scale[:, None])
+    intrinsics[:, :2, 2] = centre + scale[:, None] * offset
     return intrinsics
 
 

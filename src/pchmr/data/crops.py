@@ -16,6 +16,8 @@ from pchmr.data.errors import InputError
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 MARGIN = 1.2
+MAX_CANVAS_PIXELS = 8_000_000  # of a square at full size: larger ones are read at reduced size
+BAND_ROWS = 32  # of the shrunk image, made at a time
 MIN_BOX_SIDE = 16.0
 # A box further out than this would cost memory for nothing but black border.
 MAX_BOX_RATIO = 4.0
@@ -76,14 +78,47 @@ def crop(
 ) -> Float[Tensor, "3 image_size image_size"]:
     """The square resampled to `image_size` pixels, RGB in [0, 1]; black outside the image.
 
-    Shrinking averages over the pixels that a new one covers, so nothing flickers.
+    Shrinking averages over the pixels that a new one covers, so nothing flickers. Memory is that
+    of a few megapixels, however large the square.
     """
-    left, top, right, bottom = square.bbox_xyxy
+    block = math.ceil(square.side / math.sqrt(MAX_CANVAS_PIXELS))
+    small = shrink(image, block)
+    left, top, right, bottom = (edge / block for edge in square.bbox_xyxy)
     outer = (math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))
     inner = (left - outer[0], top - outer[1], right - outer[0], bottom - outer[1])
-    padded = Image.fromarray(image).crop(outer)
+    x, y = max(outer[0], 0), max(outer[1], 0)
+    part = small[y : max(outer[3], 0), x : max(outer[2], 0)]
+    padded = Image.new("RGB", (outer[2] - outer[0], outer[3] - outer[1]))
+    if part.size:
+        padded.paste(Image.fromarray(part), (x - outer[0], y - outer[1]))
     pixels = padded.resize((image_size, image_size), Image.Resampling.BILINEAR, box=inner)
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
+
+
+def shrink(
+    image: UInt8[np.ndarray, "height width 3"], block: int
+) -> UInt8[np.ndarray, "few_rows few_columns 3"]:
+    """The image with each block of pixels averaged into one; edge blocks hold what is there.
+
+    Goes band by band, so that no second copy of a large image is made.
+    """
+    if block <= 1:
+        return image
+    height, width = image.shape[:2]
+    small = np.empty((-(-height // block), -(-width // block), 3), dtype=np.uint8)
+    for row in range(0, len(small), BAND_ROWS):
+        band = image[row * block : (row + BAND_ROWS) * block]
+        small[row : row + BAND_ROWS] = Image.fromarray(band).reduce(block)
+    return small
+
+
+def fitted(
+    image: UInt8[np.ndarray, "height width 3"], width: int, height: int
+) -> UInt8[np.ndarray, "new_height new_width 3"]:
+    """The whole image at another size; a strong shrink averages blocks first, to save memory."""
+    block = math.floor(min(image.shape[1] / width, image.shape[0] / height) / 2)
+    canvas = Image.fromarray(shrink(image, block) if image.size > MAX_CANVAS_PIXELS else image)
+    return np.array(canvas.resize((width, height), Image.Resampling.LANCZOS))
 
 
 def crop_intrinsics(

@@ -6,9 +6,8 @@ hashes. Only accepted labels count. Held out are every fifth clip, or the end of
 
 import copy
 import hashlib
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,38 @@ import torch
 from jaxtyping import UInt8
 
 from pchmr.body import BodyModel
-from pchmr.body.joints import EVALUATION_14
+from pchmr.body.joints import EVALUATION_14, SMPL_24
 from pchmr.data.crops import crop, crop_intrinsics, square_around
-from pchmr.data.errors import UNREADABLE, InputError
-from pchmr.data.photos import is_video, load_photo, video_frames
+from pchmr.data.errors import InputError
+from pchmr.data.photos import load_photo
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic.recipe import Split
-from pchmr.geometry import project_pinhole
+from pchmr.data.videos import is_video, video_frames
+from pchmr.door import FileError, inside, read_json_lines
+from pchmr.door.arrays import read_arrays
+from pchmr.geometry import centered, project_pinhole
 
 MANIFEST = "manifest.jsonl"
 ACCEPTED = "accepted"
+DECIDED = "decided"
 HELD_OUT = 5
 PARAMETERS = ("global_orient", "body_pose", "betas", "transl")
+TABLES: dict[str, tuple[int, ...]] = {
+    "global_orient": (3,),
+    "body_pose": (len(SMPL_24) - 1, 3),
+    "betas": (10,),
+    "transl": (3,),
+    "intrinsics": (3, 3),
+}
+"""What is read of a label file, and the shape of a frame."""
+
+
+def verdicts(fitted: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
+    """Status of each frame: what the person decided, else what the fit said."""
+    found = fitted.astype("<U16")
+    for frame, verdict in row.get(DECIDED, {}).items():
+        found[int(frame)] = verdict
+    return found
 
 
 def is_labels(folder: Path) -> bool:
@@ -42,8 +61,11 @@ class LabeledPictures:
     Attributes:
         image_size: Side of the crops in pixels.
         content_hash: Over labels, pictures, split and side.
-        columns: `COLUMNS`; one subject, a scene and an action for every clip.
+        columns: `COLUMNS`; one subject; scene and action are the number of the clip, never its
+            name.
     """
+
+    is_private = True
 
     def __init__(self, folder: Path, split: Split, *, body: BodyModel, image_size: int) -> None:
         """Reads labels and pictures and cuts the crops.
@@ -71,13 +93,15 @@ class LabeledPictures:
         own = copy.deepcopy(body).cpu()
         samples, columns = [], {name: [] for name in COLUMNS}
         for clip, ((row, arrays, frames), keep) in enumerate(zip(parts, chosen, strict=True)):
-            if row["key"]["body_sha256"] != body.sha256:
+            if row["key"]["body_sha256"] not in (body.sha256, body.mesh_sha256):
                 raise InputError(f"labels {row['labels']} belong to another body: give its --body")
             digest.update(row["labels_sha256"].encode())
+            if row.get(DECIDED):
+                digest.update(json.dumps(row[DECIDED], sort_keys=True).encode())
             some = {name: value[frames[keep]] for name, value in arrays.items()}
             pictures = _pictures(Path(row["source"]), frames[keep])
             samples += [_sample(own, some, k, p, image_size) for k, p in enumerate(pictures)]
-            for name, value in (("subject", 0), ("scene", clip), ("action", row["clip"]),
+            for name, value in (("subject", 0), ("scene", clip), ("action", clip),
                                 ("clip", clip)):  # fmt: skip
                 columns[name] += [value] * len(keep)
             columns["frame"] += frames[keep].tolist()
@@ -100,16 +124,25 @@ class LabeledPictures:
 
 def _manifest(folder: Path) -> list[dict[str, Any]]:
     try:
-        lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {folder / MANIFEST}: {error}") from None
+        rows = read_json_lines(folder / MANIFEST)
+    except FileError as error:
+        raise InputError(f"{error}: label the pictures again") from None
     for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
+        if not _is_row(row):
             raise InputError(
                 f"{folder / MANIFEST} line {number} is damaged: label the pictures again"
             )
     return rows
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Whether a row says what reading its labels needs."""
+    status, key = row.get("status", {}), row.get("key", {})
+    texts = [row.get("clip"), row.get("source") or "-"]
+    if "failed" not in row:
+        texts += [row.get("labels"), row.get("labels_sha256")]
+    plain = isinstance(status, dict) and isinstance(key, dict)
+    return plain and all(isinstance(t, str) and t and "\0" not in t for t in texts)
 
 
 def _pictured(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -131,16 +164,29 @@ def _pictured(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _accepted(folder: Path, row: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Label arrays of a clip, and the frames that were accepted."""
-    path = folder / row["labels"]
+    path = folder / str(row.get("labels"))
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != row["labels_sha256"]:
-            raise ValueError("the file has changed since it was written; label the picture again")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in (*PARAMETERS, "intrinsics")}
-            return arrays, np.flatnonzero(file["status"] == ACCEPTED)
-    except (*UNREADABLE, KeyError) as error:
-        raise InputError(f"cannot read labels {path}: {error}") from None
+        path = inside(folder, row["labels"])
+        arrays = read_arrays(path, (*TABLES, "status"), sha256=row["labels_sha256"])
+        status = verdicts(arrays.pop("status"), row)
+        _check_tables(arrays, status)
+        return arrays, np.flatnonzero(status == ACCEPTED)
+    except (FileError, ValueError, KeyError, IndexError, AttributeError) as error:
+        reason = error.reason if isinstance(error, FileError) else error
+        raise InputError(f"cannot read labels {path}: {reason}; label the picture again") from None
+
+
+def _check_tables(arrays: dict[str, np.ndarray], status: np.ndarray) -> None:
+    """Refuses labels whose arrays contradict each other, or hold anything but numbers."""
+    missing = [name for name in TABLES if name not in arrays]
+    if missing or status.ndim != 1 or status.dtype.kind != "U":
+        raise ValueError(f"they lack {', '.join(missing) or 'a status for every frame'}")
+    for name, shape in TABLES.items():
+        array = arrays[name]
+        if array.shape != (len(status), *shape) or array.dtype.kind != "f":
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+        if not np.isfinite(array[status == ACCEPTED]).all():
+            raise ValueError(f"{name} holds values that are not finite")
 
 
 def _split(counts: Sequence[int], training: bool) -> list[np.ndarray]:
@@ -163,7 +209,7 @@ def _pictures(path: Path, frames: np.ndarray) -> Iterator[UInt8[np.ndarray, "hei
         return
     wanted = set(frames.tolist())
     if wanted:
-        yield from (image for at, image in enumerate(video_frames(path)) if at in wanted)
+        yield from (image for at, (image, _) in enumerate(video_frames(path)) if at in wanted)
 
 
 def _sample(
@@ -180,13 +226,13 @@ def _sample(
     square = square_around((left, top, right, bottom))
     camera = crop_intrinsics(camera, square, image_size)
     places = 2 * project_pinhole(joints, camera) / image_size - 1
-    centred = joints - joints[:, list(EVALUATION_14.root)].mean(dim=1, keepdim=True)
+    about_hips = centered(joints, EVALUATION_14.root)
     sure = torch.ones_like(joints[..., :1])
     known = torch.ones(1, dtype=torch.bool)
     return Sample(
         images=crop(image, square, image_size)[None],
         keypoints_2d=torch.cat([places, (places.abs() <= 1).all(dim=-1, keepdim=True)], dim=-1),
-        joints=torch.cat([centred, sure], dim=-1),
+        joints=torch.cat([about_hips, sure], dim=-1),
         **parameters,
         intrinsics=camera,
         has_smpl=known,

@@ -45,12 +45,12 @@ LICENSED: dict[str, LicensedItem] = {
     ),
     "SMPL male": LicensedItem(
         patterns=("smpl_male.*", "basicmodel_m_lbs_*"),
-        enables="gendered truth of 3DPW",
+        enables="--body FOLDER: scores against a gendered body, for data with the column gender",
         source=SMPL_PAGE,
     ),
     "SMPL female": LicensedItem(
         patterns=("smpl_female.*", "basicmodel_f_lbs_*"),
-        enables="gendered truth of 3DPW",
+        enables="--body FOLDER: scores against a gendered body, for data with the column gender",
         source=SMPL_PAGE,
     ),
     "J_regressor_h36m": LicensedItem(
@@ -76,13 +76,13 @@ LICENSED: dict[str, LicensedItem] = {
     "3DPW": LicensedItem(
         patterns=("3dpw*",),
         children=("sequencefiles", "imagefiles"),
-        enables="the papers' 3DPW tables",
+        enables="nothing yet: no loader of ours reads 3DPW",
         source="virtualhumans.mpi-inf.mpg.de/3DPW (registration)",
     ),
     "Human3.6M as TSV": LicensedItem(
         patterns=("human3.6m*", "h36m*"),
         children=("*.tsv",),
-        enables="the papers' Human3.6M tables",
+        enables="nothing yet: no loader of ours reads Human3.6M",
         source="vision.imar.ro/human3.6m (registration)",
     ),
 }

@@ -35,6 +35,8 @@ class LivePeople:
         columns: `COLUMNS` of this epoch's rows.
     """
 
+    is_private = False
+
     def __init__(self, recipe: SyntheticRecipe, body: BodyModel, *, epoch: int = 0) -> None:
         """Prepares the people of an epoch; nothing is rendered yet.
 

@@ -1,105 +1,146 @@
-"""Photos and video frames from files that nobody vouches for.
+"""Photos from files that nobody vouches for.
 
 Formats are an allow-list, sizes are capped before anything is decoded, and every failure is one
-`InputError` line. Nothing here finds a person: see `pchmr.inference`.
+`InputError` line. Nothing here finds a person, reads a video (`pchmr.data.videos`) or lists a
+folder (`pchmr.data.pictures`).
 """
 
 import io
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from numpy import ndarray
+from PIL import ExifTags, Image, features
 
 from pchmr.data.errors import InputError
+from pchmr.data.exif import FocalLength, focal_length
+from pchmr.data.orientation import EXIF_ORIENTATIONS, Orientation
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-# Suffix to libav demuxer: the demuxer is forced, so a playlist in disguise opens nothing.
-VIDEO_DEMUXERS = {
-    ".mp4": "mov",
-    ".m4v": "mov",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "matroska",
-    ".avi": "avi",
-}
-PHOTO_FORMATS = ("JPEG", "PNG", "WEBP")
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF")
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".tif", ".tiff")
+HEIF_SUFFIXES = (".heic", ".heif")
+NEEDS_HEIF = "pip install 'pchmr[heic]'"
 MIN_SIDE = 16
 MAX_PHOTO_BYTES = 64 * 2**20
 MAX_PHOTO_PIXELS = 50_000_000
-MAX_VIDEO_BYTES = 2 * 2**30
-MAX_FRAME_PIXELS = 4096 * 2304
-MAX_FRAMES = 10_000
-DIAGONAL_35MM = 43.27  # mm, of the 36 x 24 mm frame that equivalent focal lengths refer to
-
-Image.MAX_IMAGE_PIXELS = MAX_PHOTO_PIXELS
+BAND_PIXELS = 2**20  # pixels converted at a time, so that a photo lies in memory twice at most
 
 
-def is_video(path: Path) -> bool:
-    """Whether the suffix is that of a video we read."""
-    return path.suffix.lower() in VIDEO_DEMUXERS
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """A photo as it was read.
 
-
-def list_photos(folder: Path) -> list[Path]:
-    """Photos of a folder by suffix, sorted by name; other files, hidden ones and sub-folders not.
-
-    Raises:
-        InputError: There is no photo.
+    Attributes:
+        pixels: Upright RGB; transparency lies on white.
+        focal: From EXIF, None where it tells none.
+        note: What a user should know about the reading; may be empty.
     """
-    photos = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file() and path.name[0] != "."
-    )
-    if not photos:
-        known = ", ".join(PHOTO_SUFFIXES)
-        raise InputError(f"no photo in folder {folder}: put files ending in {known} there")
-    return photos
+
+    pixels: UInt8[ndarray, "height width 3"]
+    focal: FocalLength | None
+    note: str
 
 
-def load_photo(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """Upright RGB pixels of a JPEG, PNG or WEBP file; transparency lies on white.
+def reads_heif() -> bool:
+    """Whether the extra for HEIC is installed."""
+    return find_spec("pillow_heif") is not None
+
+
+def photo_suffixes() -> tuple[str, ...]:
+    """Suffixes of the photos that are read here; AVIF and HEIC as far as installed."""
+    avif = (".avif",) if features.check("avif") else ()
+    return (*SUFFIXES, *avif, *(HEIF_SUFFIXES if reads_heif() else ()))
+
+
+def load_photo(path: Path) -> UInt8[ndarray, "height width 3"]:
+    """Upright RGB pixels of a photo; see `read_photo`."""
+    return read_photo(path).pixels
+
+
+def exif_focal_length(path: Path) -> float | None:
+    """Focal length of a photo in pixels by its EXIF; None where it tells none."""
+    with _opened(path) as image:
+        focal = _focal(image)
+    return None if focal is None else focal.pixels
+
+
+def read_photo(path: Path) -> Photo:
+    """A photo with what its file tells of the camera.
+
+    Animated pictures give their first frame, 16 bits a channel the upper 8; JPEG, PNG, WEBP and
+    TIFF always, AVIF and HEIC where installed.
 
     Raises:
         InputError: Missing, of another format, damaged, too large or too small.
     """
-    content = _read(path)
-    with _one_line(path):
-        _open(content).verify()
-        image = _open(content)  # verify() leaves an image that cannot be decoded
+    with _opened(path) as image:
+        _require_size(path, *image.size)
         image.load()
-        if image.mode.startswith(("I", "F")):
-            raise InputError(f"photo {path} has 16 or more bits a channel: save it with 8")
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        pixels = np.asarray(image.convert("RGB"))
-    _require_usable(path, pixels.shape[1], pixels.shape[0])
-    return pixels
+        if image.mode in ("I", "F"):
+            raise InputError(f"photo {path} has 32 bits a channel: save it with 8")
+        tag = image.getexif().get(ExifTags.Base.Orientation)
+        orientation = EXIF_ORIENTATIONS.get(tag, Orientation()) if isinstance(tag, int) else None
+        pixels = _pixels(image, orientation or Orientation())
+        return Photo(pixels=pixels, focal=_focal(image), note=_note(path, image))
 
 
-def exif_focal_length(path: Path) -> float | None:
-    """Focal length in pixels from the photo's 35 mm equivalent; None where the file has none."""
-    content = _read(path)
+def _pixels(image: Image.Image, orientation: Orientation) -> UInt8[ndarray, "height width 3"]:
+    """Upright RGB, converted band by band."""
+    width, height = image.size
+    shape = (width, height) if orientation.swap else (height, width)
+    upright = np.empty((*shape, 3), dtype=np.uint8)
+    stored = orientation.stored(upright)
+    rows = max(BAND_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        stored[top:bottom] = _rgb(image.crop((0, top, width, bottom)))
+    return upright
+
+
+def _rgb(band: Image.Image) -> UInt8[ndarray, "height width 3"]:
+    if band.mode.startswith("I;16"):
+        gray = (np.asarray(band) >> 8).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=-1)
+    if band.has_transparency_data:
+        white = Image.new("RGBA", band.size, "white")
+        band = Image.alpha_composite(white, band.convert("RGBA"))
+    return np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+
+
+def _focal(image: Image.Image) -> FocalLength | None:
+    return focal_length(image.getexif().get_ifd(ExifTags.IFD.Exif), *image.size)
+
+
+def _note(path: Path, image: Image.Image) -> str:
+    count = getattr(image, "n_frames", 1)
+    if count < 2 or image.format in ("MPO", "HEIF"):
+        return ""
+    return f"{path} holds {count} pictures: the first is read"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The file, checked and not yet decoded; what goes wrong inside is one line."""
+    content = read_file(path, MAX_PHOTO_BYTES)
+    if reads_heif():
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     with _one_line(path):
-        image = _open(content)
-        tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
-    try:
-        equivalent_mm = float(tags.get(ExifTags.Base.FocalLengthIn35mmFilm, 0))
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    diagonal = math.hypot(*image.size)
-    return equivalent_mm / DIAGONAL_35MM * diagonal if 1 < equivalent_mm < 5000 else None
+        Image.open(io.BytesIO(content), formats=_formats()).verify()
+        with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            yield image  # a new one: verify() leaves an image that cannot be decoded
 
 
-def _open(content: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(content), formats=PHOTO_FORMATS)
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in PHOTO_FORMATS if name in Image.OPEN)
 
 
 @contextmanager
@@ -108,30 +149,51 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except InputError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise InputError(
-            f"photo {path} has more than {MAX_PHOTO_PIXELS // 10**6} million pixels: shrink it"
-        ) from None
+    except Image.DecompressionBombError:
+        raise _too_large(path) from None
     except Exception as error:  # decoders raise anything at all on damaged files
         raise InputError(
-            f"cannot read photo {path}: it is damaged or no JPEG, PNG or WEBP "
+            f"cannot read photo {path}: it is damaged or {_unread(path)} "
             f"({type(error).__name__}); save it again as JPEG"
         ) from None
 
 
-def _read(path: Path) -> bytes:
-    _require_file(path, MAX_PHOTO_BYTES)
+def _unread(path: Path) -> str:
+    if path.suffix.lower() in HEIF_SUFFIXES and not reads_heif():
+        return f"needs {NEEDS_HEIF}"
+    return "no JPEG, PNG, WEBP, TIFF, AVIF or HEIC"
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(
+        f"photo {path} has more than {MAX_PHOTO_PIXELS // 10**6} million pixels: shrink it"
+    )
+
+
+def _require_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PHOTO_PIXELS:
+        raise _too_large(path)
+    require_usable(path, width, height)
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """The whole of a file of limited size; raises like `require_file`."""
+    require_file(path, max_bytes)
     try:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from None
 
 
-def _require_file(path: Path, max_bytes: int) -> None:
+def require_file(path: Path, max_bytes: int) -> None:
+    """Refuses what is no file, or a file that is too large to open.
+
+    Raises:
+        InputError: It is missing, a folder, or larger than `max_bytes`.
+    """
     if not path.exists():
         raise InputError(f"{path} does not exist: check the path")
     if not path.is_file():
@@ -144,101 +206,14 @@ def _require_file(path: Path, max_bytes: int) -> None:
         )
 
 
-def _require_usable(path: Path, width: int, height: int) -> None:
+def require_usable(path: Path, width: int, height: int) -> None:
+    """Refuses pictures too small to see a person in.
+
+    Raises:
+        InputError: A side is shorter than `MIN_SIDE`.
+    """
     if min(width, height) < MIN_SIDE:
         raise InputError(
             f"{path} is {width} x {height} pixels, too small to see a person in: "
             f"give at least {MIN_SIDE} on each side"
         )
-
-
-def video_frames(path: Path) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-    """Upright RGB frames of a video, in order; the file is checked before the first is asked for.
-
-    Raises:
-        InputError: PyAV is missing, or the file is missing, damaged, too large or too long.
-    """
-    try:
-        import av
-    except ImportError:
-        raise InputError(
-            f"cannot read video {path}: PyAV is missing; install it with `pip install pchmr[video]`"
-        ) from None
-    _require_file(path, MAX_VIDEO_BYTES)
-    demuxer = VIDEO_DEMUXERS.get(path.suffix.lower())
-    if demuxer is None:
-        known = ", ".join(VIDEO_DEMUXERS)
-        raise InputError(f"{path} is no video we read: convert it to one of {known}")
-    try:
-        container = av.open(
-            str(path),
-            format=demuxer,
-            options={"protocol_whitelist": "file"},
-            metadata_errors="ignore",
-        )
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise _damaged(path, error) from None
-    try:
-        _check_stream(path, container)
-    except InputError:
-        container.close()
-        raise
-    return _decode(path, container)
-
-
-def frame_rate(path: Path) -> float | None:
-    """Mean frames per second of a video that `video_frames` reads; None where it tells none."""
-    import av
-
-    demuxer, options = VIDEO_DEMUXERS[path.suffix.lower()], {"protocol_whitelist": "file"}
-    with av.open(str(path), format=demuxer, options=options, metadata_errors="ignore") as container:
-        rate = container.streams.video[0].average_rate
-    return float(rate) if rate else None
-
-
-def _check_stream(path: Path, container: Any) -> None:
-    if not container.streams.video:
-        raise InputError(f"{path} holds no video stream: give another file")
-    stream = container.streams.video[0]
-    if stream.width * stream.height > MAX_FRAME_PIXELS:
-        raise InputError(
-            f"frames of {path} have {stream.width} x {stream.height} pixels: scale it to 4K or less"
-        )
-    _require_usable(path, stream.width, stream.height)
-    _require_short(path, stream.frames)
-
-
-def _require_short(path: Path, num_frames: int) -> None:
-    if num_frames > MAX_FRAMES:
-        raise InputError(f"{path} has more than {MAX_FRAMES} frames: cut it into pieces")
-
-
-def _decode(path: Path, container: Any) -> Iterator[np.ndarray]:
-    import av
-
-    num_frames = 0
-    with container:
-        try:
-            for frame in container.decode(video=0):
-                num_frames += 1
-                _require_short(path, num_frames)
-                if frame.width * frame.height > MAX_FRAME_PIXELS:
-                    raise InputError(f"frames of {path} grow over 4K: scale it to 4K or less")
-                yield _upright(frame)
-        except (av.FFmpegError, OSError) as error:
-            raise _damaged(path, error) from None
-    if not num_frames:
-        raise _damaged(path, ValueError())
-
-
-def _upright(frame: Any) -> np.ndarray:
-    """RGB pixels, turned as the recording phone says (libav counts counter-clockwise)."""
-    quarter_turns = round(getattr(frame, "rotation", 0) / 90)
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns))
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(
-        f"cannot read video {path}: it is damaged or not what its name says "
-        f"({type(error).__name__}); convert it to .mp4"
-    )

@@ -61,8 +61,14 @@ class PeopleDataset(Protocol):
     """Random access to people by row; every data set of the package is one of these.
 
     `columns` holds one value a row for each of the names in `COLUMNS`; partitions and splits are
-    made from them. `content_hash` changes when any picture or label would.
+    made from them. `content_hash` changes when any picture or label would. `is_private` people
+    stood before a camera: whatever is derived from them keeps that.
     """
+
+    @property
+    def is_private(self) -> bool:
+        """Whether these are pictures of people; rendered ones are not, licensed ones are."""
+        ...
 
     @property
     def image_size(self) -> int:
@@ -115,6 +121,11 @@ class Subset:
         """The hash of the whole data set and of the rows taken."""
         rows = np.ascontiguousarray(self.rows, dtype="<i8").tobytes()
         return hashlib.sha256(self.dataset.content_hash.encode() + rows).hexdigest()
+
+    @property
+    def is_private(self) -> bool:
+        """That of the whole data set."""
+        return self.dataset.is_private
 
     @property
     def stored_bytes(self) -> int:

@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from rich.console import Console
 from torch import Tensor
 
 from pchmr.body import BodyModel, load_body
@@ -29,7 +28,8 @@ from pchmr.data import load_people
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.evaluation import score
 from pchmr.models import HMRModel, load_model
-from pchmr.runs import environment, file_sha256, replacing
+from pchmr.progress import console, say
+from pchmr.runs import alone, environment, file_sha256, replacing
 
 CARD = "card.json"
 EXTRA = ("onnx", "onnxruntime", "onnxscript")
@@ -43,7 +43,6 @@ UNITS = {
     "joints, vertices": "metres, camera axes (x right, y down, z forward)",
 }
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
 Predict = Callable[[Float[Tensor, "batch 3 height width"]], Float[Tensor, "batch vertices 3"]]
 
 
@@ -64,6 +63,7 @@ class Trial:
     repeats: int
 
 
+@alone
 def run(config: ExportConfig) -> Path:
     """Exports the network of a config; returns the folder of the files and the card.
 
@@ -77,8 +77,8 @@ def run(config: ExportConfig) -> Path:
     trial = open_trial(config, body, model.image_size)
     card = export(model, trial, config.variant_names, config.output, started_from)
     for line in advice(card):
-        console.print(line)
-    console.print(f"{config.output}: default form {card['default'] or 'none'}, details in {CARD}")
+        say(line)
+    say(f"{config.output}: default form {card['default'] or 'none'}, details in {CARD}")
     return config.output
 
 
@@ -334,4 +334,4 @@ def _tell(name: str, about: dict[str, Any]) -> None:
             f"at most {about['max_vertex_difference_m'] * 1e3:.3g} mm from PyTorch",
             f"costs {_cost(about)}",
         ]
-    console.print(f"{name:<8} {', '.join(parts)}")
+    say(f"{name:<8} {', '.join(parts)}")

@@ -20,8 +20,9 @@ from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.corrections import StepCount, Variate, before_step, proximal
-from pchmr.federated.flower.egress import Update, UpdateSchema
+from pchmr.federated.policy import Errand, Guard
 from pchmr.federated.rounds import client_seed
+from pchmr.federated.update import Update, UpdateSchema
 from pchmr.federated.vector import Counters, FlatSpec, FlatView, frozen_norms
 
 
@@ -165,6 +166,29 @@ class Worker:
     def schema(self, run: int) -> UpdateSchema:
         """What may leave this worker in a run."""
         return schema_of(self.spec, self.config, run)
+
+    def answer(self, task: Task, guard: Guard, *, run: int, node_id: int) -> Update:
+        """Trains if the device's policy allows it, and tells no more than it allows.
+
+        Args:
+            task: What the server asks.
+            guard: Of the device.
+            run: Number of the run.
+            node_id: Of the node that was asked.
+
+        Raises:
+            Rejected: The policy says no.
+        """
+        errand = Errand(run, task.round, task.client_id, node_id, self.spec.fingerprint)
+        is_private = bool(getattr(self.world.train_set, "is_private", False))
+        guard.begin(errand, self.config, self._samples_of, is_private)
+        control = np.empty(0, np.float32) if task.control is None else task.control
+        guard.check_weights(task.parameters, task.buffers, control)
+        return guard.withhold(self.run(task))
+
+    def _samples_of(self, client_id: int) -> int | None:
+        known = 0 <= client_id < len(self.world.partitions)
+        return len(self.world.partitions[client_id]) if known else None
 
     def run(self, task: Task) -> Update:
         """Trains on the client's rows from the global weights; returns what it learned."""

@@ -8,9 +8,10 @@ state.
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file
 
-from pchmr.federated.checkpoint import KEPT, write_vectors
+from pchmr.door.tensors import read_tensors
+from pchmr.runs import sweep
+from pchmr.runs.checkpoints import KEPT, write_vectors
 
 
 class ClientStates:
@@ -21,14 +22,14 @@ class ClientStates:
 
     def clear(self) -> None:
         """Forgets every client."""
-        for pattern in ("client_*.safetensors", ".client_*.tmp"):
-            for path in self.folder.glob(pattern):
-                path.unlink()
+        sweep(self.folder)
+        for path in self.folder.glob("client_*.safetensors"):
+            path.unlink()
 
     def load(self, client_id: int, round_number: int) -> dict[str, np.ndarray]:
         """What the client kept before that round; empty if it never took part."""
         older = [path for path in self._versions(client_id) if _round_of(path) < round_number]
-        return load_file(older[0]) if older else {}
+        return read_tensors(older[0], framework="numpy")[0] if older else {}
 
     def save(self, client_id: int, round_number: int, vectors: dict[str, np.ndarray]) -> None:
         """Keeps the client's vectors as of that round."""

@@ -72,6 +72,9 @@ class Fold:
         num_parameters: Length of updates.
         num_buffers: Length of running statistics.
         trim: Values left out of every entry at each end, in place of weights; see `trimmed`.
+
+    Attributes:
+        totals: Of what was added since `clear`.
     """
 
     def __init__(
@@ -83,20 +86,35 @@ class Fold:
             for size in (num_parameters, num_buffers)
         )
         self._control = WeightedSum(num_parameters if algorithm.has_control else 0)
-        self.totals = Totals()
+        self.totals, self._counted = Totals(), 0.0
 
     def clear(self) -> None:
         """Starts the next cohort."""
-        self.totals = Totals()
+        self.totals, self._counted = Totals(), 0.0
         for total in (self._delta, self._buffers, self._control):
             total.clear()
 
-    def add(self, arrays: dict[str, np.ndarray], num_samples: int, num_steps: int) -> None:
-        """Folds one good reply; its arrays may be reused afterwards."""
-        weight = self._algorithm.weight(num_samples, num_steps)
+    def add(
+        self,
+        arrays: dict[str, np.ndarray],
+        num_samples: int,
+        num_steps: int,
+        share: float | None = None,
+    ) -> None:
+        """Folds one good reply; its arrays may be reused afterwards.
+
+        Args:
+            arrays: Of an update.
+            num_samples: What its weight is made of.
+            num_steps: Likewise.
+            share: Weight of the reply and its statistics in place of the algorithm's.
+        """
+        weight = self._algorithm.weight(num_samples, num_steps) if share is None else share
+        counted = float(num_samples) if share is None else share
         self._delta.add(arrays["delta"], weight)
         if "buffers" in arrays:
-            self._buffers.add(arrays["buffers"], float(num_samples))
+            self._buffers.add(arrays["buffers"], counted)
+            self._counted += counted
         if "control" in arrays:
             self._control.add(arrays["control"], 1.0)
         self.totals.add(num_samples, num_steps, weight)
@@ -120,5 +138,5 @@ class Fold:
                     advance_control(vectors["control"], self._control.values[piece], num_clients)
             finite = math.isfinite(vector_norm(parameters))
         if len(buffers):
-            buffers[...] = self._buffers.mean(slice(None), self.totals.samples)
+            buffers[...] = self._buffers.mean(slice(None), self._counted)
         return finite

@@ -1,12 +1,20 @@
 """What a round is a function of: its cohort and its clients' seeds, from (seed, round) alone."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from pchmr.seeds import derive_seed
 
 
 def cohort(
-    seed: int, round_number: int, num_clients: int, clients_per_round: int, *, attempt: int = 0
+    seed: int,
+    round_number: int,
+    num_clients: int,
+    clients_per_round: int,
+    *,
+    attempt: int = 0,
+    asked: Collection[int] = (),
 ) -> list[int]:
     """The logical clients of a round, ascending, drawn without replacement by Philox.
 
@@ -16,10 +24,13 @@ def cohort(
         num_clients: Logical ids are 0 to num_clients - 1.
         clients_per_round: How many to draw.
         attempt: Cohorts that this round already lost.
+        asked: Clients of those: none is drawn twice, so later cohorts may be smaller.
     """
     key = derive_seed(seed, "cohort", round_number, attempt)
     rng = np.random.Generator(np.random.Philox(key))
-    return sorted(rng.choice(num_clients, size=clients_per_round, replace=False).tolist())
+    left = np.setdiff1d(np.arange(num_clients), np.array(sorted(asked), dtype=np.int64))
+    size = min(clients_per_round, len(left))
+    return sorted(rng.choice(left, size=size, replace=False).tolist()) if size else []
 
 
 def client_seed(seed: int, epoch: int, client_id: int) -> int:

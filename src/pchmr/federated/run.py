@@ -9,20 +9,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pchmr.config import FederateConfig, require, to_json
+from pchmr.config import FederateConfig, require
 from pchmr.data.partition import partition_hash
-from pchmr.federated.checkpoint import Checkpoint, Checkpoints
 from pchmr.federated.client import World, schema_of
 from pchmr.federated.client_state import ClientStates
-from pchmr.federated.flower.engines import ENGINES
-from pchmr.federated.flower.server import Row, Server
+from pchmr.federated.flower.engines import ENGINES, Engine
+from pchmr.federated.flower.server import Server
 from pchmr.federated.low_rank import only_low_rank_trains
+from pchmr.federated.outcome import Row
+from pchmr.federated.policy import Ledger
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView, only_head_trains
-from pchmr.runs import FREE_ON_RESUME, RunFolder, state_sha256
+from pchmr.runs import Checkpoint, Checkpoints, RunFolder, settings_of, state_sha256
 from pchmr.seeds import derive_seed
 
-CHECKPOINTS, CLIENTS, PARTITION = "checkpoints", "clients", "partition.json"
+CLIENTS, PARTITION = "clients", "partition.json"
 EvaluateFn = Callable[[nn.Module], Mapping[str, Any]]
 
 
@@ -52,6 +53,8 @@ def run_federated(
     *,
     evaluate_fn: EvaluateFn | None = None,
     on_round: Callable[[Row], None] | None = None,
+    engine: Engine | None = None,
+    gate: Gate | None = None,
 ) -> FederatedResult:
     """Federates `world.model` over the clients of `world` and leaves it with the last weights.
 
@@ -61,6 +64,8 @@ def run_federated(
         run: Folder for a row per round, checkpoints, and the partition.
         evaluate_fn: Scores of a model, merged into the rows where they are due.
         on_round: Called with each finished row, those of a resumed run included.
+        engine: Carries the messages, in place of the one that the config names.
+        gate: Judges replies, in place of the one for the config.
 
     Raises:
         SettingError: The settings do not fit the world, or no round had enough good replies.
@@ -70,7 +75,9 @@ def run_federated(
         f"--num-clients {config.num_clients}, but the people are dealt to {len(world.partitions)}",
     )
     with _trainable(config, world.model):
-        server = _run(config, world, run, evaluate_fn, on_round)
+        server = _run(
+            config, world, run, evaluate_fn, on_round, engine or ENGINES[config.engine], gate
+        )
     return _result(world, server)
 
 
@@ -88,11 +95,15 @@ def _run(
     run: RunFolder,
     evaluate_fn: EvaluateFn | None,
     on_round: Callable[[Row], None] | None,
+    engine: Engine,
+    gate: Gate | None,
 ) -> Server:
     spec = FlatSpec.of(world.model, config.server_options.batch_norm)
     resident = _Resident(world.model, spec)
     identity = identity_of(config, world, spec)
-    checkpoints = Checkpoints(run.path / CHECKPOINTS)
+    checkpoints = run.checkpoints
+    if world.train_set.is_private:
+        run.keep_private()
 
     def tell(row: Row) -> None:
         run.append_row(row)
@@ -111,16 +122,27 @@ def _run(
         checkpoint.identity = identity
         checkpoints.save(checkpoint)
 
-    server = _new_server(config, world, spec, resident, save=save, scores=scores, tell=tell)
+    server = Server(
+        config=config,
+        spec=spec,
+        schema=schema_of(spec, config, derive_seed(config.seed, "run")),
+        gate=gate or gate_of(config, world, spec),
+        parameters=resident.weights.read(),
+        buffers=resident.statistics.read(),
+        carry=engine.carry,
+        save=save,
+        scores=scores,
+        tell=tell,
+    )
     _begin(config, world, run, server, checkpoints, identity, on_round)
     nothing_left = server.round == config.num_rounds
     try:
-        ENGINES[config.engine].run(server, world, run.path / CLIENTS)
+        engine.run(server, world, run.path / CLIENTS)
     finally:
         resident.load(server)
     checkpoints.retire()
     if config.server_options.batch_norm != "local":  # what FedBN's clients keep is part of theirs
-        ClientStates(run.path / CLIENTS).clear()
+        _forget_clients(run)
     if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
         evaluate_fn(world.model)
     return server
@@ -144,34 +166,22 @@ class _Resident:
         self._counters.restore()
 
 
-def _new_server(
-    config: FederateConfig,
-    world: World,
-    spec: FlatSpec,
-    resident: _Resident,
-    *,
-    save: Callable[[Checkpoint], None],
-    scores: Callable[[int], Row],
-    tell: Callable[[Row], None],
-) -> Server:
-    run_number = derive_seed(config.seed, "run")
-    return Server(
-        config=config,
-        spec=spec,
-        schema=schema_of(spec, config, run_number),
-        gate=Gate.of(
-            config.optim_options,
-            num_parameters=spec.num_parameters,
-            max_samples=max(map(len, world.partitions)),
-            local_epochs=config.local_epochs,
-        ),
-        parameters=resident.weights.read(),
-        buffers=resident.statistics.read(),
-        carry=ENGINES[config.engine].carry,
-        save=save,
-        scores=scores,
-        tell=tell,
+def gate_of(config: FederateConfig, world: World, spec: FlatSpec) -> Gate:
+    """The gate of a simulation, whose server dealt the people and so knows every count."""
+    counts = [len(rows) for rows in world.partitions]
+    return Gate.of(
+        config.optim_options,
+        num_parameters=spec.num_parameters,
+        max_samples=max(counts),
+        local_epochs=config.local_epochs,
+        num_samples=counts,
     )
+
+
+def _forget_clients(run: RunFolder) -> None:
+    """Removes what simulated clients kept, and which rounds they answered."""
+    ClientStates(run.path / CLIENTS).clear()
+    Ledger(run.path / CLIENTS).clear()
 
 
 def _begin(
@@ -187,15 +197,20 @@ def _begin(
     found = checkpoints.latest(identity) if config.resume else None
     if found is None:
         checkpoints.clear()
-        ClientStates(run.path / CLIENTS).clear()
-        run.keep_rows(0)
+        _forget_clients(run)
+        run.write_rows([])
         indices = [rows.tolist() for rows in world.partitions]
         run.write_json(PARTITION, {"sha256": identity["partition"], "clients": indices})
         return
+    require(
+        found.round <= config.num_rounds,
+        f"--resume: {found.round} rounds are finished: give at least as many with --num-rounds",
+    )
     server.restore(found)
-    run.keep_rows(found.round)
-    for row in server.rows[len(run.read_rows()) :]:
-        run.append_row(row)
+    Ledger(run.path / CLIENTS).roll_back(found.round)
+    run.write_rows(server.rows)
+    if found.round < config.num_rounds:
+        run.reopen()
     if on_round:
         for row in server.rows:
             on_round(row)
@@ -203,8 +218,7 @@ def _begin(
 
 def identity_of(config: FederateConfig, world: World, spec: FlatSpec) -> dict[str, str]:
     """What a resumed run must share with the one it continues."""
-    settings = {k: v for k, v in json.loads(to_json(config)).items() if k not in FREE_ON_RESUME}
-    text = json.dumps(settings, sort_keys=True)
+    text = json.dumps(settings_of(config), sort_keys=True)
     return {
         "settings": hashlib.sha256(text.encode()).hexdigest(),
         "data": world.train_set.content_hash,

@@ -1,18 +1,25 @@
-"""The gate before the sum: a reply that could harm the model is set aside, and the round goes on.
+"""The gate before the sum: what a reply can do is bounded by what the cohort does.
 
-It sees what the egress schema let through and checks values: finite, no more samples than the
-largest client holds, the steps that so many samples take, no negative variance, and a length of at
-most five times the median of the latest good updates, where a shorter one counts for as many steps
-as the client made (clients with ten times the images rightly move farther). Where there is nothing
-to compare with, a length that AdamW can reach. When all of a cohort have replied, its own median
-judges them once more: the first cohort has no other, and lengths fall with the learning rate. If
-that sets any aside, further cohorts of the same round are held against what was left, so that a
-round cannot be held up for long; the next round has the whole memory again, which no single cohort
-can overturn. A control variate is a mean of clipped gradients, and so no longer than the clip
-allows. The gate cannot tell an honest update from a clever one of ordinary length.
+A reply is looked at twice. `admit` sees it alone: finite, the samples that its client holds, the
+steps that so many samples take, no negative variance, a length that training can reach, not the
+copy of an earlier update. `judge` sees the cohort whole, and holds every reply against the others,
+never against what it says of itself:
+
+- arrays longer than twice the others' median are shortened to that, beyond fifty times set aside;
+- where the server does not know how many samples clients hold, a count above three times the
+  others' median weighs no more than that;
+- losses a hundred times the others' are set aside with their reply;
+- copies of one another in a cohort that is otherwise of many minds are set aside, all of them;
+- so is a reply that points as firmly against the cohort as the cohort agrees. Heterogeneous clients
+  do not, and where nobody agrees with anybody the check is off.
+
+What passes unshortened enters the sum as it came, bit for bit. The gate cannot tell an honest
+update from a clever one of ordinary length; `robust.py` and `trimmed.py` are for that.
 """
 
+import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import NamedTuple
@@ -21,36 +28,36 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pchmr.config import OptimOptions
-from pchmr.federated.flower.egress import Rejected, Update
+from pchmr.federated.cohort import Cohort, Reply, agreement, cosines, products
 from pchmr.federated.fold import vector_norm
+from pchmr.federated.update import Rejected, Update
 
 Values = Float[np.ndarray, " size"]
-NORM_FACTOR = 5.0
 MEMORY = 200
+CLIP_FACTOR, HOPELESS_FACTOR = 2.0, 50.0  # of the others' median length
+COUNT_FACTOR, LOSS_FACTOR = 3.0, 100.0  # of the others' median count, loss a sample
+FEWEST_OTHERS = 3  # below that, updates of earlier rounds stand in
+FEWEST_TO_COMPARE = 5  # replies without which no direction is anybody's
+ALIKE, ALIKE_DEVIATIONS, MANY_MINDS = 0.4, 6.0, 0.5
+LEAST_AGREEMENT, CHANCE_DEVIATIONS, OPPOSITION = 0.02, 5.0, 0.8
 # AdamW moves an entry by about its learning rate a step; twice that leaves room for its start.
 STEP_SLACK = 2.0
 CONTROL_SLACK = 1.01  # rounding
 # From scratch, statistics leave their start (mean 0, variance 1) by far in the first epoch.
-FIRST_DRIFT, LATER_DRIFT = 100.0, 0.5
+FIRST_DRIFT = 100.0
+SAMPLED = 4096  # values that an update is recognized by
 
 
-class Seen(NamedTuple):
-    """What the gate remembers of a good update.
-
-    Attributes:
-        norm: Its length.
-        num_steps: How many steps it took.
-        drift: Length of the change of running statistics.
-    """
+class UpdateTrace(NamedTuple):
+    """What the gate remembers of a good update: its length, and what to recognize it by."""
 
     norm: float
-    num_steps: int
-    drift: float
+    digest: str
 
 
 @dataclass(kw_only=True)
 class Gate:
-    """Judges updates one by one, then a cohort; its memory is part of a checkpoint.
+    """Judges replies one by one, then a cohort; its memory is part of a checkpoint.
 
     Attributes:
         step_length: Farthest that a step can move the weights.
@@ -58,9 +65,8 @@ class Gate:
         max_samples: Most samples that one client holds.
         batch_size: People per step; with the samples it says the steps.
         local_epochs: Passes that a client makes.
-        memory: Good updates of settled cohorts, latest last.
-        cohort: Good updates of the cohort that replies now.
-        attempt: Good updates of a cohort of this round that held others too.
+        num_samples: Samples of each client, where the server knows them.
+        memory: Good updates, latest last.
     """
 
     step_length: float
@@ -68,13 +74,18 @@ class Gate:
     max_samples: int
     batch_size: int
     local_epochs: int
-    memory: list[Seen] = field(default_factory=list)
-    cohort: list[Seen] = field(default_factory=list)
-    attempt: list[Seen] = field(default_factory=list)
+    num_samples: Sequence[int] | None = None
+    memory: list[UpdateTrace] = field(default_factory=list)
 
     @classmethod
     def of(
-        cls, options: OptimOptions, *, num_parameters: int, max_samples: int, local_epochs: int
+        cls,
+        options: OptimOptions,
+        *,
+        num_parameters: int,
+        max_samples: int,
+        local_epochs: int,
+        num_samples: Sequence[int] | None = None,
     ) -> "Gate":
         """A gate for clients that train with these options."""
         root = math.sqrt(num_parameters)
@@ -84,18 +95,20 @@ class Gate:
             max_samples=max_samples,
             batch_size=options.batch_size,
             local_epochs=local_epochs,
+            num_samples=num_samples,
         )
 
-    def begin(self) -> None:
-        """A new round."""
-        self.cohort, self.attempt = [], []
-
     def admit(
-        self, update: Update, statistics: Values, variances: Bool[np.ndarray, " size"]
-    ) -> float:
-        """Lets a good update pass and remembers its length, which is returned.
+        self,
+        client_id: int,
+        update: Update,
+        statistics: Values,
+        variances: Bool[np.ndarray, " size"],
+    ) -> Reply:
+        """Looks at a reply alone.
 
         Args:
+            client_id: Who was asked.
             update: What the schema let through.
             statistics: Running statistics of the global model.
             variances: Which of them are variances.
@@ -103,63 +116,150 @@ class Gate:
         Raises:
             Rejected: With the reason code.
         """
-        if not 1 <= update.num_samples <= self.max_samples:
-            raise Rejected("num_samples")
-        if update.num_steps != math.ceil(update.num_samples / self.batch_size) * self.local_epochs:
-            raise Rejected("num_samples")
+        self._check_counts(client_id, update)
         norm = _finite_length(update.arrays["delta"])
-        recent = [*(self.attempt or self.memory), *self.cohort][-MEMORY:]
-        if norm > self._longest(update.num_steps, recent):
+        if not self.memory and norm > self.step_length * self._steps_of(self.max_samples):
             raise Rejected("norm")
         if "control" in update.arrays:  # the change between two means of clipped gradients
             change = _finite_length(update.arrays["control"])
             if change > CONTROL_SLACK * 2 * self.gradient_length:
                 raise Rejected("norm")
-        drift = 0.0
         if (found := update.arrays.get("buffers")) is not None:
+            drift = _finite_length(found - statistics)
             if np.any(found[variances] < 0):
                 raise Rejected("buffers")
-            drift = _finite_length(found - statistics)
-            if drift > _farthest(statistics, recent):
+            if drift > FIRST_DRIFT * max(1.0, vector_norm(statistics)):
                 raise Rejected("buffers")
-        self.cohort.append(Seen(norm, update.num_steps, drift))
-        return norm
+        digest = _digest(update.arrays["delta"])
+        if norm and any(trace.digest == digest for trace in self.memory):
+            raise Rejected("replay")
+        return Reply(client_id, update, norm, digest, update.num_samples, update.num_steps)
 
-    def settle(self, statistics: Values) -> dict[int, str]:
-        """Looks at a cohort whole, remembers what is good of it, and makes room for the next.
+    def _check_counts(self, client_id: int, update: Update) -> None:
+        if not 1 <= update.num_samples <= self.max_samples:
+            raise Rejected("num_samples")
+        if self.num_samples is not None and update.num_samples != self.num_samples[client_id]:
+            raise Rejected("num_samples")
+        if update.num_steps != self._steps_of(update.num_samples):
+            raise Rejected("num_samples")
+
+    def _steps_of(self, num_samples: int) -> int:
+        return math.ceil(num_samples / self.batch_size) * self.local_epochs
+
+    def judge(self, cohort: Cohort, statistics: Values) -> None:
+        """Looks at a cohort whole: gives reasons and scales to its replies, remembers the good.
 
         Args:
+            cohort: Every reply that was admitted.
             statistics: As for `admit`.
-
-        Returns:
-            Reason codes of updates that had passed and should not have, by their place among those
-            that had passed. The sum that holds them is spoiled.
         """
-        farthest, refused = _farthest(statistics, self.cohort), {}
-        for place, seen in enumerate(self.cohort):
-            if seen.norm > self._longest(seen.num_steps, self.cohort):
-                refused[place] = "norm"
-            elif seen.drift > farthest:
-                refused[place] = "buffers"
-        good = [seen for place, seen in enumerate(self.cohort) if place not in refused]
-        self.memory, self.cohort = [*self.memory, *good][-MEMORY:], []
-        if refused:
-            self.attempt = good
-        return refused
+        self._refuse_hopeless(cohort)
+        _refuse_absurd_losses(cohort.good)
+        for name in ("delta", "control"):
+            if name in cohort.sizes:
+                _refuse_by_direction(cohort.good, name)
+        self._shorten(cohort.good, "delta", [reply.norm for reply in cohort.good], self._norms())
+        for name, base in (("control", None), ("buffers", statistics)):
+            if name in cohort.sizes:
+                self._shorten(cohort.good, name, _lengths(cohort.good, name, base), [])
+        if self.num_samples is None:
+            self._cap_counts(cohort.good)
+        good = [UpdateTrace(reply.norm, reply.digest) for reply in cohort.good]
+        self.memory = [*self.memory, *good][-MEMORY:]
 
-    def _longest(self, num_steps: int, others: list[Seen]) -> float:
-        """Farthest that so many steps may lead, by what others' steps did, if any did a thing."""
-        lengths = [seen.norm * max(1, num_steps / seen.num_steps) for seen in others]
-        middle = median(lengths) if lengths else 0.0
-        return NORM_FACTOR * middle if middle else self.step_length * num_steps
+    def _norms(self) -> list[float]:
+        return [trace.norm for trace in self.memory[-FEWEST_TO_COMPARE:]]
+
+    def _refuse_hopeless(self, cohort: Cohort) -> None:
+        norms = [reply.norm for reply in cohort.good]
+        middles = _middles(norms, self._norms())
+        for reply, middle in zip(cohort.good, middles, strict=True):
+            if middle and reply.norm > HOPELESS_FACTOR * middle:
+                reply.reason = "norm"
+
+    def _shorten(
+        self, replies: list[Reply], name: str, lengths: list[float], before: list[float]
+    ) -> None:
+        """Scales arrays down to the bound that the others set."""
+        for reply, length, middle in zip(replies, lengths, _middles(lengths, before), strict=True):
+            if middle and length > CLIP_FACTOR * middle:
+                reply.scale[name] = CLIP_FACTOR * middle / length
+
+    def _cap_counts(self, replies: list[Reply]) -> None:
+        counts = [float(reply.update.num_samples) for reply in replies]
+        for reply, middle in zip(replies, _middles(counts, []), strict=True):
+            if middle and reply.update.num_samples > COUNT_FACTOR * middle:
+                reply.counted_samples = math.ceil(COUNT_FACTOR * middle)
+                reply.counted_steps = self._steps_of(reply.counted_samples)
 
 
-def _farthest(statistics: Values, others: list[Seen]) -> float:
-    """Farthest that running statistics may move, by what others' did."""
-    scale = max(1.0, vector_norm(statistics))
-    if not others:
-        return FIRST_DRIFT * scale
-    return max(NORM_FACTOR * median(seen.drift for seen in others), LATER_DRIFT * scale)
+def _middles(values: list[float], before: list[float]) -> list[float]:
+    """For each value the median of the others, with earlier ones where others are few; 0 if none.
+
+    So that one that counts for nothing cannot pull everybody down, zeros are no yardstick.
+    """
+    found = []
+    for place in range(len(values)):
+        others = [v for i, v in enumerate(values) if i != place and v]
+        if len(others) < FEWEST_OTHERS:
+            others += [v for v in before if v]
+        found.append(median(others) if others else 0.0)
+    return found
+
+
+def _lengths(replies: list[Reply], name: str, base: Values | None) -> list[float]:
+    arrays = [reply.update.arrays[name] for reply in replies]
+    return [vector_norm(array if base is None else array - base) for array in arrays]
+
+
+def _refuse_absurd_losses(replies: list[Reply]) -> None:
+    """Losses far beyond what the others say; a withheld one is no loss."""
+    told = [reply for reply in replies if reply.update.loss_sum is not None]
+    losses = [(reply.update.loss_sum or 0.0) / reply.update.num_samples for reply in told]
+    if len(told) <= FEWEST_OTHERS:
+        return
+    for reply, loss, middle in zip(told, losses, _middles(losses, []), strict=True):
+        if middle and loss > LOSS_FACTOR * middle:
+            reply.reason = "loss"
+
+
+def _refuse_by_direction(replies: list[Reply], name: str) -> None:
+    """Copies of one another, then what points against the cohort."""
+    if len(replies) < FEWEST_TO_COMPARE:
+        return
+    vectors = [reply.update.arrays[name] for reply in replies]
+    table = products(vectors)
+    alike = _alike(cosines(table))
+    for reply in (reply for reply, is_alike in zip(replies, alike, strict=True) if is_alike):
+        reply.reason = "alike"
+    left = [place for place, is_alike in enumerate(alike) if not is_alike]
+    if len(left) < FEWEST_TO_COMPARE:
+        return
+    agreed = agreement(table[np.ix_(left, left)])
+    middle = float(np.median(agreed))
+    if middle < max(LEAST_AGREEMENT, CHANCE_DEVIATIONS / math.sqrt(len(vectors[0]))):
+        return
+    for place, value in zip(left, agreed, strict=True):
+        if value <= -OPPOSITION * middle:
+            replies[place].reason = "direction"
+
+
+def _alike(found: Float[np.ndarray, "replies replies"]) -> list[bool]:
+    """Which replies nearly copy another, in a cohort that is otherwise of many minds."""
+    pairs = found[np.triu_indices(len(found), 1)]
+    middle = float(np.median(pairs))
+    if middle >= MANY_MINDS:
+        return [False] * len(found)
+    spread = 1.4826 * float(np.median(np.abs(pairs - middle)))
+    bound = min(middle + max(ALIKE, ALIKE_DEVIATIONS * spread), 0.999)
+    return ((found > bound).sum(axis=1) > 1).tolist()
+
+
+def _digest(values: Values) -> str:
+    """Of values spread over the vector: enough to know a copy, cheap for millions."""
+    step = max(1, len(values) // SAMPLED)
+    sample = np.ascontiguousarray(values[::step])
+    return hashlib.blake2b(sample.tobytes(), digest_size=12).hexdigest()
 
 
 def _finite_length(values: Values) -> float:

@@ -17,7 +17,7 @@ from trimesh.visual.material import PBRMaterial
 from pchmr.body import BodyModel
 from pchmr.body.fit import fit_body
 from pchmr.body.joints import EVALUATION_14
-from pchmr.data.crops import centred_intrinsics, overlay_translation
+from pchmr.data.crops import centred_intrinsics, fitted, overlay_translation
 from pchmr.data.synthetic.rasterizer import shade_mesh
 from pchmr.inference.predictor import MIN_CAMERA_SCALE, Person, Pixels
 from pchmr.runs import write_bytes
@@ -46,7 +46,7 @@ def overlay(
     height, width = image.shape[:2]
     scale = min(1.0, OVERLAY_SIDE / max(width, height))
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    canvas = np.array(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    canvas = fitted(image, *size)
     intrinsics, translation = long_lens(person, width, height)
     vertices = person.vertices + translation
     intrinsics[0] *= size[0] / width

@@ -1,7 +1,7 @@
 """One person from one image: the crop, the network, and the square to look at next."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
+from pchmr.config import DivergedError
 from pchmr.data.crops import Box, Square, check_box, crop, square_around, whole_image
 from pchmr.data.errors import InputError
 from pchmr.geometry import project_weak_perspective
 from pchmr.losses.target import about_hips
+from pchmr.perception.interfaces import Detector
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 NUM_RECROPS = 2
@@ -29,27 +31,47 @@ class Person:
         joints: Evaluation joints in the same frame.
         camera: Weak perspective (s, tx, ty) of the crop.
         square: The crop in the image.
+        num_found: People that were found in the image, of whom this is the surest; None where
+            nobody was looked for.
     """
 
     vertices: Float[Tensor, "vertices 3"]
     joints: Float[Tensor, "14 3"]
     camera: Float[Tensor, "3"]
     square: Square
+    num_found: int | None = None
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model in evaluation mode, the body whose vertices it predicts, and its crops' side."""
+    """A model in evaluation mode, and how it is used.
+
+    Attributes:
+        model: From crops to meshes.
+        body: Whose vertices it predicts.
+        image_size: Side of its crops.
+        detector: Finds people where no box is given; without it the whole image is looked at.
+    """
 
     model: nn.Module
     body: BodyModel
     image_size: int
+    detector: Detector | None = None
 
     @torch.inference_mode()
     def look(self, image: Pixels, square: Square) -> Person:
-        """The person in one square of an image."""
+        """The person in one square of an image.
+
+        Raises:
+            DivergedError: The network's answer is not finite.
+        """
         pixels = crop(image, square, self.image_size).to(self.body.v_template.device)
         output = self.model(pixels[None])
+        if not bool(output.vertices.isfinite().all() and output.camera.isfinite().all()):
+            raise DivergedError(
+                "the network's answer is not finite: its weights have diverged; give others with "
+                "--checkpoint"
+            )
         joints = output.joints
         if self.body.has_regressor(EVALUATION_14):
             joints = self.body.regress(output.vertices, EVALUATION_14)
@@ -63,7 +85,16 @@ class Predictor:
         )
 
     def find(self, image: Pixels) -> Person:
-        """The person in an image without a box: the whole of it, then closer, twice."""
+        """The surest person that is found; where there is none, the whole image, then closer."""
+        boxes = [] if self.detector is None else self.detector.detect(image)
+        if boxes:
+            person = self.look(image, square_around(boxes[0].bbox_xyxy))
+        else:
+            person = self._search(image)
+        return replace(person, num_found=None if self.detector is None else len(boxes))
+
+    def _search(self, image: Pixels) -> Person:
+        """The whole of an image, then the square around the mesh seen so far, twice."""
         height, width = image.shape[:2]
         person = self.look(image, whole_image(width, height))
         for _ in range(NUM_RECROPS):

@@ -10,7 +10,7 @@ from torch import Tensor
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14, H36M_17
 from pchmr.data.sample import Sample
-from pchmr.geometry import rotvec_to_rotmat
+from pchmr.geometry import centered, rotvec_to_rotmat
 
 
 @runtime_checkable
@@ -87,7 +87,7 @@ def targets(sample: Sample, body: BodyModel) -> Target:
 
 def about_hips(joints: Float[Tensor, "batch 14 3"]) -> Float[Tensor, "batch 14 3"]:
     """Evaluation joints about the mean of their hips."""
-    return joints - joints[:, list(EVALUATION_14.root)].mean(dim=1, keepdim=True)
+    return centered(joints, EVALUATION_14.root)
 
 
 def pelvis_of(joints: Float[Tensor, "batch 17 3"]) -> Float[Tensor, "batch 1 3"]:

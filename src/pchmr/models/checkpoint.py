@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from pchmr.body import MeshHierarchy
 from pchmr.body.levels import DOWNSAMPLING_FILE
 from pchmr.config import ModelOptions, SettingError, from_dict, require
+from pchmr.door import FileError, parse_json
+from pchmr.door.tensors import read_tensors
 from pchmr.models.build import KEEP_RATIO, build_choice, build_model, model_spec
 from pchmr.models.hmr import HMRModel, ModelChoice
 from pchmr.models.imagenet import load_backbone
 from pchmr.models.official import NUM_CELLS, CheckpointError, check_keys, load_official
-from pchmr.runs import file_sha256, replacing
+from pchmr.runs import file_sha256, replacing, shipped
 from pchmr.seeds import derive_seed
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -113,12 +114,16 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not Path(path).is_file():
         raise CheckpointError(f"checkpoint {path} not found; check --checkpoint")
     try:
-        with safe_open(path, framework="pt") as file:
-            note = json.loads((file.metadata() or {}).get("pchmr", "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # damaged content may fail in any way
+        state, metadata = read_tensors(path)
+        note = parse_json(metadata.get("pchmr", "{}"))
+    except FileError as error:
         raise CheckpointError(
-            f"checkpoint {path} is truncated or no safetensors file ({error}); get the file again"
+            f"checkpoint {path} is truncated or no safetensors file ({error.reason}); get the file "
+            "again"
+        ) from None
+    except ValueError as error:
+        raise CheckpointError(
+            f"checkpoint {path}: its note is damaged ({error}); get the file again"
         ) from None
     known = {f.name for f in fields(ModelChoice)} | {"num_vertices"}
     missing = sorted(known - set(note)) if isinstance(note, dict) else sorted(known)
@@ -212,7 +217,7 @@ def _shipped(options: ModelOptions) -> Path | None:
             f"no start weights are shipped for {named}; give --checkpoint FILE or --from-scratch "
             "(with --backbone-weights FILE where you have one)"
         )
-    return path
+    return shipped(path)
 
 
 def _random_model(

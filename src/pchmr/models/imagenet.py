@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import Tensor
 
+from pchmr.door import FileError
+from pchmr.door.tensors import read_tensors
 from pchmr.models.hmr import HMRModel
 from pchmr.models.names import official_backbone_names
 from pchmr.models.official import CheckpointError, check_keys, read_state_dict
@@ -77,9 +78,11 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Names and tensors of a file; a `module.` prefix is dropped."""
     if path.suffix == ".safetensors":
         try:
-            raw = load_file(path)
-        except Exception as error:  # damaged content may fail in any way
-            raise CheckpointError(f"backbone weights {path} cannot be read: {error}") from None
+            raw, _ = read_tensors(path)
+        except FileError as error:
+            raise CheckpointError(
+                f"backbone weights {path} cannot be read: {error.reason}; get the file again"
+            ) from None
     else:
         raw = read_state_dict(path)
         raw = raw.get("state_dict", raw) if isinstance(raw, dict) else raw

@@ -4,9 +4,7 @@ Files are read with `weights_only`, so nothing in them is executed. What a file 
 layers, backbone, tokens kept, heads) follows from its keys and shapes; then every key must fit.
 """
 
-import pickle
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,8 @@ from torch import Tensor
 
 from pchmr.body import MeshHierarchy
 from pchmr.config import SettingError
+from pchmr.door import FileError
+from pchmr.door.torch_files import UnsafeFileError, read_torch
 from pchmr.models.build import build_choice
 from pchmr.models.hmr import HMRModel, ModelChoice
 from pchmr.models.names import official_names
@@ -90,22 +90,18 @@ def read_state_dict(path: Path) -> Any:
     Raises:
         CheckpointError: The file is missing, truncated, not a checkpoint, or holds code.
     """
+    if not path.exists():
+        raise CheckpointError(f"checkpoint {path} not found; check --checkpoint")
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that damage makes up
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"checkpoint {path} not found; check --checkpoint") from None
-    except pickle.UnpicklingError as error:
-        reason = re.sub(r"\s+", " ", str(error)).partition(" Please file")[0]
-        culprit = re.search(r"(?:GLOBAL|global) (\S+)", reason)
-        what = f"asks to run {culprit[1]}" if culprit else "is no plain state dict"
+        return read_torch(path)
+    except UnsafeFileError as error:
         raise CheckpointError(
-            f"checkpoint {path} {what}; nothing was run or loaded; only tensors are read"
+            f"checkpoint {path} asks to run {error.reason}; nothing was run or loaded; only "
+            "tensors are read"
         ) from None
-    except Exception as error:  # damaged content may fail in any way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except FileError as error:
         raise CheckpointError(
-            f"checkpoint {path} is truncated or no checkpoint ({reason}); get the file again"
+            f"checkpoint {path} is truncated or no checkpoint ({error.reason}); get the file again"
         ) from None
 
 

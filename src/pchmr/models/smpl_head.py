@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pchmr.body.skinning import NUM_BETAS
+
 HIDDEN = 1024
 NUM_ROTATIONS = 24
-NUM_BETAS = 10
 
 
 class _PolarFactor(torch.autograd.Function):

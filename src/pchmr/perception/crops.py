@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
 from pchmr.body.joints import mirror_name
 from pchmr.perception.interfaces import Box, Image
+
+BAND_ROWS = 32  # of the averaged picture, made at a time
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,32 @@ class Crop:
 
     def cut(self, image: Image) -> Float[Tensor, "3 rows columns"]:
         """The window in [0, 255], bilinear with area smoothing when it shrinks; black outside."""
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()[None]
-        pixels, block = _smoothed(pixels, self.scale)
+        block = np.array([max(1, int(s)) for s in self.scale])
+        first, part = self._near(image, block)
+        pixels = _smoothed(part, *block.tolist())
         across = np.stack([np.arange(self.width), np.zeros(self.width)], axis=-1)
         down = np.stack([np.zeros(self.height), np.arange(self.height)], axis=-1)
-        x = self.locate(across, self.width, self.height)[:, 0] / block[0]
-        y = self.locate(down, self.width, self.height)[:, 1] / block[1]
+        x = (self.locate(across, self.width, self.height)[:, 0] - first[0]) / block[0]
+        y = (self.locate(down, self.width, self.height)[:, 1] - first[1]) / block[1]
         high, wide = pixels.shape[2:]
         grid_x = torch.from_numpy(2 * x / wide - 1).float().expand(self.height, -1)
         grid_y = torch.from_numpy(2 * y / high - 1).float()[:, None].expand(-1, self.width)
         grid = torch.stack([grid_x, grid_y], dim=-1)[None]
         return F.grid_sample(pixels, grid, align_corners=False, padding_mode="zeros")[0]
+
+    def _near(
+        self, image: Image, block: Int[ndarray, "2"]
+    ) -> tuple[Int[ndarray, "2"], UInt8[ndarray, "part_height part_width 3"]]:
+        """First pixel and pixels of the picture's part that the window touches, whole blocks.
+
+        Blocks are counted from the picture's corner, whatever the window.
+        """
+        shape = np.array([image.shape[1], image.shape[0]])
+        low = np.floor(np.minimum(self.corner, shape - 1) / block).astype(int) - 2
+        high = np.ceil(np.maximum(self.corner + self.size, 1) / block).astype(int) + 2
+        first = np.maximum(low, 0) * block
+        last = np.minimum(high * block, shape)
+        return first, image[first[1] : last[1], first[0] : last[0]]
 
     def paste(
         self, values: Float[ndarray, "rows columns"], shape: tuple[int, int]
@@ -104,16 +121,23 @@ class Crop:
         return np.where(outside, np.nan, sampled)
 
 
-def _smoothed(pixels: Tensor, scale: ndarray) -> tuple[Tensor, tuple[float, float]]:
-    """Averages whole blocks of pixels before a strong shrink, so that nothing is skipped."""
-    blocks = [max(1, int(s)) for s in scale]
-    if blocks == [1, 1]:
-        return pixels, (1.0, 1.0)
+def _smoothed(image: Image, across: int, down: int) -> Float[Tensor, "1 3 rows columns"]:
+    """Averages whole blocks of pixels before a strong shrink, so that nothing is skipped.
+
+    Goes band by band: floating-point numbers of a whole photo would take half a gigabyte.
+    """
+    rows = BAND_ROWS * down
+    bands = [_pooled(image[top : top + rows], across, down) for top in range(0, len(image), rows)]
+    return torch.cat(bands, dim=2)
+
+
+def _pooled(band: Image, across: int, down: int) -> Float[Tensor, "1 3 few_rows few_columns"]:
+    pixels = torch.from_numpy(np.array(band)).permute(2, 0, 1).float()[None]
+    if across == down == 1:
+        return pixels
     high, wide = pixels.shape[2:]
-    pad = ((-wide) % blocks[0], (-high) % blocks[1])
-    pixels = F.pad(pixels, (0, pad[0], 0, pad[1]), mode="replicate")
-    pooled = F.avg_pool2d(pixels, (blocks[1], blocks[0]))
-    return pooled, (float(blocks[0]), float(blocks[1]))
+    pixels = F.pad(pixels, (0, (-wide) % across, 0, (-high) % down), mode="replicate")
+    return F.avg_pool2d(pixels, (down, across))
 
 
 def heatmap_peaks(

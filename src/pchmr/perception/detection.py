@@ -5,7 +5,6 @@ there is one: `Presence` weighs how sure it is, how sharp its maps are, and whet
 tells the same. A box counts where a second, closer look at it shows a person too.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from pchmr.perception.interfaces import Box, Image, PersonPrior
+from pchmr.door import read_json
+from pchmr.perception.boxes import whole
+from pchmr.perception.interfaces import Box, Detector, Image, KeypointPrior, PersonPrior
+from pchmr.runs import shipped
 
 PRESENCE = Path(__file__).parent / "assets" / "presence_v1.json"
 PRESENT = 0.7  # chance from which a crop shows a person, and one more beside the surest
@@ -26,6 +28,8 @@ PADDING = 1.25
 WINDOWS = (0.75, 0.5)  # sides of squares, of the picture's longer side
 LEAST_WINDOWED = 224  # pixels of the shorter side from which windows are looked at
 SAME = 0.3  # overlap from which two boxes hold one person
+ALSO = 0.85  # of the surest person's confidence that another person needs
+SAME_SEEN = 0.5  # overlap of what a keypoint prior sees in two boxes from which it is one person
 BORDER = 0.06  # of the keypoints' extent that skin and clothes reach beyond it
 
 
@@ -69,7 +73,7 @@ def fit_presence(
 
 def load_presence(path: Path = PRESENCE) -> Presence:
     """The shipped function."""
-    table = json.loads(path.read_text(encoding="utf-8"))
+    table = read_json(shipped(path))
     return Presence(*(np.array(table[name]) for name in ("mean", "sd", "slope")))
 
 
@@ -107,6 +111,31 @@ class PeopleFinder:
         """Chance that a place shows a person, and the box around the keypoints seen there."""
         view = self.prior.look(image, place)
         return view.presence, box_of(view.keypoints)
+
+
+def find_people(image: Image, prior: KeypointPrior, detector: Detector | None) -> list[Box]:
+    """Boxes of the people in a picture, the surest first: what every verb looks for people with.
+
+    What the detector finds is looked at by the keypoint prior, which has the last word where
+    it is another network: who it sees less surely is not there, and where the detector sees
+    nobody, it looks at the whole picture itself.
+    """
+    boxes = [] if detector is None else detector.detect(image)
+    if isinstance(prior, PersonPrior) or detector is prior:
+        return boxes
+    seen = [look_closer(image, box, prior) for box in boxes or [whole(image)]]
+    most = max(sure for sure, _ in seen)
+    found: list[Box] = []
+    for sure, box in sorted(seen, key=lambda pair: -pair[0]):
+        if sure >= ALSO * most and all(overlap(box, other) < SAME_SEEN for other in found):
+            found.append(box)
+    return found
+
+
+def look_closer(image: Image, box: Box, prior: KeypointPrior) -> tuple[float, Box]:
+    """How surely a keypoint prior sees someone in a box, and its own box around them."""
+    keypoints = prior.keypoints(image, box)
+    return float(np.nan_to_num(keypoints[:, 2]).mean()), box_of(keypoints) or box
 
 
 def windows(width: int, height: int) -> list[Box]:

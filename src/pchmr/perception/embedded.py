@@ -21,6 +21,7 @@ from pchmr.perception.interfaces import (
     weights_sha256,
 )
 from pchmr.perception.network import IMAGE_SIZE, NAMES, Seen, load_network
+from pchmr.runs import shipped
 
 WEIGHTS = Path(__file__).parent / "assets" / "prior_v1.safetensors"
 LICENSE = "Apache-2.0"
@@ -34,7 +35,7 @@ class Embedded:
     names = NAMES
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
-        self.network = load_network(weights)
+        self.network = load_network(shipped(weights))
         self.mirror = list(mirror_rows(self.names))
         self.presence = load_presence()
         self.provenance = Provenance(

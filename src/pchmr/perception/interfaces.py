@@ -46,6 +46,11 @@ class Box:
         """Its middle."""
         return np.array([self.x + self.width / 2, self.y + self.height / 2])
 
+    @property
+    def bbox_xyxy(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom."""
+        return self.x, self.y, self.x + self.width, self.y + self.height
+
 
 @dataclass(frozen=True, kw_only=True)
 class DepthMap:

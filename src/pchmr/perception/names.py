@@ -8,6 +8,7 @@ of COCO's make it Human3.6M's.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pchmr.body.joints import COCO_23, H36M_17
 from pchmr.data.errors import InputError
@@ -16,6 +17,8 @@ SIDES = ("left", "right")
 FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
 KNUCKLES = FINGERS[1:]
 LEAST_KEYPOINTS = 4
+BONES = {"up_leg": "hip", "leg": "knee", "arm": "shoulder", "fore_arm": "elbow", "hand": "wrist"}
+"""Joints that motion files name after the bone that begins there."""
 
 
 def _goliath_hand(side: str) -> tuple[str, ...]:
@@ -34,24 +37,62 @@ GOLIATH_70 = (
 
 NUM_SAPIENS = 308
 SYNONYMS = {
-    "root": "pelvis", "hip": "pelvis", "mid_hip": "pelvis", "spine": "torso", "thorax": "neck",
-    "neck_base": "nose", "head": "head_top", "left_foot": "left_ankle",
+    "root": "pelvis",
+    "hip": "pelvis",
+    "hips": "pelvis",
+    "mid_hip": "pelvis",
+    "midhip": "pelvis",
+    "center_hip": "pelvis",
+    "spine": "torso",
+    "belly": "torso",
+    "thorax": "neck",
+    "neck_base": "nose",
+    "neck_nose": "nose",
+    "head": "head_top",
+    "headtop": "head_top",
+    "left_foot": "left_ankle",
     "right_foot": "right_ankle",
-}  # fmt: skip
-_CAMEL = re.compile(r"^([LR])([A-Z][A-Za-z]*)$")
+    **{f"{side}_{part}": f"{side}_{joint}" for side in SIDES for part, joint in BONES.items()},
+}
+"""Names of other tools: Human3.6M's variants, MPI-INF-3DHP, OpenPose."""
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_SIDE = re.compile(r"^([LlRr])(?=[A-Z][A-Za-z]*$|[_\-\s.])")
 _H36M_ONLY = frozenset(H36M_17.names) - frozenset(COCO_23.names)
 _COCO_ONLY = frozenset(COCO_23.names) - frozenset(H36M_17.names)
 
 
+def spelled(name: str) -> str:
+    """A name in our spelling, its meaning aside: `RHip`, `r_hip`, `Right-Hip` are `right_hip`."""
+    name = re.sub(r"\(.*\)", "", name).strip()
+    name = _SIDE.sub(lambda m: {"l": "left_", "r": "right_"}[m[1].lower()], name)
+    name = re.sub(r"[\s\-/.]+", "_", _CAMEL.sub("_", name)).lower()
+    name = re.sub(r"_+", "_", name).strip("_")
+    return re.sub(r"_third_joint$", "1", name)
+
+
 def canonical_name(name: str) -> str:
-    """A keypoint's name in our spelling: `RHip`, `r_hip` and `Right-Hip` are `right_hip`."""
-    if match := _CAMEL.match(name.strip()):
-        side = {"L": "left", "R": "right"}[match[1]]
-        name = f"{side}_{re.sub(r'(?<=[a-z])(?=[A-Z])', '_', match[2])}"
-    name = re.sub(r"[\s\-]+", "_", name.strip()).lower()
-    name = re.sub(r"^([lr])_", lambda m: {"l": "left_", "r": "right_"}[m[1]], name)
-    name = re.sub(r"_third_joint$", "1", name)
-    return SYNONYMS.get(name, name)
+    """The name of the point that a keypoint's name stands for: `root (pelvis)` is `pelvis`."""
+    own = spelled(name)
+    return SYNONYMS.get(own, own)
+
+
+def _canonical(names: Sequence[str]) -> list[str]:
+    """Canonical names of a list; a synonym gives way where the list has the name itself.
+
+    MPI-INF-3DHP has `head` beside `head_top` and `left_foot` beside `left_ankle`. Where there is a
+    forearm, `left_shoulder` is the collarbone's joint and `left_arm` the shoulder.
+    """
+    own = [spelled(name) for name in names]
+    if any(name.endswith("fore_arm") for name in own):
+        own = [f"{name}_of_collarbone" if name.endswith("shoulder") else name for name in own]
+    taken = set(own) | ({"torso"} if {"spine1", "spine2"} & set(own) else set())
+    found = []
+    for name in own:
+        meant = SYNONYMS.get(name, name)
+        found.append(name if meant in taken else meant)
+        taken |= {meant} - {name}
+    return found
 
 
 @dataclass(frozen=True)
@@ -68,14 +109,25 @@ class Reading:
     points: tuple[str, ...]
     ignored: tuple[str, ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Canonical names of the keypoints that are used."""
+        return tuple(point.partition(":")[2] for point in self.points)
 
-def read_names(names: Sequence[str]) -> Reading:
-    """Which keypoints of a list the body has.
+    def rows(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Rows of keypoints by canonical names, among those used; absent ones are left out."""
+        own = self.names
+        return tuple(own.index(name) for name in names if name in own)
+
+
+@lru_cache(maxsize=64)
+def read_names(names: tuple[str, ...]) -> Reading:
+    """Which keypoints of a list the body has; a list is resolved once.
 
     Raises:
         InputError: A name stands twice, or hardly any name is known.
     """
-    own = [canonical_name(name) for name in names]
+    own = _canonical(names)
     twice = sorted({name for name in own if own.count(name) > 1})
     if twice:
         raise InputError(f"keypoint_names holds {twice[0]} twice: every keypoint needs one column")

@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pchmr.body.joints import COCO_23, EVALUATION_14
 from pchmr.config import SettingError
+from pchmr.door import FileError, parse_json
+from pchmr.door.files import one_line
+from pchmr.door.tensors import read_tensors
 from pchmr.models.hmr import IMAGE_MEAN, IMAGE_STD
 from pchmr.models.xs import GROUP_WIDTH, WIDTHS, XSBackbone, cell_centers
 from pchmr.perception.names import SIDES
@@ -151,19 +153,22 @@ def load_network(path: Path) -> PriorNetwork:
         SettingError: The file is missing or holds other weights.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            note = json.loads((file.metadata() or {}).get(NOTE, "null"))
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        if note is None or note["num_points"] != len(NAMES):
+        tensors, metadata = read_tensors(path)
+        note = parse_json(metadata.get(NOTE, "null"))
+        if not isinstance(note, dict) or note.get("num_points") != len(NAMES):
             raise SettingError(
                 f"{path} is no network of `python -m pchmr.workshop.keypoint_prior`, "
                 "or one of other keypoints"
             )
         network = PriorNetwork()
-        network.load_state_dict(state)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, SettingError):
-            raise
-        first = str(error).strip().splitlines()[0]
-        raise SettingError(f"cannot read the embedded prior {path}: {first}") from None
+        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+            raise ValueError("weights that are not finite")
+    except SettingError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        reason = error.reason if isinstance(error, FileError) else one_line(error)
+        raise SettingError(
+            f"cannot read the embedded prior {path}: {reason}; get the file again"
+        ) from None
     return network.eval()

@@ -9,6 +9,8 @@ from numpy import ndarray
 
 from pchmr.body.joints import COCO_17, COCO_23
 from pchmr.config import SettingError
+from pchmr.door import require_file
+from pchmr.door.limits import MODEL_BYTES
 from pchmr.perception.crops import IMAGENET_MEAN, IMAGENET_SD, Crop, normalized
 from pchmr.perception.interfaces import Box, Image, Provenance, weights_sha256
 
@@ -31,6 +33,7 @@ class RtmPose:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         try:
+            require_file(weights, MODEL_BYTES)
             self.session = onnxruntime.InferenceSession(
                 str(weights), options, providers=["CPUExecutionProvider"]
             )

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from pchmr.body.joints import COCO_17
 from pchmr.config import SettingError
+from pchmr.door import FileError
+from pchmr.door.archives import opened_archive
+from pchmr.door.limits import MODEL_BYTES
 from pchmr.perception.crops import Crop, find_keypoints, mirror_rows, normalized
 from pchmr.perception.interfaces import Box, DepthMap, Image, Provenance, weights_sha256
 from pchmr.perception.names import GOLIATH_70, NUM_SAPIENS
@@ -26,7 +29,13 @@ def load_script(weights: Path) -> torch.jit.ScriptModule:
         SettingError: It is none.
     """
     try:
+        with opened_archive(weights, MODEL_BYTES):
+            pass
         return torch.jit.load(str(weights), map_location="cpu").eval()
+    except FileError as error:
+        raise SettingError(
+            f"{weights} is no TorchScript file: {error.reason}; get the file again"
+        ) from None
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise SettingError(f"{weights} is no TorchScript file: {first}") from None

@@ -16,6 +16,7 @@ from pchmr.recipes.rows import (
     NATURAL_CLIENTS,
     PER_ROUND,
     SCALES,
+    SWEPT,
     Cell,
     Rows,
     fixed,
@@ -26,6 +27,7 @@ SKEW = 0.1  # alpha of the partition on which algorithms are compared
 FEWER_IMAGES = (1000, 4000)
 MANY_TIMES = 4  # the images, in `convergence`
 NUM_BAD, TRIMMED = (3, 1), 3  # of ten clients
+RULES = (None, "geometric-median")
 WHOLE_B = 12_000  # ten images or more for each of 1000 clients
 # Server options of each algorithm: two values of what it adds, so that all get the same grid.
 SERVERS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -168,6 +170,18 @@ def byzantine(rows: Rows) -> list[Cell]:
                 rows.attacked(attack, num_bad, gate=True, trimmed=TRIMMED),
                 rows.attacked(attack, num_bad, gate=False),
             ]
+    return made + _sweep(rows.few_images())
+
+
+def _sweep(rows: Rows) -> list[Cell]:
+    """Attacks of every strength on few images: first behind the gate alone, then by a robust rule;
+    some also on clients of different sizes.
+    """
+    made = [rows.swept(None, 0, rule, None) for rule in RULES]
+    made.append(rows.swept(None, 0, None, SKEW))
+    for rule in RULES:
+        made += [rows.swept(what, bad, rule, None) for bad in (3, 1) for what in SWEPT]
+    made += [rows.swept(what, 3, None, SKEW) for what in SWEPT[2::4]]
     return made
 
 

@@ -19,6 +19,15 @@ from pchmr.config import (
 
 Run = TrainConfig | FederateConfig | EvaluateConfig
 ATTACKS = ("updates backwards", "updates times 100", "one value", "labels of other pictures")
+FACTORS = (-1000.0, -100.0, -27.0, -10.0, -4.5, -2.0, -1.0, 4.5, 10.0, 100.0)
+# The attacks of the sweep, which is made with few images.
+SWEPT = (
+    *(f"updates times {factor:g}" for factor in FACTORS),
+    "labels of other pictures",
+    "one value",
+    "one direction times 4.5",
+)
+SWEEP_IMAGES, SWEEP_TEST_IMAGES, SWEEP_ROUNDS = 240, 200, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +35,7 @@ class AttackedRun(FederateConfig):
     """Rounds in which some clients mean harm; only benchmarks know of it.
 
     Attributes:
-        attack: One of `ATTACKS`.
+        attack: One of `ATTACKS` or `SWEPT`.
         num_bad: Clients that attack, in every round: those with the lowest ids.
         gate: Whether replies are judged before the sum.
     """
@@ -237,6 +246,42 @@ class Rows:
         defence = f"trimmed by {trimmed}" if trimmed else "gate" if gate else "no gate"
         name = f"{attack}, {num_bad} of {PER_ROUND} clients, {defence}"
         return replace(honest, name=name, base=run, paper=None)
+
+    def few_images(self) -> "Rows":
+        """Runs of the sweep over attacks, with the settings of the longer ones."""
+        data = replace(
+            self.scale.data,
+            num_samples=SWEEP_IMAGES,
+            num_test_samples=SWEEP_TEST_IMAGES,
+        )
+        scale = replace(self.scale, data=data, num_seen=SWEEP_ROUNDS * SWEEP_IMAGES)
+        return replace(self, scale=scale, tuning_scale=self.scale)
+
+    def swept(
+        self, attack: str | None, num_bad: int, rule: str | None, alpha: float | None
+    ) -> Cell:
+        """Ten clients with few images, of which some attack.
+
+        Args:
+            attack: One of `SWEPT`; None for honest clients only.
+            num_bad: Clients that attack.
+            rule: How replies are put together; None is the weighted mean.
+            alpha: Of a Dirichlet partition, whose clients differ in size; None is iid.
+        """
+        plain = self.federated(EVERYONE, PER_ROUND)
+        run = replace(
+            plain.base, server_options=replace(plain.base.server_options, aggregation_rule=rule)
+        )
+        if alpha is not None:
+            skew = replace(run.partition_options, alpha=alpha)
+            run = replace(run, partition="dirichlet", partition_options=skew)
+        if attack:
+            settings = {f.name: getattr(run, f.name) for f in fields(FederateConfig)}
+            run = AttackedRun(**settings, attack=attack, num_bad=num_bad)
+        said = f"{attack}, {num_bad} of {PER_ROUND} clients" if attack else "honest clients only"
+        dealt = "" if alpha is None else f", LDA alpha {alpha:g}"
+        name = f"{SWEEP_IMAGES} images{dealt}: {said}, {rule or 'gate'}"
+        return replace(plain, name=name, base=run, paper=None)
 
     def trimmed(self, number: int) -> Cell:
         """FedAvg on iid clients, so many replies left out at each end of every weight."""

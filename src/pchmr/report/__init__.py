@@ -4,26 +4,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
-from rich.console import Console
 
 from pchmr.config import ReportConfig
 from pchmr.data.synthetic import current_origin
+from pchmr.progress import say
 from pchmr.report.page import render, results_section
 from pchmr.report.records import find_runs, read_record, worlds_of
 from pchmr.report.results import write_results
 from pchmr.runs import CONFIG, METRICS, write_bytes
 
 
-def write_report(run_folders: Sequence[Path], output: Path, more: Sequence[Markup] = ()) -> Path:
+def write_report(
+    run_folders: Sequence[Path],
+    output: Path,
+    more: Sequence[Markup] = (),
+    *,
+    with_pictures: bool = False,
+) -> Path:
     """Writes one self-contained page over run folders, or folders of them; returns its path.
 
-    Killed runs are read as far as they came and marked; `more` are sections that follow them.
+    Killed runs are read as far as they came and marked; `more` are sections that follow them. A
+    page over private runs is its owner's alone, and shows people `with_pictures` only.
 
     Raises:
         InputError: A folder does not exist, or none of them holds a run.
     """
     records = [read_record(folder) for folder in find_runs(run_folders)] if run_folders else []
-    write_bytes(output, render(records, worlds_of(current_origin()), more).encode())
+    page = render(records, worlds_of(current_origin()), more, with_pictures=with_pictures)
+    write_bytes(output, page.encode(), private=any(record.is_private for record in records))
     return output
 
 
@@ -32,9 +40,14 @@ def run(config: ReportConfig) -> Path:
     folders = [folder for folder in config.runs if is_results(folder)]
     written = [write_results(folder) for folder in folders]
     rest = [folder for folder in config.runs if folder not in folders]
-    path = write_report(rest, config.output, [results_section(folder) for folder in folders])
+    path = write_report(
+        rest,
+        config.output,
+        [results_section(folder) for folder in folders],
+        with_pictures=config.with_pictures,
+    )
     for shown in (*written, path):
-        Console(stderr=True, highlight=False).print(f"report: {shown.resolve()}", soft_wrap=True)
+        say(f"report: {shown.resolve()}")
     return path
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from pchmr.config.options import PRIVATE_DATA
 from pchmr.examples import VIEWS, draw, read_examples
 from pchmr.report import paper
 from pchmr.report.figures import Curve, curves
@@ -54,6 +55,7 @@ class RunPart:
     sheet: list[SheetRow]
     facts: list[tuple[str, str]]
     config: str
+    private: bool
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,18 @@ class Section:
 
 
 def render(
-    records: list[RunRecord], current: Mapping[str, str], more: Sequence[Markup] = ()
+    records: list[RunRecord],
+    current: Mapping[str, str],
+    more: Sequence[Markup] = (),
+    *,
+    with_pictures: bool = False,
 ) -> str:
     """The whole page as one HTML document that asks for no other file.
 
     Runs on other worlds than the `current` ones are marked; `more` are sections that follow.
+    Pictures and meshes of people who stood before a camera are shown `with_pictures` only.
     """
-    sections = [_section(comparison) for comparison in compare(records, current)]
+    sections = [_section(comparison, with_pictures) for comparison in compare(records, current)]
     return (
         _environment()
         .get_template("report.html.j2")
@@ -84,6 +91,7 @@ def render(
             paper=paper,
             absent=ABSENT,
             num_runs=len(records),
+            holds=_holds(sections),
             style=Markup(resources.files(WEB).joinpath("style.css").read_text(encoding="utf-8")),
             safe=Markup,
         )
@@ -113,14 +121,29 @@ def _environment() -> Environment:
     )
 
 
-def _section(comparison: Comparison) -> Section:
+def _holds(sections: list[Section]) -> str:
+    """What of people is in the page, in words, counted in it."""
+    runs = [run for section in sections for run in section.runs]
+    private = sum(len(run.sheet) for run in runs if run.private)
+    rendered = sum(len(run.sheet) for run in runs if not run.private)
+    if private:
+        return f"This page holds pictures of people: {private} examples, with their meshes."
+    told = "This page holds no picture and no mesh of a person who stood before a camera"
+    return f"{told}; {rendered} examples are of rendered people." if rendered else f"{told}."
+
+
+def _section(comparison: Comparison, with_pictures: bool) -> Section:
     labels = variant_labels(comparison.records)
-    runs = [_run_part(record, labels[record.variant]) for record in comparison.records]
+    runs = [
+        _run_part(record, labels[record.variant], with_pictures) for record in comparison.records
+    ]
     return Section(comparison, curves(comparison), runs)
 
 
-def _run_part(record: RunRecord, title: str) -> RunPart:
-    examples = read_examples(record.path)
+def _run_part(record: RunRecord, title: str, with_pictures: bool) -> RunPart:
+    shown = with_pictures or not record.is_private
+    examples = read_examples(record.path) if shown else None
+    config = _placeless(record.config) if record.is_private else record.config
     sheet = [
         SheetRow(p.rank, p.index, p.error_mm, [_data_address(tile) for tile in p.tiles])
         for p in (draw(examples) if examples else ())
@@ -131,8 +154,22 @@ def _run_part(record: RunRecord, title: str) -> RunPart:
         unfinished=not record.finished,
         sheet=sheet,
         facts=_facts(record),
-        config=json.dumps(record.config, indent=2),
+        private=record.is_private,
+        config=json.dumps(config, indent=2),
     )
+
+
+def _placeless(value: Any) -> Any:
+    """A config without places on the disk: absolute paths become names (runs of version 0.1)."""
+    if isinstance(value, dict):
+        return {name: None if name == "data" and not _is_hash(held) else _placeless(held)
+                for name, held in value.items()}  # fmt: skip
+    is_place = isinstance(value, str) and Path(value).is_absolute()
+    return Path(value).name if is_place else value
+
+
+def _is_hash(data: Any) -> bool:
+    return str(data).startswith(PRIVATE_DATA)
 
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:

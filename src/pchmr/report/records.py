@@ -15,7 +15,8 @@ from pchmr.runs import CONFIG, ENVIRONMENT, METRICS, START, SUMMARY, RunFolder
 SCORES = {"mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "mpvpe_mm": "MPVPE"}
 CENTRALIZED, FEDERATED, EVALUATION = "centralized", "federated", "evaluation"
 # Settings that change neither what is learned from nor what is scored, or that a seed decides.
-UNCOMPARED = ("output", "seed", "data_seed", "cache", "resume", "device", "evaluate_every")
+UNCOMPARED = ("output", "seed", "data_seed", "cache", "resume", "device", "evaluate_every",
+              "with_pictures")  # fmt: skip
 # Settings that decide what is scored: runs that share them stand in one table.
 WORLD_SETTINGS = (
     "data", "domain", "num_test_samples", "image_size",
@@ -61,6 +62,12 @@ class RunRecord:
         for name, value in self.config.items():
             flat |= value if isinstance(value, dict) else {name: value}
         return flat
+
+    @property
+    def is_private(self) -> bool:
+        """Whether people of the run stood before a camera; so said version 0.1 of no run."""
+        known = self.recorded("private")
+        return bool(self.settings.get("data") and not self.worlds) if known is None else bool(known)
 
     @property
     def num_planned(self) -> int | None:

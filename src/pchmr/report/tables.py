@@ -120,7 +120,8 @@ def compare(records: list[RunRecord], current: Mapping[str, str]) -> list[Compar
 def _comparison(records: list[RunRecord], current: Mapping[str, str]) -> Comparison:
     settings, worlds = records[0].settings, records[0].worlds
     model = settings.get("model", "unknown model")
-    data = settings.get("data") or f"embedded people, domain {settings.get('domain', '?')}"
+    data = "private people" if records[0].is_private else settings.get("data")
+    data = data or f"embedded people, domain {settings.get('domain', '?')}"
     num_test = next((s for r in records if (s := r.summary.get("num_test_samples"))), None)
     shown = num_test or settings.get("num_test_samples", "?")
     return Comparison(

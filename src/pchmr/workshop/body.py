@@ -23,11 +23,11 @@ from pchmr.body.joints import COCO_23, H36M_17, SMPL_24, SMPL_PARENTS, JointSet
 from pchmr.body.levels import pack_hierarchy, upsampling_errors
 from pchmr.body.regressors import fit_row, pick_pool, rounded, symmetric
 from pchmr.body.simplify import simplify
-from pchmr.body.skinning import Skinning
+from pchmr.body.skinning import NUM_BETAS, Skinning
+from pchmr.runs.hashes import record_shipped
 from pchmr.seeds import derive_seed
 
 NUM_VERTICES = 6890
-NUM_BETAS = 10
 NUM_PEOPLE = 2000
 NUM_FITTED = 1600
 NUM_REGRESSED = 300
@@ -266,6 +266,7 @@ def main() -> None:
     meta = {"source": "Anny 0.6.2, topology notoes", "license": "Apache-2.0; data CC0", **errors}
     arrays["meta"] = np.array([json.dumps(meta, sort_keys=True)])
     write_npz(output, arrays)
+    record_shipped()
     for name, value in errors.items():
         print(f"{name:32s} {value:8.3f}")
     print(output, output.stat().st_size, "bytes")

@@ -43,8 +43,10 @@ from pchmr.perception.network import (
 )
 from pchmr.recipes import RECIPES, START_DATA, START_OPTIONS
 from pchmr.runs import MODEL, SUMMARY, RunFolder, file_sha256, write_bytes
+from pchmr.runs.hashes import record_shipped
+from pchmr.runs.state import load_state, save_state
 from pchmr.seeds import derive_seed
-from pchmr.training import STATE, load_state, new_optimizer, save_state, schedule
+from pchmr.training import new_optimizer, schedule
 
 DOMAINS: tuple[Domain, ...] = ("A", "B", "V")
 NUM_SCORED = 500
@@ -153,14 +155,14 @@ def train(config: PriorConfig) -> Path:
     people = _people(body, "A", config.num_samples, "train", config.seed)
     labeled = Labeled(body)
     optimizer = new_optimizer(network, config.optim_options)
-    first = 0
-    if config.resume and (run.path / STATE).exists():
-        first = load_state(run, network, optimizer)
-        run.keep_rows(first)
-    for epoch in range(first, config.num_epochs):
+    identity = {"start": file_sha256(config.start), "data": people.content_hash}
+    rows = load_state(run, network, optimizer, identity) if config.resume else []
+    run.write_rows(rows)
+    for epoch in range(len(rows), config.num_epochs):
         losses = _epoch(network, labeled, people, optimizer, config, epoch)
-        run.append_row({"round": epoch + 1, "losses": losses})
-        save_state(run, network, optimizer, epoch + 1)
+        rows.append({"round": epoch + 1, "losses": losses})
+        save_state(run, network, optimizer, rows, identity)
+        run.append_row(rows[-1])
         print(f"epoch {epoch + 1}: {losses}", file=sys.stderr)
     note = {"start_sha256": file_sha256(config.start), "people": people.content_hash}
     run.write_with(MODEL, lambda path: save_network(path, network, note))
@@ -246,6 +248,7 @@ def ship(weights: Path, config: PriorConfig) -> Path:
     """Copies weights of a finished run into the package and writes their card."""
 
     write_bytes(WEIGHTS, weights.read_bytes())
+    record_shipped()
     network, body, run = load_network(WEIGHTS), load_body(), RunFolder(config.output)
     card = {
         "what": "keypoints of one person, their relative depth in metres, and spreads of both",
@@ -266,6 +269,7 @@ def ship(weights: Path, config: PriorConfig) -> Path:
         ],
     }
     write_bytes(WEIGHTS.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
+    record_shipped()
     return WEIGHTS
 
 

@@ -18,6 +18,7 @@ from pchmr.data.synthetic.poses import LIMITS, compose, neutral
 from pchmr.data.synthetic.recipe import SyntheticRecipe
 from pchmr.data.synthetic.world import World
 from pchmr.geometry import rotmat_to_rotvec
+from pchmr.runs.hashes import record_shipped
 
 NUM_POSES = 6000
 NUM_LIMIT_DRAWS = 20_000
@@ -54,3 +55,4 @@ def build(path: Path = ASSET) -> None:
 
 if __name__ == "__main__":
     build()
+    record_shipped()

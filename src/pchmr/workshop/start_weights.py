@@ -22,6 +22,7 @@ from pchmr.models import HMRModel, load_model, save_checkpoint
 from pchmr.models.checkpoint import SHIPPED
 from pchmr.report.results import write_results
 from pchmr.runs import CONFIG, ENVIRONMENT, MODEL, SUMMARY, RunFolder, file_sha256, write_bytes
+from pchmr.runs.hashes import record_shipped
 
 NUM_PEOPLE = 500
 MPJPE = "mpjpe_mm"
@@ -56,6 +57,7 @@ def ship(folder: Path) -> Path:
         "environment": run.read_json(ENVIRONMENT),
     }
     write_bytes(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
+    record_shipped()
     append(RESULTS / f"{FILE}.jsonl", stamped(FILE, rows(model.name, card)))
     write_results(RESULTS)
     return path

@@ -15,16 +15,16 @@ from pchmr.body import BodyModel, load_body
 from pchmr.data.synthetic.domains import DOMAINS
 from pchmr.data.synthetic.frozen import SOURCE_SHA256
 from pchmr.data.synthetic.layout import layout
-from pchmr.data.synthetic.recipe import RECIPE_VERSION, SyntheticRecipe, source_sha256
+from pchmr.data.synthetic.recipe import VERSIONS, SyntheticRecipe, source_sha256
 from pchmr.data.synthetic.render import render_rows
 from pchmr.data.synthetic.world import World
 
-RECORD = Path(__file__).with_name(f"frozen_v{RECIPE_VERSION}.json")
+RECORDS = {version: Path(__file__).with_name(f"frozen_v{version}.json") for version in VERSIONS}
 ROWS, BLOCKS = 6, 4
 
 
-def shown(domain: str, body: BodyModel) -> dict:
-    recipe = SyntheticRecipe(domain=domain, num_samples=ROWS, image_size=64)
+def shown(domain: str, version: int, body: BodyModel) -> dict:
+    recipe = SyntheticRecipe(domain=domain, version=version, num_samples=ROWS, image_size=64)
     rows = layout(recipe)
     rendered = render_rows(World(recipe, body), rows)
     side = recipe.image_size // BLOCKS
@@ -40,9 +40,10 @@ def shown(domain: str, body: BodyModel) -> dict:
     }
 
 
-@pytest.mark.parametrize("domain", list(DOMAINS))
-def test_rows_are_those_of_the_frozen_world(domain: str, body: BodyModel) -> None:
-    record, now = json.loads(RECORD.read_text())[domain], shown(domain, body)
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_rows_are_those_of_the_frozen_world(domain: str, version: int, body: BodyModel) -> None:
+    record, now = json.loads(RECORDS[version].read_text())[domain], shown(domain, version, body)
     for name in ("clip", "frame", "action"):
         assert now[name] == record[name]
     for name, tolerance in {
@@ -60,5 +61,6 @@ def test_source_is_the_one_on_record() -> None:
 
 
 if __name__ == "__main__":
-    found = {domain: shown(domain, load_body()) for domain in DOMAINS}
-    RECORD.write_text(json.dumps(found) + "\n")
+    for version, record in RECORDS.items():
+        found = {domain: shown(domain, version, load_body()) for domain in DOMAINS}
+        record.write_text(json.dumps(found) + "\n")

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,8 +89,8 @@ def test_the_other_of_two_writers_wins_quietly(
 ) -> None:
     import pchmr.data.synthetic.people as module
 
-    real, answers = module.is_whole, iter([False])
-    monkeypatch.setattr(module, "is_whole", lambda folder: next(answers, None) is None)
+    real = module.is_whole
+    monkeypatch.setattr(module, "_is_of", lambda *_: False)
     monkeypatch.setattr(module.shutil, "rmtree", lambda *args, **kwargs: None)
     again = SyntheticPeople(RECIPE, body, cache)
     assert real(again.folder)
@@ -108,10 +110,69 @@ def test_check_measures_and_draws(people: SyntheticPeople, body: BodyModel) -> N
 def test_a_folder_names_the_recipe_it_was_rendered_by(body: BodyModel, tmp_path: Path) -> None:
     written = SyntheticPeople.write(tmp_path / "train", RECIPE, body)
     assert written.origin == origin_of(RECIPE) == Subset(written, np.arange(2)).origin
-    meta = tmp_path / "train" / "meta.json"
-    meta.write_text(meta.read_text().replace(RECIPE.world_sha256(), "0" * 64))
+    reseal(tmp_path / "train", origin={"version": 1, "worlds": {"B": "0" * 64}})
     older = SyntheticPeople.open(tmp_path / "train")
     assert older.origin == {"version": 1, "worlds": {"B": "0" * 64}}
+
+
+def reseal(folder: Path, **changes: object) -> None:
+    """Changes what `meta.json` says, None for nothing, and its seal with it."""
+    path = folder / "meta.json"
+    meta = {**json.loads(path.read_text()), **changes}
+    meta = {name: value for name, value in meta.items() if value is not None}
+    meta.pop("meta_sha256")
+    text = json.dumps(meta, sort_keys=True).encode()
+    path.write_text(json.dumps({**meta, "meta_sha256": hashlib.sha256(text).hexdigest()}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": {}},
+        {"files": {"labels.npz": "0" * 64}},
+        {"recipe": {"num_samples": 10**9}},
+        {"recipe": {"num_samples": 1}},
+        {"content_hash": "0" * 64, "meta_sha256": None},
+    ],
+)
+def test_a_folder_whose_meta_was_changed_is_refused(
+    people: SyntheticPeople, tmp_path: Path, changes: dict
+) -> None:
+    """Sealed anew where only the rows or files are wrong; else as somebody edited it."""
+    folder = tmp_path / "train"
+    shutil.copytree(people.folder, folder)
+    path = folder / "meta.json"
+    meta = json.loads(path.read_text())
+    if "recipe" in changes:
+        reseal(folder, recipe={**meta["recipe"], **changes["recipe"]})
+    elif "meta_sha256" in changes:
+        path.write_text(json.dumps({**meta, **changes}))
+    else:
+        reseal(folder, **changes)
+    with pytest.raises(CacheError, match="data synth"):
+        SyntheticPeople.open(folder)
+
+
+def test_a_cache_without_a_seal_is_read_and_an_emptied_one_is_rendered_anew(
+    people: SyntheticPeople, body: BodyModel, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As version 0.1 left it; what its `meta.json` should say is known."""
+    import pchmr.data.synthetic.people as module
+
+    path = people.folder / "meta.json"
+    whole = path.read_text()
+    plain = {name: value for name, value in json.loads(whole).items() if name != "meta_sha256"}
+    written: list[object] = []
+    monkeypatch.setattr(module, "write_folder", lambda *found: written.append(found))
+    monkeypatch.setattr(module.shutil, "rmtree", lambda *args, **kwargs: None)
+    try:
+        path.write_text(json.dumps(plain))
+        assert len(SyntheticPeople(RECIPE, body, cache)) == len(people) and not written
+        path.write_text(json.dumps({**plain, "files": {}}))
+        SyntheticPeople(RECIPE, body, cache)
+        assert len(written) == 1
+    finally:
+        path.write_text(whole)
 
 
 @pytest.mark.parametrize("gone", ["recipe", "content_hash"])
@@ -119,10 +180,7 @@ def test_a_folder_that_does_not_say_what_it_holds(
     body: BodyModel, tmp_path: Path, gone: str
 ) -> None:
     SyntheticPeople.write(tmp_path / "train", RECIPE, body)
-    path = tmp_path / "train" / "meta.json"
-    meta = json.loads(path.read_text())
-    del meta[gone]
-    path.write_text(json.dumps(meta))
+    reseal(tmp_path / "train", **{gone: None})
     with pytest.raises(CacheError, match=rf"meta\.json .*{gone}.*pchmr data synth"):
         SyntheticPeople.open(tmp_path / "train")
 

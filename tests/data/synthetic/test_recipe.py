@@ -5,7 +5,7 @@ import pytest
 
 from pchmr.config import SettingError
 from pchmr.data.synthetic.activities import ACTIVITIES
-from pchmr.data.synthetic.domains import DOMAINS, SPLITS
+from pchmr.data.synthetic.domains import DOMAINS, SPLITS, WORLD_1, WORLDS
 from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.recipe import SyntheticRecipe, code_text
 
@@ -78,8 +78,13 @@ def test_clients_domain_feeds_a_thousand_clients() -> None:
 
 
 def test_world_shows_at_least_twelve_activities_and_b_others_than_a() -> None:
-    assert all(name in ACTIVITIES for spec in DOMAINS.values() for name in spec.activities)
-    a, b = set(DOMAINS["A"].activities), set(DOMAINS["B"].activities)
+    assert all(
+        name in ACTIVITIES
+        for specs in WORLDS.values()
+        for spec in specs.values()
+        for name in spec.activities
+    )
+    a, b = set(WORLD_1["A"].activities), set(WORLD_1["B"].activities)
     assert len(a) >= 12
     assert len(b - a) >= 8
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pchmr.federated.flower.api import Array, ConfigRecord, SharedArray, wire_array
-from pchmr.federated.flower.egress import METRICS, SCHEMA, Rejected, Update, UpdateSchema, unpack
+from pchmr.federated.flower.egress import pack, unpack, vector_of
+from pchmr.federated.update import METRICS, SCHEMA, Rejected, Update, UpdateSchema
 
 RULES = UpdateSchema(sizes={"delta": 6, "buffers": 2}, fingerprint="f" * 64, run=99)
 ECHO = RULES.echo(3, 8)
@@ -19,8 +20,8 @@ def update_of(**changes) -> Update:
 
 @pytest.mark.parametrize("carry", [SharedArray, wire_array])
 def test_what_is_built_passes_and_is_the_same(carry):
-    content = RULES.build(update_of(), ECHO, carry)
-    found = RULES.check(content, ECHO)
+    content = pack(RULES, update_of(), ECHO, carry)
+    found = unpack(RULES, content, ECHO)
     np.testing.assert_array_equal(found.arrays["delta"], np.arange(6, dtype=np.float32))
     assert found.metrics == update_of().metrics
     assert set(found.metrics) == set(METRICS)
@@ -42,20 +43,20 @@ def test_what_is_built_passes_and_is_the_same(carry):
 )
 def test_the_client_refuses_to_send_anything_else(changes):
     with pytest.raises(Rejected, match="schema"):
-        RULES.build(update_of(**changes), ECHO, SharedArray)
+        pack(RULES, update_of(**changes), ECHO, SharedArray)
 
 
 @pytest.mark.parametrize(
     "field", [{"round": 4}, {"client_id": 9}, {"run": 98}, {"round": 3.0}, {"note": "x"}]
 )
 def test_the_server_wants_its_own_words_back(field):
-    content = RULES.build(update_of(), ECHO | field, SharedArray)
+    content = pack(RULES, update_of(), ECHO | field, SharedArray)
     with pytest.raises(Rejected, match="schema"):
-        RULES.check(content, ECHO)
+        unpack(RULES, content, ECHO)
 
 
 def test_the_only_texts_are_the_schema_and_the_fingerprint():
-    content = RULES.build(update_of(), ECHO, SharedArray)
+    content = pack(RULES, update_of(), ECHO, SharedArray)
     texts = [v for v in content["protocol"].values() if isinstance(v, str)]
     assert sorted(texts) == sorted([SCHEMA, "f" * 64])
     assert not any(isinstance(v, bytes) for v in content["protocol"].values())
@@ -65,7 +66,7 @@ def test_payload_length_is_the_same_for_every_client_and_round():
     lengths = set()
     for round_number, client_id, count in [(1, 0, 1), (200, 999, 4000)]:
         echo = RULES.echo(round_number, client_id)
-        content = RULES.build(update_of(num_samples=count), echo, wire_array)
+        content = pack(RULES, update_of(num_samples=count), echo, wire_array)
         lengths.add(sum(len(a.data) for a in content["update"].values()))
     assert len(lengths) == 1
     assert RULES.num_bytes() == 4 * 8 + 8 * 3 + 24 + len(SCHEMA) + 64
@@ -75,7 +76,7 @@ def test_nothing_larger_than_expected_is_unpacked(monkeypatch):
     bomb = Array("float32", (6,), "numpy.ndarray", wire_array(np.zeros(10**6, np.float32)).data)
     monkeypatch.setattr(Array, "numpy", lambda self: pytest.fail("was unpacked"))
     with pytest.raises(Rejected, match="schema"):
-        unpack(bomb, 6)
+        vector_of(bomb, 6)
 
 
 def test_pickles_are_not_read():
@@ -85,24 +86,24 @@ def test_pickles_are_not_read():
     buffer = io.BytesIO()
     np.save(buffer, held, allow_pickle=True)
     with pytest.raises(Rejected, match="schema"):
-        unpack(Array("float32", (1,), "numpy.ndarray", buffer.getvalue()), 1)
+        vector_of(Array("float32", (1,), "numpy.ndarray", buffer.getvalue()), 1)
 
 
 def test_a_config_in_place_of_numbers_is_refused():
-    content = RULES.build(update_of(), ECHO, SharedArray)
+    content = pack(RULES, update_of(), ECHO, SharedArray)
     del content["metrics"]
     content["metrics"] = ConfigRecord({"num_samples": 5})
     with pytest.raises(Rejected, match="schema"):
-        RULES.check(content, ECHO)
+        unpack(RULES, content, ECHO)
 
 
 def test_a_legal_reply_survives_the_wire():
     """Serialized and read back as a deployment does it."""
     utils = pytest.importorskip("flwr.supercore.inflatable.inflatable_utils")
     nested = pytest.importorskip("flwr.supercore.inflatable.inflatable_object")
-    content = RULES.build(update_of(), ECHO, wire_array)
+    content = pack(RULES, update_of(), ECHO, wire_array)
     contents = {k: o.deflate() for k, o in nested.get_all_nested_objects(content).items()}
     received = utils.inflate_object_from_contents(content.object_id, contents)
-    found = RULES.check(received, ECHO)
+    found = unpack(RULES, received, ECHO)
     np.testing.assert_array_equal(found.arrays["delta"], np.arange(6, dtype=np.float32))
     assert found.metrics == update_of().metrics

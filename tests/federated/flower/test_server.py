@@ -1,19 +1,24 @@
 """The server's rounds under faults: what is broken is set aside, and the run goes on."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 from toy import config_of, folder, world_of
 
-from pchmr.bench.faults import inject
+from pchmr.bench.byzantine import OpenGate
+from pchmr.bench.faults import inject, tiny_config, tiny_world
 from pchmr.bench.tampering import FAULTS, HARMLESS, FaultyGrid, changed_array
 from pchmr.config import SettingError
-from pchmr.federated import ENGINES, run_federated
+from pchmr.federated import Engine, Gate, run_federated
 from pchmr.federated.flower.api import SharedArray, new_context
 from pchmr.federated.flower.client_app import make_client_app
-from pchmr.federated.flower.engines import RUN_ID, Engine
+from pchmr.federated.flower.engines import RUN_ID
 from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.server_app import make_server_app
+from pchmr.federated.run import gate_of
+from pchmr.federated.vector import FlatSpec
 from pchmr.runs import state_sha256
 
 REASONS = {
@@ -31,6 +36,10 @@ REASONS = {
     "too many steps": "num_samples",
     "a step too many": "num_samples",
     "nan loss": "non_finite",
+    "negative loss": "loss",
+    "loss of 1e308": "loss",
+    "code of the server": "client_error",
+    "another error number": "client_error",
     "path in an error": "client_error",
     "error without reason": "client_error",
     "dropped": "no_reply",
@@ -41,8 +50,8 @@ REASONS = {
 }
 
 
-def tampered(monkeypatch, names) -> list[FaultyGrid]:
-    """Makes the in-process engine break replies: one name (or None) a reply, then none."""
+def tampered(names) -> tuple[Engine, list[FaultyGrid]]:
+    """An in-process engine that breaks replies: one name (or None) a reply, then none."""
     rest, grids = iter(names), []
 
     def run(server, world, states) -> None:
@@ -51,8 +60,7 @@ def tampered(monkeypatch, names) -> list[FaultyGrid]:
         grids.append(grid)
         make_server_app(server)(grid, new_context(RUN_ID, 0))
 
-    monkeypatch.setitem(ENGINES, "inprocess", Engine(SharedArray, run))
-    return grids
+    return Engine(SharedArray, run), grids
 
 
 def flat_of(model) -> np.ndarray:
@@ -60,12 +68,12 @@ def flat_of(model) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS | HARMLESS))
-def test_every_fault_has_its_code_and_leaves_the_mean_of_the_good(name, monkeypatch, tmp_path):
+def test_every_fault_has_its_code_and_leaves_the_mean_of_the_good(name, tmp_path):
     config = config_of(num_rounds=1)
     world = world_of(config)
     start = flat_of(world.model).astype(np.float64)
-    grids = tampered(monkeypatch, [None, name])
-    row = run_federated(config, world, folder(tmp_path)).rows[0]
+    engine, grids = tampered([None, name])
+    row = run_federated(config, world, folder(tmp_path), engine=engine).rows[0]
     (attempt,) = grids[0].attempts
     assert len(attempt.good()) == (3 if name in HARMLESS else 2)
     total = sum(n for _, _, n in attempt.good())
@@ -79,10 +87,10 @@ def test_every_fault_has_its_code_and_leaves_the_mean_of_the_good(name, monkeypa
     assert "IMG_0001" not in (tmp_path / "metrics.jsonl").read_text()
 
 
-def test_too_few_good_replies_draw_a_fresh_cohort(monkeypatch, tmp_path):
+def test_too_few_good_replies_draw_a_fresh_cohort(tmp_path):
     config = config_of(num_rounds=1)
-    grids = tampered(monkeypatch, ["nan", "dropped", None])
-    row = run_federated(config, world_of(config), folder(tmp_path)).rows[0]
+    engine, grids = tampered(["nan", "dropped", None])
+    row = run_federated(config, world_of(config), folder(tmp_path), engine=engine).rows[0]
     first, second = grids[0].attempts
     assert sorted(second.spared) == row["cohort"]
     assert set(first.honest) != set(second.honest)
@@ -90,32 +98,32 @@ def test_too_few_good_replies_draw_a_fresh_cohort(monkeypatch, tmp_path):
     assert len(row["quarantined"]) == 2
 
 
-def test_a_lost_round_keeps_the_model_and_the_next_goes_on(monkeypatch, tmp_path):
+def test_a_lost_round_keeps_the_model_and_the_next_goes_on(tmp_path):
     config = config_of(num_rounds=2)
     world = world_of(config)
-    tampered(monkeypatch, ["infinity"] * 9)
-    rows = run_federated(config, world, folder(tmp_path)).rows
+    engine, _ = tampered(["infinity"] * 6)
+    rows = run_federated(config, world, folder(tmp_path), engine=engine).rows
     assert [row["changed"] for row in rows] == [False, True]
     assert rows[0]["losses"] == {"total": None}
     assert np.isfinite(flat_of(world.model)).all()
 
 
-def test_a_run_without_a_good_round_says_so_and_leaves_the_model(monkeypatch, tmp_path):
+def test_a_run_without_a_good_round_says_so_and_leaves_the_model(tmp_path):
     config = config_of(num_rounds=2)
     world = world_of(config)
     before = state_sha256(world.model.state_dict())
-    tampered(monkeypatch, ["wrong shape"] * 18)
+    engine, _ = tampered(["wrong shape"] * 12)
     with pytest.raises(SettingError, match=r"no round had enough good replies.*schema"):
-        run_federated(config, world, folder(tmp_path))
+        run_federated(config, world, folder(tmp_path), engine=engine)
     assert state_sha256(world.model.state_dict()) == before
 
 
-def test_minimum_of_good_replies_is_a_setting(monkeypatch, tmp_path):
+def test_minimum_of_good_replies_is_a_setting(tmp_path):
     names = ["nan", "nan", None]
     for least, changed_cohorts in ((1, 1), (3, 2)):
         config = config_of(num_rounds=1, server={"min_good_replies": least})
-        grids = tampered(monkeypatch, names)
-        run_federated(config, world_of(config), folder(tmp_path / str(least)))
+        engine, grids = tampered(names)
+        run_federated(config, world_of(config), folder(tmp_path / str(least)), engine=engine)
         assert len(grids[0].attempts) == changed_cohorts
 
 
@@ -128,8 +136,8 @@ def test_trimmed_replies_withstand_what_the_gate_cannot_tell(monkeypatch, tmp_pa
         config = config_of(num_rounds=1, server={"trimmed_replies": trim})
         world = world_of(config)
         start = flat_of(world.model)
-        grid = tampered(monkeypatch, names)
-        run_federated(config, world, folder(tmp_path / f"{trim}{names}"))
+        engine, grid = tampered(names)
+        run_federated(config, world, folder(tmp_path / f"{trim}{names}"), engine=engine)
         ends[trim, bool(names)] = flat_of(world.model) - start
         honest = [delta for delta, _, _ in grid[0].attempts[0].honest.values()]
     along = np.mean(honest, axis=0)
@@ -137,10 +145,10 @@ def test_trimmed_replies_withstand_what_the_gate_cannot_tell(monkeypatch, tmp_pa
     assert moved[None, True] < moved[1, True] < moved[1, False]
 
 
-def test_trimming_needs_more_good_replies_than_it_leaves_out(monkeypatch, tmp_path):
+def test_trimming_needs_more_good_replies_than_it_leaves_out(tmp_path):
     config = config_of(num_rounds=1, server={"trimmed_replies": 1})
-    grids = tampered(monkeypatch, ["nan", None, None])
-    run_federated(config, world_of(config), folder(tmp_path))
+    engine, grids = tampered(["nan", None, None])
+    run_federated(config, world_of(config), folder(tmp_path), engine=engine)
     assert len(grids[0].attempts) == 2
     for settings in ({"trimmed_replies": 2}, {"trimmed_replies": 1, "min_good_replies": 2}):
         with pytest.raises(SettingError, match="must be more"):
@@ -167,8 +175,8 @@ def test_random_faults():
     assert (counts["wrong"], counts["died"]) == (0, 0)
 
 
-def test_the_audit_would_notice_an_open_gate(monkeypatch):
-    monkeypatch.setattr(
-        "pchmr.federated.validation.Gate.admit", lambda self, update, statistics, variances: 0.0
-    )
-    assert inject(30)["wrong"] > 0
+def test_the_audit_would_notice_an_open_gate():
+    world, config = tiny_world(), tiny_config(1)
+    honest = gate_of(config, world, FlatSpec.of(world.model))
+    gate = OpenGate(**{f.name: getattr(honest, f.name) for f in fields(Gate)})
+    assert inject(30, gate=gate)["wrong"] > 0

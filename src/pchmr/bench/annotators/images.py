@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.annotate.deposer import Annotator
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.pictures import PictureReader, stack
 from pchmr.annotate.quality import load_predictors
 from pchmr.bench.annotators.presence import detection_rows, picture

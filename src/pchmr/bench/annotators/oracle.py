@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pchmr.annotate.keypoints import BodyPoints
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_23
 from pchmr.config import Domain

@@ -26,6 +26,7 @@ from pchmr.perception.detection import (
 from pchmr.perception.embedded import WEIGHTS, Embedded
 from pchmr.perception.interfaces import Box, Image
 from pchmr.runs import file_sha256, write_bytes
+from pchmr.runs.hashes import record_shipped
 from pchmr.seeds import derive_seed
 
 SIDE = 256
@@ -113,6 +114,7 @@ def save(presence: Presence) -> None:
     table: dict[str, object] = {name: np.round(v, 5).tolist() for name, v in vars(presence).items()}
     table["weights_sha256"] = file_sha256(WEIGHTS)
     write_bytes(PRESENCE, (json.dumps(table) + "\n").encode())
+    record_shipped()
 
 
 def detection_rows(count: int = NUM_SCORED) -> Iterator[Row]:

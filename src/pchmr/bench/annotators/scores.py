@@ -20,7 +20,7 @@ from torch import Tensor
 from pchmr.annotate.deposer import Annotator, Fit
 from pchmr.annotate.keypoints import FOOT_POINTS, HAND_POINTS
 from pchmr.annotate.modes import FITTERS
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.quality import inspect
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_23, EVALUATION_14, SMPL_24

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Mode, fit_objective, place, refine
 from pchmr.annotate.kinematics import Chain, State, step
-from pchmr.annotate.observations import Observations
+from pchmr.annotate.observed import Observations
 from pchmr.annotate.residuals import Objective, Term, Weights
 from pchmr.annotate.solver import energy
 from pchmr.annotate.surface import Surface
@@ -116,14 +116,14 @@ def _lbfgs(objective: Objective, state: State, weights: Weights) -> tuple[State,
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = energy(objective.terms(build(), weights, matches=None, derive=False)[0]).sum()
+        loss = energy(objective.terms_at(objective.frame(build()), weights)).sum()
         loss.backward()
         return loss
 
     optimizer.step(closure)
     with torch.no_grad():
         done = State(*(value.detach() for value in build()))
-        cost = energy(objective.terms(done, weights, matches=None, derive=False)[0])
+        cost = energy(objective.terms_at(objective.frame(done), weights))
     return done, float(cost)
 
 
@@ -151,22 +151,25 @@ def worst_derivative(count: int = 4) -> float:
     weights = MODES[DENSE].refine[-1].weights
     objective = annotator.objective(seen, depth=True, dense=True)
     matches = objective.associate(state, weights)
-    terms, chain = objective.terms(state, weights, matches=matches, derive=True)
+    frame = objective.frame(state, matches=matches, linear=True)
+    terms = {term.name: term for term in objective.terms_at(frame, weights)}
+    slopes = {name: term.derive() for name, term in terms.items()}
     surface = objective.surface
     assert surface is not None
-    still = _StillSurface(surface.rig, surface.rest_normals, surface.normals(chain))
+    still = _StillSurface(surface.rig, surface.rest_normals, surface.normals(frame.chain))
     held = replace(objective, surface=still)
     worst = 0.0
     for column in range(len(annotator.skeleton.columns)):
         change = torch.zeros(count, len(annotator.skeleton.columns), dtype=torch.float64)
         change[:, column] = STEP
-        sides: list[list[Term]] = []
+        sides: list[dict[str, Term]] = []
         for sign in (1, -1):
-            moved = step(annotator.skeleton, state, chain.world, sign * change)
-            sides.append(held.terms(moved, weights, matches=matches, derive=False)[0])
-        for term, ahead, behind in zip(terms, *sides, strict=True):
-            assert term.derivative is not None
-            slope = (ahead.residual - behind.residual) / (2 * STEP)
-            size = term.derivative.abs().amax().clamp_min(1.0)
-            worst = max(worst, float((term.derivative[..., column] - slope).abs().amax() / size))
+            moved = step(annotator.skeleton, state, frame.chain.world, sign * change)
+            found = held.terms_at(held.frame(moved, matches=matches), weights)
+            sides.append({term.name: term for term in found})
+        for name, exact in slopes.items():
+            ahead, behind = (side[name].residual for side in sides)
+            size = exact.abs().amax().clamp_min(1.0)
+            off = (exact[..., column] - (ahead - behind) / (2 * STEP)).abs().amax()
+            worst = max(worst, float(off / size))
     return worst

@@ -5,7 +5,7 @@ steeper and tilted cameras, low and strong light, saturated clothes and rooms, m
 people with headsets under a close, steep camera, each in two sessions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Split = Literal["train", "validation", "test"]
@@ -48,6 +48,7 @@ class DomainSpec:
         noise: Largest standard deviation of sensor noise.
         truncation: Share of crops that cut the person.
         occlusion: Share of clips with boxes in front of the person.
+        panorama: Share of scenes of world 2 that stand in a photographed place.
     """
 
     activities: tuple[str, ...]
@@ -69,9 +70,10 @@ class DomainSpec:
     noise: float = 0.03
     truncation: float = 0.15
     occlusion: float = 0.35
+    panorama: float = 0.6
 
 
-DOMAINS: dict[str, DomainSpec] = {
+WORLD_1: dict[str, DomainSpec] = {
     "A": DomainSpec(
         activities=(
             "stand", "walk", "run", "sit", "squat", "reach", "wave", "phone", "box", "bend",
@@ -128,3 +130,48 @@ DOMAINS: dict[str, DomainSpec] = {
         occlusion=0.2,
     ),
 }  # fmt: skip
+
+WORLD_2: dict[str, DomainSpec] = {
+    "A": replace(
+        WORLD_1["A"],
+        activities=(
+            *WORLD_1["A"].activities,
+            "arms_crossed",
+            "hands_to_head",
+            "turn_about",
+            "kneel",
+            "floor_sit",
+            "stretch",
+            "anything",
+            "anything",
+        ),
+        noise_scale=1.2,
+        truncation=0.05,
+        occlusion=0.1,
+        roll=5.0,
+        pitch=(-12.0, 30.0),
+    ),
+    "B": replace(
+        WORLD_1["B"],
+        activities=(*WORLD_1["B"].activities, "cross_legged", "anything"),
+        pools={
+            "train": Pools(num_subjects=150, num_scenes=60),
+            "validation": Pools(num_subjects=120, num_scenes=60),
+            "test": Pools(num_subjects=600, num_scenes=200, scenes_per_subject=2),
+        },
+        truncation=0.04,
+        occlusion=0.08,
+        roll=7.0,
+        pitch=(0.0, 34.0),
+    ),
+    "V": replace(
+        WORLD_1["V"],
+        pools=dict.fromkeys(SPLITS, Pools(num_subjects=12, num_scenes=36, frames=60.0)),
+        truncation=0.04,
+        occlusion=0.08,
+    ),
+}
+"""World 2: the same three contrasts, fewer cut and hidden people, more of them to be scored on."""
+
+WORLDS = {1: WORLD_1, 2: WORLD_2}
+DOMAINS = tuple(WORLD_1)

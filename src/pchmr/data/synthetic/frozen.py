@@ -6,9 +6,12 @@ a change that keeps those rows, record the new source here; after one that chang
 `RECIPE_VERSION` and name the worlds anew. Code that is in neither state names its own worlds.
 """
 
-SOURCE_SHA256 = "9d455cb3d8a8702f59b1d630bbbd1a7c49e5cfff21ec2290690bd5e2638c0f8e"
+SOURCE_SHA256 = "9aa1b31fd8c2e57cc59b3b63156b5b0141910f438bdf25ecb376ee4fad0ffc69"
 WORLD_SHA256 = {
-    "A": "dda51c1e47564b28ea181ea53cb0cc111886075065bf1ff435f7151b926422df",
-    "B": "b530f132c4161f2ffa29b0489dcf3c13a261b8da438d0aed5a980c0b0b6b9c32",
-    "V": "dda51c1e47564b28ea181ea53cb0cc111886075065bf1ff435f7151b926422df",
+    1: {
+        "A": "dda51c1e47564b28ea181ea53cb0cc111886075065bf1ff435f7151b926422df",
+        "B": "b530f132c4161f2ffa29b0489dcf3c13a261b8da438d0aed5a980c0b0b6b9c32",
+        "V": "dda51c1e47564b28ea181ea53cb0cc111886075065bf1ff435f7151b926422df",
+    },
+    2: dict.fromkeys("ABV", "01eba54e265b83688768af89557a91e47567f03ac5bb6de1373c190612d9bb2d"),
 }

@@ -19,8 +19,11 @@ from pchmr.data.synthetic.recipe import (
     first_ids,
 )
 
-SESSION_CLIPS = {"train": (0, 0, 5), "validation": (0, 5, 8), "test": (1, 0, 8)}
-"""Headset domain: session, first clip and last clip (exclusive) of each split."""
+SESSION_CLIPS = {
+    1: {"train": (0, 0, 5), "validation": (0, 5, 8), "test": (1, 0, 8)},
+    2: {"train": (0, 0, 5), "validation": (1, 5, 8), "test": (2, 0, 8)},
+}
+"""Headset domain, by world: session, first clip and last clip (exclusive) of each split."""
 
 
 def layout(recipe: SyntheticRecipe) -> Rows:
@@ -30,7 +33,7 @@ def layout(recipe: SyntheticRecipe) -> Rows:
     clip, frame = _spread(length, recipe.generator("spread", recipe.split))
     total = len(clip)
     taken, slot = np.divmod(np.arange(recipe.num_samples), total)
-    base = DOMAIN_STRIDE * 100 * list(DOMAINS).index(recipe.domain)
+    base = DOMAIN_STRIDE * 100 * DOMAINS.index(recipe.domain)
     base += SPLIT_STRIDE * 100 * SPLITS.index(recipe.split)
     columns = {name: values[clip[slot]] for name, values in clips.items()}
     return Rows(**columns, clip=base + taken * len(length) + clip[slot], frame=frame[slot])
@@ -62,7 +65,7 @@ def _pool_clips(recipe: SyntheticRecipe) -> dict[str, np.ndarray]:
 def _session_clips(recipe: SyntheticRecipe) -> dict[str, np.ndarray]:
     """Clips of the headset domain: every subject in its own room, another room each session."""
     pools, spec = recipe.spec.pools[recipe.split], recipe.spec
-    session, first, last = SESSION_CLIPS[recipe.split]
+    session, first, last = SESSION_CLIPS[recipe.version][recipe.split]
     start = first_ids(recipe)
     subject, clip = np.divmod(np.arange(pools.num_subjects * (last - first)), last - first)
     action = (clip + first + subject) % len(spec.activities)

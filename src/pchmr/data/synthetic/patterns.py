@@ -71,7 +71,7 @@ def _band(t: Tensor, size: Tensor) -> Tensor:
     return _edge(0.25 - (_fraction(t) - 0.5).abs(), size)
 
 
-def _wave(t: Tensor) -> Tensor:
+def wave(t: Tensor) -> Tensor:
     """A smooth wave in [-1, 1] of period 1, two parabolas for a sine."""
     u = _fraction(t) - 0.5
     return 8 * u * (1 - 2 * u.abs())
@@ -106,9 +106,9 @@ def _checker(x: Tensor, y: Tensor, z: Tensor, size: Tensor) -> Tensor:
 
 
 def _noise(x: Tensor, y: Tensor, z: Tensor, size: Tensor) -> Tensor:
-    warp = _wave(0.37 * y + 0.71 * z) + _wave(0.53 * x - 0.29 * y + 0.4)
-    coarse = _wave(0.61 * x + 0.33 * z + 0.3 * warp) + _wave(0.47 * y - 0.38 * x + 0.25 * warp)
-    fine = _wave(1.73 * x - 1.31 * y + 0.5 * warp) * _wave(1.57 * z + 1.91 * y + 1.1 * x)
+    warp = wave(0.37 * y + 0.71 * z) + wave(0.53 * x - 0.29 * y + 0.4)
+    coarse = wave(0.61 * x + 0.33 * z + 0.3 * warp) + wave(0.47 * y - 0.38 * x + 0.25 * warp)
+    fine = wave(1.73 * x - 1.31 * y + 0.5 * warp) * wave(1.57 * z + 1.91 * y + 1.1 * x)
     return _faded((0.5 + 0.2 * coarse + 0.2 * fine).clamp(0, 1), 0.5, size)
 
 

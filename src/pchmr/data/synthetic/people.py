@@ -6,17 +6,16 @@ hashes). It appears in one rename, so readers never see half of it and two write
 """
 
 import dataclasses
+import glob
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, get_args
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -26,15 +25,20 @@ from pchmr.compute import end_with_parent
 from pchmr.config import Domain, UserError
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic.layout import layout
-from pchmr.data.synthetic.recipe import RECIPE_VERSION, Rows, SyntheticRecipe
+from pchmr.data.synthetic.recipe import Rows, SyntheticRecipe
 from pchmr.data.synthetic.render import Rendered, render_rows
 from pchmr.data.synthetic.sensor import decode, encode
 from pchmr.data.synthetic.world import World
+from pchmr.door import FileError, read_json
+from pchmr.door.arrays import read_arrays
+from pchmr.runs import file_sha256
+from pchmr.runs.files import sweep_one
 
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all."""
 
 RENDER_BATCH = 64
+FILES, SEAL = ("images.bin", "labels.npz"), "meta_sha256"
 LABELS = (
     "keypoints_2d", "joints", "global_orient", "body_pose", "betas", "transl", "intrinsics",
 )  # fmt: skip
@@ -43,7 +47,7 @@ DETAILS = ("heading", "pitch", "fov", "distance", "rise", "visible", "area")
 
 def origin_of(*recipes: SyntheticRecipe) -> dict[str, Any]:
     """What a result carries about the people behind it: version, and each domain's world hash."""
-    return {"version": RECIPE_VERSION, "worlds": {r.domain: r.world_sha256() for r in recipes}}
+    return {"version": recipes[0].version, "worlds": {r.domain: r.world_sha256() for r in recipes}}
 
 
 def current_origin() -> dict[str, Any]:
@@ -75,6 +79,8 @@ class SyntheticPeople:
             (share of the person that no box hides), area (share of the crop).
     """
 
+    is_private = False
+
     def __init__(
         self,
         recipe: SyntheticRecipe,
@@ -103,7 +109,7 @@ class SyntheticPeople:
         key = f"{recipe.content_hash()}{body.sha256}"
         self.content_hash = hashlib.sha256(key.encode()).hexdigest()
         self.folder = (cache or default_cache()) / "people" / self.content_hash[:24]
-        if not is_whole(self.folder):
+        if not _is_of(self.folder, recipe, self.content_hash):
             shutil.rmtree(self.folder, ignore_errors=True)
             batches = _rendered(recipe, body, num_workers, device)
             write_folder(self.folder, recipe, self.content_hash, batches, progress)
@@ -136,9 +142,12 @@ class SyntheticPeople:
             CacheError: The folder is missing, damaged, or no rendering.
         """
         if not is_whole(folder):
-            raise CacheError(f"{folder} holds no whole rendering; write it with `pchmr data synth`")
+            raise CacheError(
+                f"{folder} holds no whole rendering, or one of an older version of pchmr; write it "
+                "anew with `pchmr data synth`"
+            )
         people = cls.__new__(cls)
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = _meta(folder)
         try:
             people.recipe = SyntheticRecipe(**meta["recipe"])
             people.content_hash = str(meta["content_hash"])
@@ -153,9 +162,14 @@ class SyntheticPeople:
         return people
 
     def _read(self) -> None:
-        with np.load(self.folder / "labels.npz", allow_pickle=False) as arrays:
-            self._arrays = {name: arrays[name] for name in arrays.files}
+        self._arrays = read_arrays(self.folder / "labels.npz")
         self._jpeg = np.memmap(self.folder / "images.bin", dtype=np.uint8, mode="r")
+        lengths = {len(self._arrays[name]) for name in (*COLUMNS, *LABELS)}
+        if lengths != {len(self)}:
+            raise CacheError(
+                f"{self.folder} holds other rows than its recipe says; write it anew with "
+                "`pchmr data synth`"
+            )
         self.columns = {name: self._arrays[name] for name in (*COLUMNS, "session")}
         self.details = {name: self._arrays[name] for name in DETAILS}
 
@@ -237,7 +251,10 @@ def write_folder(
     """Writes a cache folder under a temporary name and renames it when it is whole."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
+            sweep_one(left)
+        draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        draft.mkdir()
     except OSError as error:
         raise CacheError(
             f"cannot write to {folder.parent} ({error.strerror}): choose another folder "
@@ -282,20 +299,46 @@ def _fill(
         "recipe": dataclasses.asdict(recipe),
         "origin": origin_of(recipe),
         "content_hash": content_hash,
-        "files": {name: _file_sha256(draft / name) for name in ("images.bin", "labels.npz")},
+        "files": {name: file_sha256(draft / name) for name in FILES},
     }
+    meta[SEAL] = _seal(meta)
     (draft / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a cache folder is there and every file is as it was written."""
+    """Whether a rendering is there and every file is as it was written, `meta.json` too."""
+    meta = _meta(folder)
+    return meta.get(SEAL) == _seal(meta) and _has_files(folder, meta)
+
+
+def _is_of(folder: Path, recipe: SyntheticRecipe, content_hash: str) -> bool:
+    """Whether a cache folder holds the rendering that is asked for.
+
+    What its `meta.json` should say is known, so one without a seal (version 0.1) will do.
+    """
+    meta = _meta(folder)
+    known = {"recipe": dataclasses.asdict(recipe), "content_hash": content_hash}
+    agrees = all(meta.get(name) == value for name, value in known.items())
+    return agrees and meta.get(SEAL) in (None, _seal(meta)) and _has_files(folder, meta)
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    """What `meta.json` holds; nothing where it cannot be read."""
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        return all(_file_sha256(folder / name) == sha for name, sha in meta["files"].items())
-    except (OSError, ValueError, KeyError, AttributeError, BadZipFile):
+        meta = read_json(folder / "meta.json")
+    except (FileError, OSError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def _seal(meta: dict[str, Any]) -> str:
+    rest = {name: value for name, value in meta.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _has_files(folder: Path, meta: dict[str, Any]) -> bool:
+    """Whether the files are those that `meta.json` names, all of them."""
+    try:
+        return meta.get("files") == {name: file_sha256(folder / name) for name in FILES}
+    except OSError:
         return False
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pchmr.data.synthetic.cloth import Layers
+from pchmr.data.synthetic.surroundings import Surroundings
+
 _SHARED = ("faces", "pattern_coords")
 
 
@@ -57,6 +60,8 @@ class SceneBatch:
         height: Image height in pixels.
         width: Image width in pixels.
         supersample: Rays per pixel and axis, 1 or 2; above 1 edges are smooth.
+        surroundings: Places and light of world 2; with them colors are linear.
+        layers: Clothes of world 2, in place of the colors of vertices.
     """
 
     vertices: Float[Tensor, "batch vertices 3"]
@@ -90,6 +95,8 @@ class SceneBatch:
     height: int
     width: int
     supersample: int = 1
+    surroundings: Surroundings | None = None
+    layers: Layers | None = None
 
     def __len__(self) -> int:
         return len(self.vertices)
@@ -98,16 +105,18 @@ class SceneBatch:
         """Some pictures of the batch."""
         names = [field.name for field in fields(self) if field.name not in _SHARED]
         values = {name: getattr(self, name) for name in names}
-        return replace(
-            self, **{name: v[rows] for name, v in values.items() if isinstance(v, Tensor)}
-        )
+        parts = {name: v[rows] for name, v in values.items() if isinstance(v, Tensor)}
+        for name in ("surroundings", "layers"):
+            if values[name] is not None:
+                parts[name] = values[name].items(rows)
+        return replace(self, **parts)
 
     def to(self, device: torch.device | str) -> "SceneBatch":
         """The same pictures on a device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(
-            self, **{name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
-        )
+        kinds = (Tensor, Surroundings, Layers)
+        moved = {name: v.to(device) for name, v in values.items() if isinstance(v, kinds)}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, kw_only=True)

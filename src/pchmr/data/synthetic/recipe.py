@@ -15,11 +15,11 @@ from importlib import resources
 import numpy as np
 
 from pchmr.config import Domain, require
-from pchmr.data.synthetic.domains import DOMAINS, SPLITS, DomainSpec, Split
+from pchmr.data.synthetic.domains import DOMAINS, SPLITS, WORLDS, DomainSpec, Split
 from pchmr.data.synthetic.frozen import SOURCE_SHA256, WORLD_SHA256
 from pchmr.seeds import derive_seed
 
-RECIPE_VERSION = 1
+RECIPE_VERSION, VERSIONS = 1, (1, 2)
 UNHASHED = ("__init__.py", "check.py", "frozen.py", "people.py")
 """Files of this package that cannot change a picture or a label."""
 FRAMES_PER_SECOND = 10
@@ -36,7 +36,7 @@ class SyntheticRecipe:
         num_samples: Rows; any number.
         image_size: Side of the crops in pixels.
         seed: Draws the people.
-        version: Of the world; only the current one can be rendered.
+        version: Of the world, see `domains.py`.
     """
 
     domain: Domain = "B"
@@ -47,19 +47,19 @@ class SyntheticRecipe:
     version: int = RECIPE_VERSION
 
     def __post_init__(self) -> None:
-        require(self.domain in DOMAINS, f"domain {self.domain!r} must be one of {[*DOMAINS]}")
+        require(self.domain in DOMAINS, f"domain {self.domain!r} must be one of {DOMAINS}")
         require(self.split in SPLITS, f"split {self.split!r} must be one of {[*SPLITS]}")
         require(self.num_samples >= 1, "num_samples must be at least 1")
         require(self.image_size >= 32, "image_size must be at least 32 pixels")
         require(
-            self.version == RECIPE_VERSION,
-            f"recipe version {self.version} cannot be rendered here: this is {RECIPE_VERSION}",
+            self.version in VERSIONS,
+            f"recipe version {self.version} cannot be rendered here: known are {VERSIONS}",
         )
 
     @property
     def spec(self) -> DomainSpec:
         """The domain's ranges."""
-        return DOMAINS[self.domain]
+        return WORLDS[self.version][self.domain]
 
     def content_hash(self) -> str:
         """Changes with any setting and with the code that draws and renders.
@@ -72,7 +72,7 @@ class SyntheticRecipe:
     def world_sha256(self) -> str:
         """Name of the world that the rows belong to, whatever their number and size."""
         source = source_sha256()
-        return WORLD_SHA256[self.domain] if source == SOURCE_SHA256 else source
+        return WORLD_SHA256[self.version][self.domain] if source == SOURCE_SHA256 else source
 
     def generator(self, *names: str | int) -> np.random.Generator:
         """Random numbers that belong to a named thing of this split."""
@@ -102,7 +102,7 @@ class Rows:
 
 def first_ids(recipe: SyntheticRecipe) -> tuple[int, int]:
     """Ids of the first subject and of the first scene of a split."""
-    start = DOMAIN_STRIDE * list(DOMAINS).index(recipe.domain)
+    start = DOMAIN_STRIDE * DOMAINS.index(recipe.domain)
     split = 0 if recipe.domain == "V" else SPLIT_STRIDE * SPLITS.index(recipe.split)
     return start + split, start + split
 
@@ -115,6 +115,7 @@ def source_sha256() -> str:
     for name in sorted(f.name for f in package.iterdir() if f.name.endswith(".py")):
         if name not in UNHASHED:
             digest.update(code_text((package / name).read_text(encoding="utf-8")).encode())
+    digest.update((package / "assets" / "environments_v2.npz").read_bytes())
     return digest.hexdigest()
 
 

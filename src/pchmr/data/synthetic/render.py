@@ -4,7 +4,8 @@ Labels are the naked body's in the camera frame: skinning them gives the undress
 were rendered, to floating-point accuracy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from pchmr.body.joints import EVALUATION_14
 from pchmr.data.synthetic.activities import ACTIVITIES
+from pchmr.data.synthetic.garments import Dress
 from pchmr.data.synthetic.poses import rotation
 from pchmr.data.synthetic.recipe import FRAMES_PER_SECOND, Rows
 from pchmr.data.synthetic.scenes import Coat, Scene, Shot
-from pchmr.data.synthetic.sensor import expose
+from pchmr.data.synthetic.sensor import develop, expose
+from pchmr.data.synthetic.settings import Setting, muted_coat, surroundings_of
 from pchmr.data.synthetic.shading import RenderedBatch, SceneBatch, box_corners, render_scene
 from pchmr.data.synthetic.staging import (
     NUM_BOXES,
@@ -32,6 +35,8 @@ from pchmr.data.synthetic.staging import (
     view_of,
     wall_planes,
 )
+from pchmr.data.synthetic.subjects import Surface
+from pchmr.data.synthetic.tailor import layers_of
 from pchmr.data.synthetic.world import Posed, World
 from pchmr.geometry import rotmat_to_rotvec
 
@@ -43,6 +48,7 @@ class Take:
     """One row on its stage."""
 
     scene: Scene
+    setting: Setting | None
     shot: Shot
     heading: float
     view: View
@@ -87,7 +93,9 @@ def render_rows(world: World, rows: Rows, device: torch.device | str = "cpu") ->
 
 def _take(world: World, rows: Rows, posed: Posed, row: int) -> Take:
     clip, scene_id = int(rows.clip[row]), int(rows.scene[row])
-    scene, shot = world.scene(scene_id), world.shot(clip, scene_id)
+    shot = world.shot(clip, scene_id)
+    setting = world.setting(scene_id) if world.recipe.version > 1 else None
+    scene = setting.scene if setting else world.scene(scene_id)
     frame = int(rows.frame[row])
     motion = world.motion(clip, str(rows.action[row]))
     seconds = frame / FRAMES_PER_SECOND
@@ -99,13 +107,22 @@ def _take(world: World, rows: Rows, posed: Posed, row: int) -> Take:
     view = view_of(vertices, shot, rng, world.spec.truncation)
     planes, coats = wall_planes(scene, vertices, view.position)
     boxes = [turned(box, heading) for box in _props(world, str(rows.action[row]), own, shot)]
-    boxes += [occluder_box(o, view, float(vertices[:, 1].max())) for o in shot.occluders]
+    hiding = [o for o in shot.occluders if setting is None or o.top < 1]
+    boxes += [occluder_box(o, view, float(vertices[:, 1].max())) for o in hiding]
+    if setting:
+        boxes = [replace(box, coat=muted_coat(box.coat)) for box in boxes]
     stood = [furniture_box(item) for item in scene.furniture]
     boxes += [box for box in stood if inside(box, planes, vertices)]
     return Take(
-        scene=scene, shot=shot, heading=heading, view=view, boxes=boxes[:NUM_BOXES],
-        planes=planes, coats=coats,
-    )  # fmt: skip
+        scene=scene,
+        setting=setting,
+        shot=shot,
+        heading=heading,
+        view=view,
+        boxes=boxes[:NUM_BOXES],
+        planes=planes,
+        coats=coats,
+    )
 
 
 def _props(world: World, action: str, vertices: np.ndarray, shot: Shot) -> list[Box]:
@@ -124,13 +141,10 @@ def scene_batch(world: World, posed: Posed, takes: list[Take]) -> SceneBatch:
     views = [take.view for take in takes]
     turns = np.stack([take.turn for take in takes])
     shift = np.stack([view.shift for view in views])
-    surfaces, scenes = posed.surfaces, [take.scene for take in takes]
+    scenes = [take.scene for take in takes]
     values = {
-        "colors": np.stack([s.colors for s in surfaces]),
+        **_surface_values(posed),
         "pattern_coords": world.wardrobe.template,
-        "pattern_kind": np.stack([s.pattern_kind for s in surfaces]),
-        "pattern_scale": np.stack([s.pattern_scale for s in surfaces]),
-        "pattern_color": np.stack([s.pattern_color for s in surfaces]),
         "sky_color": np.stack([s.sky for s in scenes]),
         "far": np.array([s.far for s in scenes]),
         "intrinsics": np.stack([view.intrinsics(size) for view in views]),
@@ -147,8 +161,39 @@ def scene_batch(world: World, posed: Posed, takes: list[Take]) -> SceneBatch:
     moved = posed.vertices @ _tensor(turns, device).mT + _tensor(shift, device)[:, None]
     return SceneBatch(
         vertices=moved, faces=world.body.faces.to(device), height=size, width=size,
-        supersample=SUPERSAMPLE, **tensors,
+        supersample=SUPERSAMPLE, **tensors | _world_two(world, posed, takes, device),
     )  # fmt: skip
+
+
+def _surface_values(posed: Posed) -> dict[str, np.ndarray]:
+    """What vertices look like in world 1; world 2 has layers in their place."""
+    surfaces = [s for s in posed.surfaces if isinstance(s, Surface)]
+    if surfaces:
+        names = ("colors", "pattern_kind", "pattern_scale", "pattern_color")
+        return {name: np.stack([getattr(s, name) for s in surfaces]) for name in names}
+    shape = posed.vertices.shape[:2]
+    return {
+        "colors": np.zeros((*shape, 3)),
+        "pattern_kind": np.zeros(shape, dtype=np.int64),
+        "pattern_scale": np.ones(shape),
+        "pattern_color": np.zeros((*shape, 3)),
+    }
+
+
+def _world_two(
+    world: World, posed: Posed, takes: list[Take], device: torch.device
+) -> dict[str, Any]:
+    """Places, light and clothes of world 2; nothing of world 1."""
+    settings = [take.setting for take in takes if take.setting]
+    dresses = [dress for dress in posed.surfaces if isinstance(dress, Dress)]
+    if not settings:
+        return {}
+    return {
+        "surroundings": surroundings_of(settings).to(device),
+        "layers": layers_of(world.tailor, dresses).to(device),
+        "light_direction": _tensor(np.stack([s.light_direction for s in settings]), device),
+        "light_color": _tensor(np.stack([s.light_color for s in settings]), device),
+    }
 
 
 def _tensor(value: np.ndarray, device: torch.device) -> Tensor:
@@ -253,7 +298,10 @@ def _exposed(world: World, rows: Rows, takes: list[Take], shown: RenderedBatch) 
     pictures = []
     for row, take in enumerate(takes):
         rng = world.recipe.generator("sensor", int(rows.clip[row]), int(rows.frame[row]))
-        scene = take.scene
-        picture = expose(images[row], scene.blur, scene.exposure, scene.gamma, scene.noise, rng)
+        scene, setting = take.scene, take.setting
+        if setting is None:
+            picture = expose(images[row], scene.blur, scene.exposure, scene.gamma, scene.noise, rng)
+        else:
+            picture = develop(images[row], setting, rng)
         pictures.append(picture)
     return np.stack(pictures)

@@ -24,6 +24,7 @@ class Surface:
         up: 1 where the surface faces up, 0 where it faces down.
         albedo: RGB reflectance.
         haze: 1 where the sky's color has replaced the surface's.
+        plane: Flat (item, plane) row that each pixel shows, whatever covers it.
     """
 
     depth: Float[Tensor, "batch height width"]
@@ -31,6 +32,7 @@ class Surface:
     up: Float[Tensor, "batch height width"]
     albedo: Float[Tensor, "3 batch height width"]
     haze: Float[Tensor, "batch height width"]
+    plane: Int[Tensor, " pixels"]
 
 
 def turn(
@@ -70,7 +72,7 @@ def room_surface(scene: SceneBatch, rays: Rays, covered: Int[Tensor, " hits"]) -
         ]
     )
     haze = (2 * depth / far - 1).clamp(0, 1).maximum((depth == 0).float())
-    return Surface(depth, lambert, up, albedo, haze)
+    return Surface(depth, lambert, up, albedo, haze, rows)
 
 
 def sky(scene: SceneBatch, rays: Rays) -> Float[Tensor, "3 batch height width"]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pchmr.data.synthetic.lighting import Mesh, lit
 from pchmr.data.synthetic.normals import incidence, normalize, planar_normals
 from pchmr.data.synthetic.patterns import pattern_weight
 from pchmr.data.synthetic.picture import RenderedBatch, SceneBatch, box_corners, to_camera
@@ -23,7 +24,7 @@ from pchmr.data.synthetic.rasterizer import (
     resolve,
     z_buffer,
 )
-from pchmr.data.synthetic.rays import pixel_rays
+from pchmr.data.synthetic.rays import Rays, pixel_rays
 from pchmr.data.synthetic.room import Surface, room_surface, sky, turn
 from pchmr.data.synthetic.shadow import cast_shadow, light_reach
 
@@ -130,11 +131,12 @@ def _render(scene: SceneBatch, model: _Model) -> RenderedBatch:
     hits = resolve(keys, mesh, model.faces, height, width)
     rays = pixel_rays(scene.intrinsics, height, width)
     surface = room_surface(scene, rays, hits.pixel)
-    toward = turn(scene.rotation, scene.light_direction)
-    _cover(surface, scene, hits, planar_normals(vertices, model.faces, model.around), box_local)
-    shadow = cast_shadow(vertices, model.faces, toward, _SHADOW_TEXELS)
-    reach = light_reach(shadow, rays, surface.depth, _SHADOW_BIAS)
-    images = _light(scene, surface, reach, sky(scene, rays))
+    normals = planar_normals(vertices, model.faces, model.around)
+    if scene.surroundings is None:
+        images = _plainly_lit(scene, model, vertices, normals, hits, surface, box_local, rays)
+    else:
+        shape = Mesh(vertices, normals, model.faces, len(model.person))
+        images = lit(scene, shape, hits, surface, box_local, rays)
     mask = torch.zeros_like(keys, dtype=torch.bool)
     mask[hits.pixel] = hits.face < len(model.person)
     mask = mask.view_as(surface.depth)
@@ -146,6 +148,24 @@ def _render(scene: SceneBatch, model: _Model) -> RenderedBatch:
         ),
         factor,
     )
+
+
+def _plainly_lit(
+    scene: SceneBatch,
+    model: _Model,
+    vertices: Tensor,
+    normals: Tensor,
+    hits: Hits,
+    surface: Surface,
+    box_local: Tensor,
+    rays: Rays,
+) -> Float[Tensor, "batch 3 height width"]:
+    """World 1: Lambert, hemisphere ambient and a hard shadow, in display colors."""
+    toward = turn(scene.rotation, scene.light_direction)
+    _cover(surface, scene, hits, normals, box_local)
+    shadow = cast_shadow(vertices, model.faces, toward, _SHADOW_TEXELS)
+    reach = light_reach(shadow, rays, surface.depth, _SHADOW_BIAS)
+    return _light(scene, surface, reach, sky(scene, rays))
 
 
 def _cover(

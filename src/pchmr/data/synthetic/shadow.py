@@ -15,6 +15,7 @@ from pchmr.data.synthetic.rasterizer import ScreenMesh, depth_of, z_buffer
 from pchmr.data.synthetic.rays import Rays, along_rays
 
 _MARGIN = 2.5  # texels of empty rim, so that whatever lies outside reads as lit
+_AROUND = ((0.9, 0.3), (-0.7, 0.7), (-0.2, -1.0))
 _SHARP = 1e3  # per metre: full shadow starts this short a way behind its cause
 
 
@@ -57,11 +58,16 @@ def cast_shadow(
 
 
 def light_reach(
-    shadow: ShadowMap, rays: Rays, depth: Float[Tensor, "batch height width"], bias: float
+    shadow: ShadowMap,
+    rays: Rays,
+    depth: Float[Tensor, "batch height width"],
+    bias: float,
+    sharp: float = _SHARP,
 ) -> Float[Tensor, "batch height width"]:
     """Share of the light that reaches the point at `depth` on each ray, in [0, 1].
 
-    Four texels are compared and blended, so an edge is one texel soft. `bias` is in metres.
+    Four texels are compared and blended, so an edge is one texel soft. `bias` is in metres,
+    `sharp` per metre: full shadow starts its inverse behind the cause.
     """
     u, v, w = (
         depth * along_rays(rays, shadow.axes[:, row]) + shadow.shift[:, row, None, None]
@@ -74,12 +80,28 @@ def light_reach(
     texel = (first + (top * shadow.size + left).long()).flatten()
     behind = (w - bias).flatten()
     hidden = [
-        (behind - shadow.depth.index_select(0, texel + step)).mul_(_SHARP).clamp_(0, 1)
+        (behind - shadow.depth.index_select(0, texel + step)).mul_(sharp).clamp_(0, 1)
         for step in (0, 1, shadow.size, shadow.size + 1)
     ]
     upper = torch.lerp(hidden[0], hidden[1], across)
     lower = torch.lerp(hidden[2], hidden[3], across)
     return 1 - torch.lerp(upper, lower, down).view_as(depth)
+
+
+def soft_reach(
+    shadow: ShadowMap,
+    rays: Rays,
+    depth: Float[Tensor, "batch height width"],
+    bias: float,
+    softness: Float[Tensor, " batch"],
+) -> Float[Tensor, "batch height width"]:
+    """`light_reach` averaged over a few places about `softness` texels apart."""
+    total = torch.zeros_like(depth)
+    for right, down in _AROUND:
+        step = torch.stack([right * softness, down * softness, 0 * softness], dim=-1)
+        moved = ShadowMap(shadow.axes, shadow.shift + step, shadow.depth, shadow.size)
+        total += light_reach(moved, rays, depth, bias)
+    return total / len(_AROUND)
 
 
 def _light_axes(toward: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 3 3"]:

@@ -12,9 +12,10 @@ from jaxtyping import Float
 
 from pchmr.body import BodyModel
 from pchmr.body.joints import SMPL_24
+from pchmr.body.skinning import NUM_BETAS
 from pchmr.data.synthetic.patterns import PATTERNS
 
-NUM_BETAS, MAX_BETA = 10, 2.2
+MAX_BETA = 2.2
 SKIN_TONES = np.array(
     [[0.93, 0.77, 0.67], [0.87, 0.68, 0.55], [0.77, 0.57, 0.42], [0.62, 0.43, 0.30],
      [0.46, 0.30, 0.20], [0.31, 0.20, 0.14]]
@@ -88,8 +89,8 @@ def draw_subject(rng: np.random.Generator) -> Subject:
 
 
 def draw_headset_subject(rng: np.random.Generator, rank: int) -> Subject:
-    """A headset wearer; ranks 0 to 3 differ clearly in size, build and skin."""
-    subject = draw_subject(rng)
+    """A headset wearer; four in a row differ clearly in size, build and skin."""
+    subject, rank = draw_subject(rng), rank % 4
     betas = 0.4 * subject.betas
     betas[:2] += np.array([(-1.3, 0.9), (1.3, 1.1), (-0.4, -1.3), (0.9, -0.9)][rank])
     shade = np.array([0.06, 0.85, 0.25, 0.5][rank]) * np.ones(3)

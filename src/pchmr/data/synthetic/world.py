@@ -16,10 +16,12 @@ from torch import Tensor
 from pchmr.body import BodyModel
 from pchmr.data.synthetic.activities import ACTIVITIES, finish
 from pchmr.data.synthetic.contact import Planter, Stance, stance_of
+from pchmr.data.synthetic.garments import Dress, draw_clothes, draw_person
 from pchmr.data.synthetic.kinematics import contact_points, forward_kinematics
 from pchmr.data.synthetic.poses import SIDES, Angles, Draw, compose, mirror
 from pchmr.data.synthetic.recipe import FRAMES_PER_SECOND, Rows, SyntheticRecipe, first_ids
 from pchmr.data.synthetic.scenes import Scene, Shot, draw_scene, draw_shot
+from pchmr.data.synthetic.settings import Setting, draw_setting
 from pchmr.data.synthetic.subjects import (
     Outfit,
     Subject,
@@ -29,6 +31,7 @@ from pchmr.data.synthetic.subjects import (
     draw_outfit,
     draw_subject,
 )
+from pchmr.data.synthetic.tailor import Tailor
 
 NUM_LATENTS = 80
 CARRYING_PARTS = ("pelvis", "hip", "knee", "ankle", "foot")
@@ -75,7 +78,7 @@ class Posed:
     angles: Angles
     stance: Stance
     mirrored: Bool[np.ndarray, " batch"]
-    surfaces: list[Surface]
+    surfaces: list[Surface] | list[Dress]
 
 
 class World:
@@ -86,6 +89,7 @@ class World:
         self.body = body if on_cpu else deepcopy(body).cpu()
         self.recipe, self.spec = recipe, recipe.spec
         self.wardrobe = Wardrobe(body)
+        self.tailor = Tailor(self.wardrobe)
         self.points = contact_points(body)
         part = np.char.rpartition(self.wardrobe.part, "_")[:, 2]
         self.carries = torch.from_numpy(np.isin(part, CARRYING_PARTS))
@@ -99,6 +103,8 @@ class World:
         self.subject = lru_cache(maxsize=None)(self._subject)
         self.scene = lru_cache(maxsize=None)(self._scene)
         self.surface = lru_cache(maxsize=64)(self._surface)
+        self.setting = lru_cache(maxsize=None)(self._setting)
+        self.dressed = lru_cache(maxsize=64)(self._dress)
         self.motion = lru_cache(maxsize=1024)(self._motion)
         self.shot = lru_cache(maxsize=1024)(self._shot)
 
@@ -122,6 +128,14 @@ class World:
     def _surface(self, subject: int, scene: int) -> Surface:
         return self.wardrobe.dress(self.subject(subject), self._outfit(subject, scene))
 
+    def _setting(self, scene: int) -> Setting:
+        return draw_setting(self.recipe.generator("setting", scene), self.spec, self.scene(scene))
+
+    def _dress(self, subject: int, scene: int) -> Dress:
+        person = draw_person(self.subject(subject), self.recipe.generator("looks", subject))
+        clothes = draw_clothes(self.recipe.generator("clothes", subject, scene), self.spec.palette)
+        return self.tailor.dress(person, clothes)
+
     def _shot(self, clip: int, scene: int) -> Shot:
         return draw_shot(self.recipe.generator("shot", clip), self.spec, self.scene(scene))
 
@@ -140,7 +154,8 @@ class World:
         """Bodies of the rows, dressed and on the ground."""
         subjects, scenes = rows.subject.tolist(), rows.scene.tolist()
         betas = np.stack([self.subject(s).betas for s in subjects])
-        surfaces = [self.surface(s, c) for s, c in zip(subjects, scenes, strict=True)]
+        dressed = self.surface if self.recipe.version == 1 else self.dressed
+        surfaces = [dressed(s, c) for s, c in zip(subjects, scenes, strict=True)]
         offsets = np.stack([s.offsets for s in surfaces])
         angles = self._angles(rows)
         steps = np.array(

@@ -8,14 +8,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
 from pchmr.config import UserError
 from pchmr.federated.client import Task, Worker
 from pchmr.federated.flower.api import (
-    Array,
     ArrayRecord,
     ClientApp,
     ConfigRecord,
@@ -26,16 +25,18 @@ from pchmr.federated.flower.api import (
 )
 from pchmr.federated.flower.egress import (
     ERROR_CODE,
-    SCHEMA,
     TASK_SCHEMA,
-    Rejected,
-    UpdateSchema,
-    unpack,
+    Carry,
+    Echo,
+    pack,
+    vector_of,
 )
+from pchmr.federated.policy import Guard
+from pchmr.federated.update import SCHEMA, Rejected, UpdateSchema
 
-Carry = Callable[[np.ndarray], Array]
 TASK_FIELDS = {"schema": str, "fingerprint": str, "run": int, "round": int, "client_id": int}
 log = logging.getLogger("pchmr.federated.client")
+LONGEST_GROUP = 9
 _TOLD: set[str] = set()
 
 
@@ -65,16 +66,30 @@ def _task_arrays(task: Task) -> dict[str, np.ndarray]:
     return arrays
 
 
+@runtime_checkable
+class Resident(Protocol):
+    """Where a device's worker lives, and what guards it."""
+
+    @property
+    def guard(self) -> Guard:
+        """Holds tasks against the device's policy."""
+        ...
+
+    def __call__(self, settings: str) -> Worker:
+        """The resident worker for a config, which comes as JSON."""
+        ...
+
+
 @dataclass(frozen=True)
-class Order:
+class TaskMessage:
     """A task message before its arrays are unpacked."""
 
     arrays: ArrayRecord
-    echo: dict[str, str | int]
+    echo: Echo
     settings: str
 
     @classmethod
-    def of(cls, content: RecordDict) -> "Order":
+    def of(cls, content: RecordDict) -> "TaskMessage":
         """Reads the protocol fields.
 
         Raises:
@@ -88,7 +103,7 @@ class Order:
         kinds = {name: type(value) for name, value in fields.items()}
         if type(settings) is not str or kinds != TASK_FIELDS or fields["schema"] != TASK_SCHEMA:
             raise Rejected("task_schema")
-        return cls(arrays, cast(dict[str, str | int], fields), settings)
+        return cls(arrays, cast(Echo, fields), settings)
 
     def task(self, schema: UpdateSchema) -> Task:
         """The task, once it is known to be for this model.
@@ -99,7 +114,7 @@ class Order:
         sizes = {"parameters" if name == "delta" else name: n for name, n in schema.sizes.items()}
         if self.echo["fingerprint"] != schema.fingerprint or set(self.arrays) != set(sizes):
             raise Rejected("task_schema")
-        values = {name: unpack(self.arrays[name], size) for name, size in sizes.items()}
+        values = {name: vector_of(self.arrays[name], size) for name, size in sizes.items()}
         return Task(
             round=int(self.echo["round"]),
             client_id=int(self.echo["client_id"]),
@@ -109,28 +124,60 @@ class Order:
         )
 
 
-def make_client_app(worker_for: Callable[[str], Worker], carry: Carry) -> ClientApp:
+Handler = Callable[[Resident, Carry, Message], RecordDict]
+
+
+def train(resident: Resident, carry: Carry, message: Message) -> RecordDict:
+    """Answers a task with an update.
+
+    Raises:
+        Rejected: The task is not one, or the device's policy says no.
+    """
+    if not _is_plain(message):
+        raise Rejected("task_schema")
+    asked = TaskMessage.of(message.content)
+    worker, run = resident(asked.settings), int(asked.echo["run"])
+    schema = worker.schema(run)
+    node_id = message.metadata.dst_node_id
+    update = worker.answer(asked.task(schema), resident.guard, run=run, node_id=node_id)
+    return pack(schema, update, asked.echo | {"schema": SCHEMA}, carry)
+
+
+# Message types of Flower, and what answers them.
+HANDLERS: dict[str, Handler] = {"train": train}
+
+
+def make_client_app(resident: Resident, carry: Carry) -> ClientApp:
     """The app that every engine runs; it can be pickled if its arguments can.
 
     Args:
-        worker_for: Gives this process's resident worker for a config, which comes as JSON.
+        resident: Gives this process's resident worker for a config, and guards it.
         carry: Makes a Flower array of a NumPy array.
     """
     app = ClientApp()
-    app.train()(partial(_train, worker_for, carry))
+    for message_type, handler in HANDLERS.items():
+        category, _, action = message_type.partition(".")
+        register = getattr(app, category)(action) if action else getattr(app, category)()
+        register(partial(_safely, handler, resident, carry))
     return app
 
 
-def _train(
-    worker_for: Callable[[str], Worker], carry: Carry, message: Message, context: Context
+def _safely(
+    handler: Handler, resident: Resident, carry: Carry, message: Message, context: Context
 ) -> Message:
     try:
-        return Message(_answer(message, worker_for, carry), reply_to=message)
+        return Message(handler(resident, carry, message), reply_to=message)
     except Rejected as rejected:
         return refusal(message, rejected.reason)
     except Exception as error:
         _tell_once(error)
         return refusal(message, "client_error")
+
+
+def _is_plain(message: Message) -> bool:
+    """Whether what a reply repeats of its task is no more than a round's number."""
+    group = message.metadata.group_id
+    return len(group) <= LONGEST_GROUP and group.isascii() and group.isdecimal()
 
 
 def _tell_once(error: Exception) -> None:
@@ -139,14 +186,6 @@ def _tell_once(error: Exception) -> None:
         _TOLD.add(str(error))
         bug = not isinstance(error, UserError)
         log.warning("a client could not train: %s", error, exc_info=bug)
-
-
-def _answer(message: Message, worker_for: Callable[[str], Worker], carry: Carry) -> RecordDict:
-    order = Order.of(message.content)
-    worker = worker_for(order.settings)
-    schema = worker.schema(int(order.echo["run"]))
-    update = worker.run(order.task(schema))
-    return schema.build(update, order.echo | {"schema": SCHEMA}, carry)
 
 
 def refusal(message: Message, reason: str) -> Message:

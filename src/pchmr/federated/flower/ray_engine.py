@@ -23,6 +23,7 @@ from pchmr.federated.flower.client_app import make_client_app
 from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.server import Server
 from pchmr.federated.flower.server_app import make_server_app
+from pchmr.federated.policy import Guard
 
 _HERE: list[Residence] = []
 
@@ -35,12 +36,20 @@ class RemoteResidence:
     state_folder: Path
     num_threads: int
 
+    @property
+    def guard(self) -> Guard:
+        """That of the actor's residence."""
+        return self._residence().guard
+
     def __call__(self, settings: str) -> Worker:
         """The worker for a config that came as JSON; one an actor, kept between tasks."""
+        return self._residence()(settings)
+
+    def _residence(self) -> Residence:
         if not _HERE:
             torch.set_num_threads(self.num_threads)
             _HERE.append(Residence(import_module("ray").get(self.world), self.state_folder))
-        return _HERE[0](settings)
+        return _HERE[0]
 
 
 def run_on_ray(server: Server, world: World, state_folder: Path) -> None:

@@ -1,9 +1,18 @@
 """Brings replies into the order of the messages sent, whatever order they arrive in."""
 
+import logging
+import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pchmr.federated.flower.api import Message, SharedArray
+from pchmr.federated.flower.api import Grid, Message, SharedArray
+from pchmr.federated.flower.egress import ERROR_CODE
+from pchmr.federated.update import CLIENT_REASONS, Rejected
+
+log = logging.getLogger("pchmr.federated.server")
+CLOCK_SKEW_SECONDS = 86_400.0  # clients' clocks may be off
+EXPIRY_SECONDS = 1.0  # rounding, over the sum that a reply may not move
 
 
 @dataclass(frozen=True)
@@ -25,8 +34,8 @@ def in_order(messages: Sequence[Message], replies: Iterable[Message]) -> Iterato
     """Yields one arrival for every message, by position, and strays as they come.
 
     A reply that comes in order is yielded at once. One that comes early waits for those before it,
-    with memory of its own, since a sender may reuse what it lent. A second reply to a message and a
-    reply to a message that was never sent are strays.
+    with memory of its own, since a sender may reuse what it lent. A second reply to a message, a
+    reply to a message that was never sent and one from a node that was not asked are strays.
     """
     positions: dict[str, int] = {}
     waiting: dict[int, Message] = {}
@@ -37,7 +46,8 @@ def in_order(messages: Sequence[Message], replies: Iterable[Message]) -> Iterato
         if answers not in positions:  # ids are given when messages are sent
             positions = {m.metadata.message_id: i for i, m in enumerate(messages)}
         position = positions.get(answers)
-        if position is None or not answers:
+        asked = None if position is None else messages[position].metadata.dst_node_id
+        if position is None or not answers or reply.metadata.src_node_id != asked:
             yield Arrival(None, reply, "unknown_sender")
         elif position in seen:
             yield Arrival(position, reply, "duplicate")
@@ -61,3 +71,43 @@ def _owned(reply: Message) -> Message:
             if isinstance(array, SharedArray):
                 record[name] = SharedArray(array.numpy().copy())
     return reply
+
+
+def carried(grid: Grid, messages: Sequence[Message], timeout: float | None) -> Iterator[Message]:
+    """The replies that a grid yields; one that it cannot carry costs that reply and no more."""
+    waiting = list(messages)
+    while waiting:
+        try:
+            for reply in grid.send_and_receive(waiting, timeout=timeout):
+                answered = reply.metadata.reply_to_message_id
+                waiting = [m for m in waiting if m.metadata.message_id != answered]
+                yield reply
+            return
+        except Exception as error:
+            log.warning("a reply could not be carried: %s", type(error).__name__)
+            waiting = waiting[1:]
+
+
+def check_envelope(asked: Message, reply: Message) -> None:
+    """Refuses a reply whose metadata says more than that it answers a message in time.
+
+    Raises:
+        Rejected: With the reason code.
+    """
+    said, known = reply.metadata, asked.metadata
+    if reply.has_error():
+        reason = reply.error.reason
+        right = reply.error.code == ERROR_CODE and reason in CLIENT_REASONS
+        raise Rejected(str(reason) if right else "client_error")
+    now = time.time()
+    texts = (said.group_id, said.message_type) == (known.group_id, known.message_type)
+    if not texts or said.run_id != known.run_id or said.dst_node_id != known.src_node_id:
+        raise Rejected("schema")
+    times = (said.created_at, said.ttl)
+    if not all(type(value) is float and math.isfinite(value) for value in times):
+        raise Rejected("schema")
+    expires = known.created_at + known.ttl
+    if said.ttl <= 0 or abs(said.created_at + said.ttl - expires) > EXPIRY_SECONDS:
+        raise Rejected("schema")
+    if abs(said.created_at - now) > CLOCK_SKEW_SECONDS:
+        raise Rejected("schema")

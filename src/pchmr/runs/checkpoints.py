@@ -1,8 +1,8 @@
-"""The server's state after every round, on disk before the next round starts.
+"""The state of a run after every round or epoch, on disk before the next one starts.
 
 A checkpoint is a safetensors file and, written after it, a manifest that names its SHA-256 and
 carries its own. A manifest that can be read and verified is therefore a whole checkpoint; anything
-else is passed over for the one before. The last three are kept.
+else is passed over for the one before.
 """
 
 import hashlib
@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from pchmr.config import SettingError
-from pchmr.runs import file_sha256, replacing, write_bytes
+from pchmr.door import parse_json, read_text
+from pchmr.door.tensors import read_tensors
+from pchmr.runs.files import replacing, sweep, write_bytes
 
 KEPT = 3
 FORMAT = "pchmr/checkpoint/v2"
+CHECKPOINTS = "checkpoints"
+DTYPES = {"<f4": "F32", "<f8": "F64", "<f2": "F16", "<i8": "I64", "<i4": "I32", "|u1": "U8",
+          "|b1": "BOOL"}  # fmt: skip
 
 
 @dataclass
@@ -29,8 +32,8 @@ class Checkpoint:
     """Everything that the rounds so far have left behind.
 
     Attributes:
-        round: Finished rounds.
-        vectors: Global parameters, running statistics and the algorithm's state.
+        round: Finished rounds or epochs.
+        vectors: Parameters, running statistics, and the state of the algorithm or optimizer.
         memory: What the gate remembers and whatever else is small.
         rows: The run's rows so far.
         identity: Hashes of config, data, partition and layout: what a resumed run must share.
@@ -44,14 +47,19 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of a run, in a folder of its run folder."""
+    """The checkpoints of a run, in a folder of its run folder; the last `kept` stay."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, kept: int = KEPT) -> None:
+        self.folder, self.kept = folder, kept
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to resume."""
+        return not self._manifests()
 
     def clear(self) -> None:
         """Removes every checkpoint."""
-        self._sweep()
+        sweep(self.folder)
         for path in self.folder.glob("round_*"):
             path.unlink()
 
@@ -61,15 +69,10 @@ class Checkpoints:
             path.unlink()
             path.with_suffix(".safetensors").unlink(missing_ok=True)
 
-    def _sweep(self) -> None:
-        """Removes what a killed run was writing."""
-        for path in self.folder.glob(".round_*.tmp"):
-            path.unlink()
-
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint in place of the oldest, of which there are never more than three."""
+        """Writes a checkpoint in place of the oldest of those that stay."""
         stem, spare = f"round_{checkpoint.round:06d}", None
-        for path in self._manifests()[KEPT - 1 :]:
+        for path in self._manifests()[self.kept - 1 :]:
             path.unlink()
             spare = path.with_suffix(".safetensors")
         digest = write_vectors(self.folder / f"{stem}.safetensors", checkpoint.vectors, spare)
@@ -92,7 +95,7 @@ class Checkpoints:
             SettingError: It belongs to another config, other data or another version of this
                 package, or all are damaged.
         """
-        self._sweep()
+        sweep(self.folder)
         manifests = self._manifests()
         for path in manifests:
             found = self._read(path)
@@ -110,15 +113,14 @@ class Checkpoints:
 
     def _read(self, path: Path) -> Checkpoint | None:
         try:
-            seal, text = path.read_text(encoding="utf-8").split("\n", 1)
+            seal, text = read_text(path).split("\n", 1)
             if hashlib.sha256(text.strip().encode()).hexdigest() != seal:
                 return None
-            manifest = json.loads(text)
+            manifest = parse_json(text)
             vectors = path.with_suffix(".safetensors")
-            if file_sha256(vectors) != manifest["vectors_sha256"]:
-                return None
-            loaded = load_file(vectors)
-        except (OSError, ValueError, KeyError, SafetensorError):
+            sha256 = manifest["vectors_sha256"]
+            loaded, _ = read_tensors(vectors, framework="numpy", sha256=sha256)
+        except (ValueError, KeyError, TypeError):
             return None
         if manifest["format"] != FORMAT:
             raise SettingError(
@@ -135,7 +137,7 @@ class Checkpoints:
 
 
 def write_vectors(path: Path, vectors: Mapping[str, np.ndarray], spare: Path | None = None) -> str:
-    """Writes float32 vectors as safetensors without copying them; returns the SHA-256.
+    """Writes arrays as safetensors without copying them; returns the SHA-256.
 
     The format is a length, a JSON header and the values end to end (huggingface/safetensors).
 
@@ -148,16 +150,17 @@ def write_vectors(path: Path, vectors: Mapping[str, np.ndarray], spare: Path | N
     header: dict[str, Any] = {}
     start = 0
     for name, vector in vectors.items():
-        assert vector.dtype == np.float32 and vector.flags.c_contiguous
+        assert vector.flags.c_contiguous
         span = [start, start + vector.nbytes]
-        header[name] = {"dtype": "F32", "shape": list(vector.shape), "data_offsets": span}
+        about = {"dtype": DTYPES[vector.dtype.str], "shape": list(vector.shape)}
+        header[name] = about | {"data_offsets": span}
         start += vector.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
     with replacing(path) as temporary, _opened(temporary, spare) as file:
         head = struct.pack("<Q", len(text)) + text
-        for piece in (head, *(v.data.cast("B") for v in vectors.values() if len(v))):
+        for piece in (head, *(v.reshape(-1).view(np.uint8) for v in vectors.values())):
             digest.update(piece)
             file.write(piece)
         file.truncate()

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
-from pchmr.body.archive import BodyFileError
-from pchmr.body.unpickle import RestrictedUnpickler, read_object_npy, read_pickle
+from pchmr.door.files import FileError
+from pchmr.door.numpy_pickles import Finder, matrices_of, read_pickled_arrays
 
 PROTOCOLS = (0, 1, 2, 4, 5)
 
@@ -62,7 +62,7 @@ def test_arrays_matrices_and_chumpy_objects_load(tmp_path, chumpy, protocol: int
     }
     path = write(tmp_path / "body.pkl", content, protocol)
     names = tuple(name for name in content if name != "text")
-    found = read_pickle(path, (*names, "absent"))
+    found = read_pickled_arrays(path, (*names, "absent"))
     assert set(found) == set(names)
     for name, expected in {
         "plain": plain,
@@ -90,17 +90,17 @@ def test_an_array_as_python_2_wrote_it_loads(tmp_path) -> None:
     entries = b"U\x0av_template" + array + b"U\x01s" + old_set + b"U\x01o" + old_object
     path = tmp_path / "old.pkl"
     path.write_bytes(b"\x80\x02}(" + entries + b"u.")
-    np.testing.assert_array_equal(read_pickle(path, ("v_template",))["v_template"], values)
+    np.testing.assert_array_equal(read_pickled_arrays(path, ("v_template",))["v_template"], values)
 
 
 @pytest.mark.parametrize("module", ["copy_reg", "copyreg"])
 def test_both_spellings_of_builtins_are_known(module: str) -> None:
-    unpickler = RestrictedUnpickler(b"")
+    find = Finder(0)
     for other in ("__builtin__", "builtins"):
-        assert unpickler.find_class(other, "object") and unpickler.find_class(other, "set")
-    assert unpickler.find_class(module, "_reconstructor")
-    assert unpickler.find_class("scipy.sparse.csc", "csc_matrix")
-    assert unpickler.find_class("numpy._core.numeric", "_frombuffer")
+        assert find(other, "object") and find(other, "set")
+    assert find(module, "_reconstructor")
+    assert find("scipy.sparse.csc", "csc_matrix")
+    assert find("numpy._core.numeric", "_frombuffer")
 
 
 class Runs:
@@ -166,8 +166,8 @@ def test_payloads_are_refused_and_nothing_runs(tmp_path, monkeypatch, name: str)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "payload.pkl"
     path.write_bytes(PAYLOADS[name])
-    with pytest.raises(BodyFileError, match=r"payload\.pkl") as caught:
-        read_pickle(path, ("v_template",))
+    with pytest.raises(FileError, match=r"payload\.pkl") as caught:
+        read_pickled_arrays(path, ("v_template",))
     assert "\n" not in str(caught.value)
     assert [file.name for file in tmp_path.iterdir()] == ["payload.pkl"], "nothing was written"
 
@@ -175,8 +175,8 @@ def test_payloads_are_refused_and_nothing_runs(tmp_path, monkeypatch, name: str)
 def test_the_refused_global_is_named(tmp_path) -> None:
     path = tmp_path / "payload.pkl"
     path.write_bytes(PAYLOADS["os.system"])
-    with pytest.raises(BodyFileError, match=r"global (posix|nt)\.system is not allowed"):
-        read_pickle(path, ("v_template",))
+    with pytest.raises(FileError, match=r"global (posix|nt)\.system is not allowed"):
+        read_pickled_arrays(path, ("v_template",))
 
 
 BAD_ARRAYS = {
@@ -193,9 +193,9 @@ BAD_ARRAYS = {
 @pytest.mark.parametrize("name", BAD_ARRAYS)
 def test_only_arrays_of_plain_numbers_are_read(tmp_path, name: str) -> None:
     path = write(tmp_path / "bad.pkl", {"v_template": BAD_ARRAYS[name], "other": 1}, 4)
-    assert read_pickle(path, ("absent",)) == {}, "what is not asked for is never made"
-    with pytest.raises(BodyFileError, match="v_template"):
-        read_pickle(path, ("v_template",))
+    assert read_pickled_arrays(path, ("absent",)) == {}, "what is not asked for is never made"
+    with pytest.raises(FileError, match="v_template"):
+        read_pickled_arrays(path, ("v_template",))
 
 
 def test_an_array_whose_header_lies_is_refused(tmp_path) -> None:
@@ -203,27 +203,27 @@ def test_an_array_whose_header_lies_is_refused(tmp_path) -> None:
     shape = honest.replace(b"K\x03\x85", b"J\x00\x00\x00\x7f\x85", 1)
     assert shape != honest
     (tmp_path / "lies.pkl").write_bytes(shape)
-    with pytest.raises(BodyFileError, match="do not fit its shape"):
-        read_pickle(tmp_path / "lies.pkl", ("v_template",))
+    with pytest.raises(FileError, match="do not fit its shape"):
+        read_pickled_arrays(tmp_path / "lies.pkl", ("v_template",))
 
 
 def test_a_sparse_matrix_that_points_outside_is_refused(tmp_path) -> None:
     matrix = csc_matrix(np.eye(3))
     matrix.indices = np.array([0, 1, 99], dtype=np.int32)
     path = write(tmp_path / "outside.pkl", {"J_regressor": matrix}, 2)
-    with pytest.raises(BodyFileError, match="J_regressor"):
-        read_pickle(path, ("J_regressor",))
+    with pytest.raises(FileError, match="J_regressor"):
+        read_pickled_arrays(path, ("J_regressor",))
     huge = csc_matrix(([1.0], ([5], [6])), shape=(1 << 20, 1 << 20))
     path = write(tmp_path / "huge.pkl", {"J_regressor": huge}, 2)
-    with pytest.raises(BodyFileError, match="too large"):
-        read_pickle(path, ("J_regressor",))
+    with pytest.raises(FileError, match="too large"):
+        read_pickled_arrays(path, ("J_regressor",))
 
 
 def test_deep_nesting_ends(tmp_path) -> None:
     path = tmp_path / "deep.pkl"
     path.write_bytes(nested(60_000))
-    with pytest.raises(BodyFileError, match="no dictionary"):
-        read_pickle(path, ("v_template",))
+    with pytest.raises(FileError, match="no dictionary"):
+        read_pickled_arrays(path, ("v_template",))
 
 
 def test_a_chain_of_chumpy_objects_has_an_end(tmp_path, chumpy) -> None:
@@ -231,13 +231,13 @@ def test_a_chain_of_chumpy_objects_has_an_end(tmp_path, chumpy) -> None:
     for _ in range(40):
         value = chumpy.Ch(a=value)
     path = write(tmp_path / "chain.pkl", {"v_template": value}, 2)
-    with pytest.raises(BodyFileError, match="nested too deeply"):
-        read_pickle(path, ("v_template",))
+    with pytest.raises(FileError, match="nested too deeply"):
+        read_pickled_arrays(path, ("v_template",))
     loop = chumpy.Ch()
     loop.a = loop
     path = write(tmp_path / "loop.pkl", {"v_template": loop}, 2)
-    with pytest.raises(BodyFileError, match="nested too deeply"):
-        read_pickle(path, ("v_template",))
+    with pytest.raises(FileError, match="nested too deeply"):
+        read_pickled_arrays(path, ("v_template",))
 
 
 def test_object_arrays_of_matrices_are_read_as_lists(tmp_path) -> None:
@@ -245,9 +245,49 @@ def test_object_arrays_of_matrices_are_read_as_lists(tmp_path) -> None:
     entries[0], entries[1] = csr_matrix(np.eye(3)), csc_matrix(np.ones((2, 3)))
     stream = io.BytesIO()
     np.save(stream, entries, allow_pickle=True)
-    found = read_object_npy(tmp_path / "x.npz", stream.getvalue())
+    found = matrices_of(tmp_path / "x.npz", stream.getvalue())
     assert [matrix.shape for matrix in found] == [(3, 3), (2, 3)]
-    with pytest.raises(BodyFileError, match="no list of sparse matrices"):
+    with pytest.raises(FileError, match="no list of sparse matrices"):
         stream = io.BytesIO()
         np.save(stream, np.array([1, "x", None], dtype=object), allow_pickle=True)
-        read_object_npy(tmp_path / "x.npz", stream.getvalue())
+        matrices_of(tmp_path / "x.npz", stream.getvalue())
+
+
+BOMB = b"K\x01" + b"2\x86" * 60
+BOMBS = {
+    "key": b"\x80\x02}" + BOMB + b"K\x01s.",
+    "set": b"\x80\x04\x8f(" + BOMB + b"\x90.",
+    "frozenset": b"\x80\x04}U\x01a(" + BOMB + b"\x91s.",
+    "set by name": b"\x80\x02}U\x01a" + text_global("builtins.set", b"]" + BOMB + b"a\x85Rs."),
+    "large keys": b"\x80\x02}" + b"\x8a\x09" + b"\xff" * 8 + b"\x00K\x01s.",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_nothing_is_hashed_for_ever(tmp_path, name: str) -> None:
+    """Each tuple holds the one before twice: its hash would take 2^60 steps."""
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(BOMBS[name])
+    try:
+        assert read_pickled_arrays(path, ("v_template",)) == {}
+    except FileError as error:
+        assert "\n" not in str(error)
+
+
+STARTS = [[0, 2**63 - 1, -2, 1], [0, 2, 1, 3], [1, 2, 3, 3], [0, 1, 2, 2**32 + 3]]
+
+
+@pytest.mark.parametrize("starts", STARTS)
+@pytest.mark.parametrize("kind", [csr_matrix, csc_matrix])
+def test_index_arithmetic_cannot_wrap_around(tmp_path, starts: list[int], kind) -> None:
+    """Differences of these starts wrap to lengths that look right."""
+    matrix = kind(np.eye(3))
+    matrix.indptr = np.array(starts, dtype=np.int64)
+    path = write(tmp_path / "wraps.pkl", {"J_regressor": matrix}, 2)
+    with pytest.raises(FileError, match="contradict each other"):
+        read_pickled_arrays(path, ("J_regressor",))
+    matrix = kind(np.eye(3))
+    matrix.indices = np.array([0, 1, 2**32 + 2], dtype=np.int64)
+    path = write(tmp_path / "wraps.pkl", {"J_regressor": matrix}, 2)
+    with pytest.raises(FileError, match="index outside"):
+        read_pickled_arrays(path, ("J_regressor",))

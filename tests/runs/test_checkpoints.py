@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pchmr.config import SettingError
-from pchmr.federated.checkpoint import KEPT, Checkpoint, Checkpoints, write_vectors
 from pchmr.federated.client_state import ClientStates
+from pchmr.runs.checkpoints import KEPT, Checkpoint, Checkpoints, write_vectors
 
 IDENTITY = {"settings": "a", "data": "b"}
 
@@ -58,7 +58,7 @@ def test_a_damaged_one_is_passed_over(saved, suffix, damage):
 
 
 def test_one_of_another_version_is_refused(saved, monkeypatch):
-    monkeypatch.setattr("pchmr.federated.checkpoint.FORMAT", "pchmr/checkpoint/v9")
+    monkeypatch.setattr("pchmr.runs.checkpoints.FORMAT", "pchmr/checkpoint/v9")
     with pytest.raises(SettingError, match="another version of pchmr; start anew"):
         saved.latest(IDENTITY)
 

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,14 @@ def test_resume_refuses_other_settings(tmp_path: Path) -> None:
     RunFolder.create(tmp_path, TrainConfig(num_epochs=2)).append_row({"round": 1})
     same = RunFolder.create(tmp_path, TrainConfig(num_epochs=2, resume=True), resume=True)
     assert len(same.read_rows()) == 1
+    more = TrainConfig(num_epochs=3, evaluate_every=0, resume=True)
+    RunFolder.create(tmp_path, more, resume=True)
+    with pytest.raises(SettingError, match="another seed"):
+        RunFolder.create(tmp_path, TrainConfig(seed=3, resume=True), resume=True)
+    cosine = TrainConfig(num_epochs=3, schedule="cosine")
+    RunFolder.create(tmp_path, cosine)
     with pytest.raises(SettingError, match="another num_epochs"):
-        RunFolder.create(tmp_path, TrainConfig(num_epochs=3, resume=True), resume=True)
+        RunFolder.create(tmp_path, replace(cosine, num_epochs=4), resume=True)
 
 
 def test_state_hash_is_over_sorted_raw_tensors() -> None:

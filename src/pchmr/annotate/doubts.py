@@ -1,0 +1,201 @@
+"""What makes a fit doubtful though its residuals are small, and what that adds to its error.
+
+An error predictor knows only people like those it was fitted on. Here stands what physics says
+beyond that: sides that fit better when exchanged, a body upside down, a camera that no camera is,
+depth that puts the person elsewhere, a person of few pixels or few keypoints. Every doubt gives
+a floor under the error or a factor on it that grows with the doubt and is nothing within what is
+usual. What is certainly wrong is told in `plausibility`, before the fit.
+"""
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from pchmr.annotate.deposer import Fit, Stage, run_stages
+from pchmr.annotate.kinematics import Skeleton, State, pose
+from pchmr.annotate.observed import Observations
+from pchmr.annotate.plausibility import extent_px, inside_share
+from pchmr.annotate.residuals.depth import AFFINE_SCALE, METRIC_SCALE_SD, METRIC_SHIFT_SD, SCALES
+from pchmr.annotate.solver import energy
+from pchmr.body.joints import SMPL_24, mirror_name
+
+EXCHANGED_ITERATIONS = 8
+WRONG_SIDES_MM = 400.0  # MPJPE of a person whose left is right, about
+USUAL_GAIN, SURE_GAIN = -6.0, 9.0  # energy that exchanging the sides saves; right ones cost more
+REACH_MM = 450.0  # mean distance of the joints from the root
+USUAL_TILT, SURE_TILT = 75.0, 110.0  # degrees of the trunk from upright
+USUAL_OFFSET, SURE_OFFSET = 0.25, 0.8  # of half a picture from its middle to the principal point
+USUAL_FOCALS = (0.55, 8.0)  # of the longer side of the picture
+USUAL_STRETCH = 1.1  # of one focal length over the other
+USUAL_ANGLE = 2.0  # extent of the person over the focal length
+USUAL_PX = 40.0  # extent of the person
+USUAL_SEEN = 12  # keypoints
+USUAL_INSIDE = 0.9  # share of the keypoints in the picture
+USUAL_STRAIN = 3.0  # standard deviations of the scale and the shift of depth
+FLIP, HALF_TURN = (-1.0, 1.0, 1.0), (-1.0, 1.0, -1.0)  # diagonals
+LEAST_DOUBT = 0.1
+MOST = 20.0  # largest factor of one doubt
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What is doubtful of frames, by what it says.
+
+    Attributes:
+        factors: At least 1, on the predicted error.
+        floors_mm: Under it; 0 where there is no doubt.
+    """
+
+    factors: dict[str, Float[ndarray, " frames"]]
+    floors_mm: dict[str, Float[ndarray, " frames"]]
+
+    def worsen(self, predicted_mm: Float[ndarray, " frames"]) -> Float[ndarray, " frames"]:
+        """Predicted errors, raised by all doubts; NaN stays."""
+        factor = np.prod(list(self.factors.values()), axis=0)
+        return np.maximum(predicted_mm * factor, np.max(list(self.floors_mm.values()), axis=0))
+
+    def words(self) -> list[str]:
+        """The doubt that counts most in every frame; empty where there is none."""
+        names = [*self.factors, *self.floors_mm]
+        weight = [np.log(factor) for factor in self.factors.values()]
+        weight += [floor / WRONG_SIDES_MM for floor in self.floors_mm.values()]
+        table = np.nan_to_num(np.stack(weight))
+        most = table.argmax(axis=0)
+        return [
+            names[row] if table[row, frame] > LEAST_DOUBT else "" for frame, row in enumerate(most)
+        ]
+
+
+def doubts_of(observations: Observations, fit: Fit, *, is_settled: bool = True) -> Doubts:
+    """What is doubtful of fitted frames.
+
+    Args:
+        observations: What was fitted.
+        fit: Of the same frames.
+        is_settled: Whether the fit minimizes its own objective, as those of `MODES` do.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # frames without a number stay NaN
+        return Doubts(
+            {
+                "few keypoints or pixels of the person were seen": seen_factor(observations),
+                "hardly any camera has these intrinsics": camera_factor(observations),
+                "depth puts the person elsewhere than the keypoints": depth_factor(fit),
+            },
+            {
+                "left and right fit better exchanged": exchanged_mm(
+                    observations, fit, is_settled=is_settled
+                ),
+                "the body does not stand upright in the picture": tilted_mm(fit),
+                "the principal point is far from the picture's middle": off_center_mm(observations),
+            },
+        )
+
+
+def excess(value: ndarray, usual: ndarray | float) -> ndarray:
+    """How many times the usual a value is; 1 within it, and where nothing is known."""
+    return np.clip(np.nan_to_num(value / usual, nan=1.0, posinf=MOST), 1.0, MOST)
+
+
+def ramp(value: ndarray, usual: float, sure: float) -> ndarray:
+    """0 up to the usual, 1 from where it is sure that something is wrong."""
+    return np.clip((np.nan_to_num(value) - usual) / (sure - usual), 0.0, 1.0)
+
+
+def seen_factor(observations: Observations) -> Float[ndarray, " frames"]:
+    """Few pixels, few keypoints, keypoints beside the picture."""
+    few = excess(USUAL_SEEN / np.maximum(observations.num_seen, 1), 1.0)
+    small = excess(USUAL_PX / extent_px(observations), 1.0)
+    return few * small * excess(USUAL_INSIDE / np.maximum(inside_share(observations), 0.05), 1.0)
+
+
+def camera_factor(observations: Observations) -> Float[ndarray, " frames"]:
+    """A focal length that few cameras have, or one that makes the person fill the view."""
+    if observations.intrinsics is None:
+        return np.ones(len(observations))
+    focal = observations.intrinsics[:, [0, 1], [0, 1]]
+    share = focal[:, 0] / observations.image_size.max(axis=1)
+    low, high = USUAL_FOCALS
+    stretch = excess(focal.max(axis=1) / focal.min(axis=1), USUAL_STRETCH)
+    wide = excess(extent_px(observations) / focal[:, 0], USUAL_ANGLE)
+    return excess(low / share, 1.0) * excess(share, high) * stretch * wide
+
+
+def depth_factor(fit: Fit) -> Float[ndarray, " frames"]:
+    """Depth whose scale or distance had to be bent to meet the keypoints."""
+    seen, state = fit.objective.evidence, fit.state
+    if seen.depth is None and seen.rays is None:
+        return np.ones(len(seen))
+    mean, sd = SCALES.get(seen.depth_kind, AFFINE_SCALE)
+    strain = (state.depth[:, 0] - mean).abs() / sd
+    factor = excess(strain.double().cpu().numpy(), USUAL_STRAIN)
+    if seen.depth_mean is not None:
+        sd = (METRIC_SHIFT_SD**2 + (METRIC_SCALE_SD * seen.depth_mean).square()).sqrt()
+        shift = (state.depth[:, 1] - seen.depth_mean).abs() / sd * (seen.depth_mean > 0)
+        factor = factor * excess(shift.double().cpu().numpy(), USUAL_STRAIN)
+    return factor
+
+
+def tilted_mm(fit: Fit) -> Float[ndarray, " frames"]:
+    """Error of a body that should stand upright and lies far from it, or on its head."""
+    joints = pose(fit.objective.skeleton, fit.state).joints
+    pelvis, neck = (joints[:, SMPL_24.index(name)] for name in ("pelvis", "neck"))
+    up = torch.nn.functional.normalize(pelvis - neck, dim=-1)[:, 1]
+    tilt = torch.rad2deg(torch.acos(up.clamp(-1, 1))).double().cpu().numpy()
+    return ramp(tilt, USUAL_TILT, SURE_TILT) * 2 * REACH_MM * np.sin(np.deg2rad(tilt) / 2)
+
+
+def off_center_mm(observations: Observations) -> Float[ndarray, " frames"]:
+    """Error of a body seen along a ray that is as wrong as the principal point may be."""
+    if observations.intrinsics is None:
+        return np.zeros(len(observations))
+    size, camera = observations.image_size, observations.intrinsics
+    offset = camera[:, :2, 2] - size / 2
+    doubt = ramp(np.abs(offset / (size / 2)).max(axis=1), USUAL_OFFSET, SURE_OFFSET)
+    angle = np.arctan(np.linalg.norm(offset, axis=1) / camera[:, 0, 0])
+    return doubt * 2 * REACH_MM * np.sin(angle / 2)
+
+
+def exchanged_mm(
+    observations: Observations, fit: Fit, *, is_settled: bool = True
+) -> Float[ndarray, " frames"]:
+    """Error of wrong sides, as far as the keypoints fit better with left and right exchanged.
+
+    Names exchanged, or the picture mirrored, are met nearly as well by the body's mirror image in
+    depth; perspective, the pose prior and depth tell the two apart.
+    """
+    objective, names = fit.objective, observations.reading.names
+    partner = [mirror_name(name) for name in names]
+    rows = [names.index(p) if p in names else row for row, p in enumerate(partner)]
+    other = replace(objective, rig=objective.rig.take(rows))
+    stages = [Stage(iterations=EXCHANGED_ITERATIONS, weights=fit.weights)]
+    with torch.no_grad():
+        starts = (in_depth_mirror(objective.skeleton, fit.state), fit.state)
+        tried = [run_stages(other, stages, start).energy for start in starts]
+        theirs = torch.minimum(*tried)
+        ours = energy_of(fit) if is_settled else run_stages(objective, stages, fit.state).energy
+    gain = (ours - theirs).double().cpu().numpy()
+    return ramp(gain, USUAL_GAIN, SURE_GAIN) * WRONG_SIDES_MM
+
+
+def energy_of(fit: Fit) -> Tensor:
+    """Robust energy (B,) of a fit under its own objective, without what a clip adds."""
+    matches = fit.objective.associate(fit.state, fit.weights)
+    frame = fit.objective.frame(fit.state, matches=matches)
+    return energy(fit.objective.terms_at(frame, fit.weights))
+
+
+def in_depth_mirror(skeleton: Skeleton, state: State) -> State:
+    """The body mirrored at a plane that faces the camera, its joints' mean held."""
+    sides = [SMPL_24.index(mirror_name(name)) for name in SMPL_24.names]
+    flip, turn = (torch.diag(torch.tensor(d)).to(state.rotmat) for d in (FLIP, HALF_TURN))
+    rotmat = flip @ state.rotmat[:, sides] @ flip
+    rotmat[:, 0] = turn @ rotmat[:, 0]
+    mirrored = state._replace(rotmat=rotmat)
+    before, after = (pose(skeleton, one).joints.mean(dim=1) for one in (state, mirrored))
+    return mirrored._replace(transl=state.transl + before - after)

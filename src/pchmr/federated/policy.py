@@ -1,0 +1,306 @@
+"""What a client does for a server, whatever the server asks: the policy of the device's owner.
+
+A server could read a label out of a client with tasks that are each legal: rate zero, one photo, a
+round repeated with other weights. So the client holds every task against a `ClientPolicy`, which
+lies in a file of its own (0600) that only its owner edits, and keeps a ledger of rounds that it
+answered, over restarts. Every refusal has the same code, comes before any data is read, and uses
+up the round, so that being refused tells the server nothing. What a kind of task adds (secure
+aggregation) brings a policy of its own, as a field here.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import numpy as np
+
+from pchmr.config import Algorithm, FederateConfig, OptimOptions, UserError
+from pchmr.federated.fold import vector_norm
+from pchmr.federated.update import Rejected, Update
+from pchmr.runs import write_bytes
+
+LOSSES: tuple[str, ...] = get_args(get_type_hints(OptimOptions)["loss"])
+POLICY = "policy.json"
+REFUSED = "policy"
+
+
+class PolicyError(UserError):
+    """A policy file that cannot be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientPolicy:
+    """Bounds that no server can widen.
+
+    Attributes:
+        client_ids: Logical ids that this device answers for; None in a simulation, where a node
+            answers for the one that it was first asked for.
+        algorithms: Federated algorithms that it takes part in.
+        losses: Loss recipes that it trains with.
+        architectures: Fingerprints of layouts that it trains; None for the one it has built itself.
+        max_local_epochs: Most passes in a round.
+        max_steps: Most optimizer steps in a round.
+        max_rounds: Highest round that it answers.
+        min_learning_rate: Lowest rate; at zero a task would measure and learn nothing.
+        max_learning_rate: Highest rate.
+        min_clip: Lowest gradient clip; a tiny one makes of an update one exact gradient.
+        max_clip: Highest gradient clip.
+        min_samples: Fewest samples with which it trains.
+        min_private_samples: The same where the data set says that it is private.
+        min_samples_for_loss: Fewest samples with which its loss is told.
+        max_settings_bytes: Longest settings that are read.
+        max_settings_depth: Deepest nesting of settings that is read.
+    """
+
+    client_ids: tuple[int, ...] | None = None
+    algorithms: tuple[str, ...] = get_args(Algorithm)
+    losses: tuple[str, ...] = LOSSES
+    architectures: tuple[str, ...] | None = None
+    max_local_epochs: int = 20
+    max_steps: int = 20_000
+    max_rounds: int = 10_000
+    min_learning_rate: float = 1e-6
+    max_learning_rate: float = 0.5
+    min_clip: float = 1e-3
+    max_clip: float = 1000.0
+    min_samples: int = 1
+    min_private_samples: int = 8
+    min_samples_for_loss: int = 8
+    max_settings_bytes: int = 65_536
+    max_settings_depth: int = 4
+
+    @classmethod
+    def load(cls, path: Path) -> "ClientPolicy":
+        """The policy in a file; what it leaves out is as by default.
+
+        Raises:
+            PolicyError: The file is not a policy, or others may read or write it.
+        """
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise PolicyError(f"{path} is open to others: chmod 600 {path}")
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise PolicyError(f"{path} is not JSON: {error}") from None
+        names = {entry.name for entry in fields(cls)}
+        if not isinstance(raw, dict) or (unknown := sorted(set(raw) - names)):
+            said = ", ".join(unknown) if isinstance(raw, dict) else "no object"
+            raise PolicyError(f"{path}: unknown entries ({said}); known: {', '.join(names)}")
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        for entry in fields(cls):
+            if entry.name in values and not _fits(entry.name, values[entry.name], entry.default):
+                raise PolicyError(f"{path}: {entry.name} cannot be {values[entry.name]!r}")
+        return cls(**values)
+
+    def save(self, path: Path) -> None:
+        """Writes the policy for its owner alone."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        path.chmod(0o600)
+
+    def allows(self, config: FederateConfig) -> bool:
+        """Whether settings of a run are within the bounds."""
+        options = config.optim_options
+        return (
+            config.algorithm in self.algorithms
+            and options.loss in self.losses
+            and config.local_epochs <= self.max_local_epochs
+            and self.min_learning_rate <= options.learning_rate <= self.max_learning_rate
+            and self.min_clip <= options.clip <= self.max_clip
+            and math.isfinite(options.weight_decay)
+            and options.weight_decay * options.learning_rate < 1
+        )
+
+
+def _fits(name: str, value: object, default: object) -> bool:
+    """Whether a value is of its entry's kind: a positive number, or a list."""
+    if isinstance(default, (int, float)):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        right = whole or (isinstance(value, float) and isinstance(default, float))
+        return right and isinstance(value, (int, float)) and 0 < value < math.inf
+    kind = int if name == "client_ids" else str
+    if value is None:
+        return default is None
+    return isinstance(value, tuple) and all(type(item) is kind for item in value)
+
+
+def _depth(text: str) -> int:
+    """Deepest nesting of JSON, found without parsing it."""
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
+    deepest = depth = 0
+    for character in bare:
+        depth += (character in "[{") - (character in "]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+@dataclass
+class Ledger:
+    """Which rounds a device answered, in a folder that outlives it.
+
+    A run is known by its number, from the first task on; another run, or a round that is not later
+    than the last, is not answered before the owner clears the ledger.
+    """
+
+    folder: Path
+
+    def begin(self, client_id: int, run: int, round_number: int) -> bool:
+        """Writes down that a round is being answered; False if it must not be."""
+        known = self._read(client_id)
+        if known is not None and (known[0] != run or round_number <= known[1]):
+            return False
+        self._write(client_id, run, round_number)
+        return True
+
+    def roll_back(self, round_number: int) -> None:
+        """Sets simulated devices back together with their server, to the end of a round."""
+        for path in self.folder.glob("answered_*.json"):
+            client_id = int(path.stem.removeprefix("answered_"))
+            known = self._read(client_id)
+            if known is not None and known[1] > round_number:
+                self._write(client_id, known[0], round_number)
+
+    def clear(self) -> None:
+        """Forgets every round."""
+        for pattern in ("answered_*.json", ".answered_*.tmp"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+
+    def _path(self, client_id: int) -> Path:
+        return self.folder / f"answered_{client_id:06d}.json"
+
+    def _read(self, client_id: int) -> tuple[int, int] | None:
+        path = self._path(client_id)
+        if not path.exists():
+            return None
+        run, round_number = json.loads(path.read_text(encoding="utf-8"))
+        return int(run), int(round_number)
+
+    def _write(self, client_id: int, run: int, round_number: int) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(self._path(client_id), json.dumps([run, round_number]).encode())
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a task is about, before its arrays are read.
+
+    Attributes:
+        run: Number of the run.
+        round: From 1.
+        client_id: Logical id.
+        node_id: Of the node that was asked.
+        fingerprint: Of the layout of the model, as the device built it.
+    """
+
+    run: int
+    round: int
+    client_id: int
+    node_id: int
+    fingerprint: str
+
+
+@dataclass
+class Guard:
+    """Holds tasks against a policy and a ledger, before anything is computed.
+
+    Attributes:
+        policy: Of the device.
+        ledger: Of the device.
+    """
+
+    policy: ClientPolicy
+    ledger: Ledger
+    _first_asked: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path, policy: ClientPolicy | None = None) -> "Guard":
+        """The guard of a device whose state is in `folder`, with the policy file there if any."""
+        path = folder / POLICY
+        if policy is None:
+            policy = ClientPolicy.load(path) if path.exists() else ClientPolicy()
+        return cls(policy, Ledger(folder))
+
+    def check_settings(self, text: str) -> None:
+        """Refuses settings that are too long or too deep to parse, or hold what JSON has not.
+
+        Raises:
+            Rejected: With the code of all refusals.
+        """
+        if len(text.encode()) > self.policy.max_settings_bytes:
+            raise Rejected(REFUSED)
+        if _depth(text) > self.policy.max_settings_depth:
+            raise Rejected(REFUSED)
+        try:
+            json.loads(text, parse_constant=_no_constant)
+        except ValueError:
+            raise Rejected(REFUSED) from None
+
+    def begin(
+        self,
+        errand: Errand,
+        config: FederateConfig,
+        samples_of: Callable[[int], int | None],
+        is_private: bool,
+    ) -> None:
+        """Lets a task begin that the policy allows; its round is used up either way.
+
+        Args:
+            errand: What is asked.
+            config: Settings of the run.
+            samples_of: How many samples a logical client holds here; None for one that is not here.
+            is_private: Whether the data are.
+
+        Raises:
+            Rejected: With the code of all refusals.
+        """
+        policy, num_samples = self.policy, samples_of(errand.client_id)
+        if num_samples is None or not self._is_own(errand):
+            raise Rejected(REFUSED)
+        latest = min(policy.max_rounds, config.num_rounds)
+        if not 1 <= errand.round <= latest:
+            raise Rejected(REFUSED)
+        if not self.ledger.begin(errand.client_id, errand.run, errand.round):
+            raise Rejected(REFUSED)
+        least = max(policy.min_samples, policy.min_private_samples if is_private else 1)
+        batches = math.ceil(num_samples / config.optim_options.batch_size)
+        known = policy.architectures
+        if (
+            num_samples < least
+            or batches * config.local_epochs > policy.max_steps
+            or (known is not None and errand.fingerprint not in known)
+            or not policy.allows(config)
+        ):
+            raise Rejected(REFUSED)
+
+    def _is_own(self, errand: Errand) -> bool:
+        if self.policy.client_ids is not None and errand.client_id not in self.policy.client_ids:
+            return False
+        return self._first_asked.setdefault(errand.node_id, errand.client_id) == errand.client_id
+
+    def check_weights(self, *vectors: np.ndarray) -> None:
+        """Refuses weights that are not finite, before they meet any data.
+
+        Raises:
+            Rejected: With the code of all refusals.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not all(math.isfinite(vector_norm(vector)) for vector in vectors):
+                raise Rejected(REFUSED)
+
+    def withhold(self, update: Update) -> Update:
+        """The update without a loss that depends on too few samples."""
+        if update.num_samples >= self.policy.min_samples_for_loss:
+            return update
+        return Update(update.arrays, update.num_samples, update.num_steps, None)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
