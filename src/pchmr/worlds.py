@@ -89,7 +89,7 @@ def pictures_of(people: SyntheticPeople) -> Iterator[tuple[np.ndarray, np.ndarra
     """Pictures, and their evaluation joints in pixels; confidence 0 outside."""
     for row in range(len(people)):
         joints = people.batch([row]).keypoints_2d[0].double().numpy()
-        joints[:, :2] = (joints[:, :2] + 1) / 2 * people.image_size
+        joints[..., :2] = (joints[..., :2] + 1) / 2 * people.image_size
         yield people.image(row), joints
 
 
