@@ -22,6 +22,7 @@ from pchmr.federated.secure.masks import (
     new_key,
     pair_mask,
     public_key,
+    scratch,
     seal,
     self_mask,
     unseal,
@@ -188,9 +189,9 @@ class SecureClient:
         check_values(settings, values, weight)
         size = packed_size(settings.num_elements, settings.bits)
         packed, start = memoryview(bytearray(size)), 0
-        masks = self._masks(state)
+        masks, buffer = self._masks(state), scratch()
         for chunk in encode(settings, len(state.offer.cohort), values, weight, residuals):
-            apply_masks(chunk, masks)
+            apply_masks(chunk, masks, buffer)
             start += pack(chunk, settings.bits, packed[start:])
         self.ledger.note_vector(state.offer)
         self.write_ledger(self.ledger)

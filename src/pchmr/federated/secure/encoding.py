@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from pchmr.federated.secure.masks import Stream, stream
+from pchmr.federated.secure.masks import Stream, scratch, stream
 from pchmr.federated.secure.messages import Group, Settings
 from pchmr.federated.secure.packing import CHUNK, Ring
 from pchmr.federated.secure.refusal import Reason, refuse_unless
@@ -57,16 +57,20 @@ class Coder:
         """Integers a unit."""
         return self.largest / self.group.bound
 
-    def quantize(self, values: np.ndarray, share: float, noise: Stream) -> np.ndarray:
+    def quantize(
+        self, values: np.ndarray, share: float, noise: Stream, buffer: bytearray
+    ) -> np.ndarray:
         """Integers of some values, as floats, rounded at random: floor(value * scale + u).
 
         Args:
             values: Clipped.
             share: What they are multiplied by, in (0, 1].
             noise: Random bits, 16 a value.
+            buffer: Room for them.
         """
         wide = np.float32 if self.largest <= _EXACT_IN_FLOAT32 else np.float64
-        drawn = np.frombuffer(noise(2 * len(values)), dtype="<u2").astype(wide)
+        noise(2 * len(values), buffer)
+        drawn = np.frombuffer(buffer, dtype="<u2", count=len(values)).astype(wide)
         drawn *= 2.0**-16
         drawn += values * wide(self.scale * share)
         return np.floor(drawn, out=drawn)
@@ -79,14 +83,20 @@ class Coder:
         limbs = np.stack([low, (integers - low) / self.capacity], axis=1)
         return limbs.ravel().astype(np.int32).view(np.uint32)
 
-    def from_sum(self, total: Ring, bits: int) -> np.ndarray:
-        """The sum of the clients' values, from their ring elements' sum."""
+    def from_sum(self, total: Ring, bits: int) -> Values:
+        """The sum of the clients' values, from their ring elements' sum.
+
+        Where a value is one element it is written in the element's place.
+        """
         spare = np.uint32(32 - bits)
-        signed = (total << spare).view(np.int32) >> spare.astype(np.int32)
+        total <<= spare
+        signed = total.view(np.int32)
+        signed >>= spare.astype(np.int32)
         if self.group.limbs == 1:
-            return signed * (1 / self.scale)
+            values = total.view(np.float32)
+            return np.multiply(signed, np.float32(1 / self.scale), out=values, casting="unsafe")
         low, high = signed[0::2].astype(np.float64), signed[1::2]
-        return (low + high * float(self.capacity)) / self.scale
+        return ((low + high * float(self.capacity)) / self.scale).astype(np.float32)
 
 
 def coders(settings: Settings, num_clients: int) -> list[Coder]:
@@ -157,14 +167,14 @@ def _pieces(
     coder: Coder, array: Values, rest: Values | None, share: float, noise: Stream
 ) -> Iterator[Ring]:
     """One group's ring elements, a chunk of values at a time."""
-    bound = coder.group.bound
+    bound, buffer = coder.group.bound, scratch()
     for start in range(0, len(array), CHUNK // 2):
         wanted = array[start : start + CHUNK // 2]
         finite = bool(np.isfinite(wanted).all())
         refuse_unless(finite, Reason.NOT_FINITE, f"{coder.group.name} holds a value not finite")
         if rest is not None:
             wanted = wanted + rest[start : start + CHUNK // 2]
-        integers = coder.quantize(np.clip(wanted, -bound, bound), share, noise)
+        integers = coder.quantize(np.clip(wanted, -bound, bound), share, noise, buffer)
         if rest is not None:
             behind = wanted - integers / (coder.scale * share)
             rest[start : start + CHUNK // 2] = np.clip(behind, -bound, bound)
@@ -177,19 +187,18 @@ def decode(settings: Settings, num_clients: int, total: Ring) -> list[Values]:
     Args:
         settings: Groups and ring.
         num_clients: Of the cohort, as encoded; not the survivors.
-        total: Sum of the clients' ring elements, modulo 2^r or above.
+        total: Sum of the clients' ring elements, modulo 2^r or above; used up, for the sums take
+            its place in memory.
 
     Returns:
         Sums; those of weighted groups are of weight / cap * value.
     """
     sums, start = [], 0
     for coder in coders(settings, num_clients):
-        out = np.empty(coder.group.size, dtype=np.float32)
-        step = CHUNK // 2
-        for first in range(0, coder.group.size, step):
-            last = min(first + step, coder.group.size)
-            elements = slice(start + first * coder.group.limbs, start + last * coder.group.limbs)
-            out[first:last] = coder.from_sum(total[elements], settings.bits)
-        sums.append(out)
-        start += coder.group.num_elements
+        stop = start + coder.group.num_elements
+        first = range(start, stop, CHUNK)
+        parts = [coder.from_sum(total[i : min(i + CHUNK, stop)], settings.bits) for i in first]
+        whole = coder.group.limbs == 1 or not parts
+        sums.append(total[start:stop].view(np.float32) if whole else np.concatenate(parts))
+        start = stop
     return sums

@@ -27,8 +27,8 @@ from pchmr.federated.secure.refusal import Reason, Refusal
 NONCE_BYTES = 12
 _ZEROS = bytes(4 * CHUNK)
 
-"""A source of pseudo-random bytes: the next `size` of them, valid until asked again."""
-Stream = Callable[[int], memoryview]
+"""A source of pseudo-random bytes: writes the next `size` of them to the front of a buffer."""
+Stream = Callable[[int, bytearray], None]
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,16 @@ def unseal(key: bytes, sealed: bytes, bound_to: bytes) -> bytes:
 def stream(key: bytes) -> Stream:
     """AES-256 in counter mode from block zero: a key is used for one stream only."""
     encryptor = Cipher(AES256(key), CTR(bytes(16))).encryptor()
-    buffer = memoryview(bytearray(len(_ZEROS) + 15))
 
-    def take(size: int) -> memoryview:
-        written = encryptor.update_into(memoryview(_ZEROS)[:size], buffer)
-        return buffer[:written]
+    def take(size: int, buffer: bytearray) -> None:
+        encryptor.update_into(memoryview(_ZEROS)[:size], buffer)
 
     return take
+
+
+def scratch() -> bytearray:
+    """Room for a chunk of a stream."""
+    return bytearray(len(_ZEROS) + 15)
 
 
 @dataclass(frozen=True)
@@ -132,13 +135,17 @@ def pair_mask(private: bytes, public: bytes, own: int, other: int, binding: Bind
     return Mask(stream(agree(private, public, info)), own > other)
 
 
-def apply_masks(chunk: Ring, masks: Iterable[Mask], inverse: bool = False) -> None:
+def apply_masks(
+    chunk: Ring, masks: Iterable[Mask], buffer: bytearray, inverse: bool = False
+) -> None:
     """Adds and subtracts the next elements of every mask in place, modulo 2^32.
 
-    Reduced modulo 2^r afterward the result is the same as in Z_2^r, which divides it.
+    Reduced modulo 2^r afterward the result is the same as in Z_2^r, since 2^r divides 2^32. One
+    buffer for all masks stays in the processor's cache.
     """
+    values = np.frombuffer(buffer, dtype="<u4", count=len(chunk))
     for mask in masks:
-        values = np.frombuffer(mask.source(chunk.nbytes), dtype="<u4")
+        mask.source(chunk.nbytes, buffer)
         if mask.is_added != inverse:
             chunk += values
         else:

@@ -8,6 +8,7 @@ cohort, roster, settings and model. A set of clients is a bit mask of 64 bits.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 from pchmr.federated.secure.codec import (
@@ -90,7 +91,7 @@ class RoundOffer(Message):
     cohort: tuple[Key, ...]
     settings: Settings
 
-    @property
+    @cached_property
     def context(self) -> bytes:
         """What every key, signature and sealed share of the round is bound to."""
         return hashlib.sha256(PROTOCOL + self.encode()).digest()
@@ -119,7 +120,7 @@ class KeyList(Message):
 
     adverts: tuple[KeyAdvert, ...]
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """What sealed shares and masks are bound to, so that all must have seen the same keys."""
         return hashlib.sha256(self.encode()).digest()

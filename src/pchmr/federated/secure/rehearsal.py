@@ -7,15 +7,21 @@ carries the same messages.
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
-
-import numpy as np
+from typing import Any
 
 from pchmr.federated.secure.client import SecureClient
 from pchmr.federated.secure.codec import Message
 from pchmr.federated.secure.encoding import Values
 from pchmr.federated.secure.identity import Identity, Roster
-from pchmr.federated.secure.messages import Group, RoundOffer, Settings
+from pchmr.federated.secure.messages import (
+    Group,
+    KeyList,
+    RoundOffer,
+    Settings,
+    ShareDelivery,
+    SurvivorList,
+    UnmaskRequest,
+)
 from pchmr.federated.secure.policy import SecurePolicy, threshold_of
 from pchmr.federated.secure.refusal import Reason, Refusal
 from pchmr.federated.secure.server import SecureServer, SecureSum
@@ -23,8 +29,6 @@ from pchmr.federated.secure.state import ClientState
 
 STAGES = ("keys", "shares", "masked", "consistency", "unmask")
 TRAINING = bytes(range(32))
-
-M = TypeVar("M", bound=Message)
 
 """Changes what the server sends: stage, client's number, message; gives the message."""
 Lie = Callable[[str, int, Message], Message]
@@ -78,6 +82,11 @@ class Rehearsal:
         lie: Changes the server's messages.
         model: By client, digests of models that arrived in place of the announced one.
         residuals: By client, error feedback.
+        refusals: By client, why it refused.
+        set_aside: By client, why the server did not take its answer.
+        sent: All that clients sent.
+        told: By stage and client, what the server told last.
+        lied_to: Clients that were told something else than the server meant to.
     """
 
     offer: RoundOffer
@@ -89,11 +98,14 @@ class Rehearsal:
     model: Mapping[int, bytes] = field(default_factory=dict)
     residuals: Mapping[int, list[Values]] = field(default_factory=dict)
     refusals: dict[int, Reason] = field(default_factory=dict)
+    set_aside: dict[int, Reason] = field(default_factory=dict)
     sent: list[Message] = field(default_factory=list)
-    _states: dict[int, ClientState] = field(default_factory=dict)
+    told: dict[tuple[str, int], Message] = field(default_factory=dict)
+    lied_to: set[int] = field(default_factory=set)
+    states: dict[int, ClientState] = field(default_factory=dict)
 
     def run(self) -> SecureSum:
-        """Plays the round; a client that refuses is gone.
+        """Plays the round; a client that refuses, or whose answer is set aside, is gone.
 
         Raises:
             RoundAborted: Too few clients were left.
@@ -102,60 +114,64 @@ class Rehearsal:
         for stage in STAGES:
             alive -= set(self.drops.get(stage, ()))
             for client in sorted(alive):
-                try:
-                    self._exchange(server, stage, client)
-                except Refusal as refusal:
-                    self.refusals[client] = refusal.reason
-            alive -= set(self.refusals)
+                self._exchange(server, stage, client)
+            alive -= set(self.refusals) | set(self.set_aside)
         return server.finish()
 
     def _exchange(self, server: SecureServer, stage: str, client: int) -> None:
-        getattr(self, f"_{stage}")(server, client)
+        told, answer, take = {
+            "keys": (lambda: self.offer, self._keys, server.take_advert),
+            "shares": (server.key_list, self._shares, server.take_shares),
+            "masked": (lambda: server.delivery(client), self._masked, server.take_vector),
+            "consistency": (server.survivor_list, self._consistency, server.take_signature),
+            "unmask": (server.unmask_request, self._unmask, server.take_unmasking),
+        }[stage]
+        message = self._told(stage, client, told())
+        try:
+            heard = answer(client, message)
+        except Refusal as refusal:
+            self.refusals[client] = refusal.reason
+            return
+        self.sent.append(heard)
+        try:
+            take(type(heard).decode(heard.encode()))
+        except Refusal as refusal:
+            self.set_aside[client] = refusal.reason
 
-    def _told(self, stage: str, client: int, message: M) -> M:
+    def _told(self, stage: str, client: int, message: Message) -> Any:
         """What a client reads of the server's message."""
-        return type(message).decode(self.lie(stage, client, message).encode())
+        told = self.lie(stage, client, message)
+        self.told[stage, client] = told
+        if told != message:
+            self.lied_to.add(client)
+        return type(message).decode(told.encode())
 
-    def _heard(self, message: M) -> M:
-        """What the server reads of a client's message."""
-        self.sent.append(message)
-        return type(message).decode(message.encode())
+    def _keep(self, client: int, state: ClientState) -> None:
+        self.states[client] = ClientState.decode(state.encode())
 
-    def _keys(self, server: SecureServer, client: int) -> None:
-        offer = self._told("keys", client, self.offer)
-        advert, self._states[client] = self.clients[client].answer_offer(offer)
-        server.take_advert(self._heard(advert))
+    def _keys(self, client: int, offer: RoundOffer) -> Message:
+        advert, state = self.clients[client].answer_offer(offer)
+        self._keep(client, state)
+        return advert
 
-    def _shares(self, server: SecureServer, client: int) -> None:
-        keys = self._told("shares", client, server.key_list())
-        bundle, state = self.clients[client].answer_keys(self._states[client], keys)
-        self._states[client] = ClientState.decode(state.encode())
-        server.take_shares(self._heard(bundle))
+    def _shares(self, client: int, keys: KeyList) -> Message:
+        bundle, state = self.clients[client].answer_keys(self.states[client], keys)
+        self._keep(client, state)
+        return bundle
 
-    def _masked(self, server: SecureServer, client: int) -> None:
-        delivery = self._told("masked", client, server.delivery(client))
+    def _masked(self, client: int, delivery: ShareDelivery) -> Message:
         player, model = self.clients[client], self.model.get(client, self.offer.model)
-        state = player.receive(self._states[client], delivery, model)
+        state = player.receive(self.states[client], delivery, model)
         weight = self.weights[client] if self.weights else 1.0
         values, residuals = self.values[client], self.residuals.get(client)
         vector, state = player.mask(state, values, weight, residuals)
-        self._states[client] = ClientState.decode(state.encode())
-        server.take_vector(self._heard(vector))
+        self._keep(client, state)
+        return vector
 
-    def _consistency(self, server: SecureServer, client: int) -> None:
-        found = self._told("consistency", client, server.survivor_list())
-        answer, state = self.clients[client].sign(self._states[client], found)
-        self._states[client] = ClientState.decode(state.encode())
-        server.take_signature(self._heard(answer))
+    def _consistency(self, client: int, found: SurvivorList) -> Message:
+        answer, state = self.clients[client].sign(self.states[client], found)
+        self._keep(client, state)
+        return answer
 
-    def _unmask(self, server: SecureServer, client: int) -> None:
-        request = self._told("unmask", client, server.unmask_request())
-        answer = self.clients[client].unmask(self._states[client], request)
-        server.take_unmasking(self._heard(answer))
-
-
-def same_step(num_values: int, seed: int, num_clients: int, bound: float) -> list[list[Values]]:
-    """Random values within a range, one group a client."""
-    random = np.random.default_rng(seed)
-    drawn = random.uniform(-bound, bound, (num_clients, num_values)).astype(np.float32)
-    return [[row] for row in drawn]
+    def _unmask(self, client: int, request: UnmaskRequest) -> Message:
+        return self.clients[client].unmask(self.states[client], request)

@@ -25,6 +25,7 @@ from pchmr.federated.secure.masks import (
     apply_masks,
     pair_mask,
     public_key,
+    scratch,
     self_mask,
 )
 from pchmr.federated.secure.messages import (
@@ -208,9 +209,9 @@ class SecureServer:
             RoundAborted: Too few answers, or they are not shares of what was signed.
         """
         self._require_enough(len(self._answers), "unmask")
-        masks = list(self._masks())
+        masks, buffer = list(self._masks()), scratch()
         for chunk in self._chunks():
-            apply_masks(chunk, masks, inverse=True)
+            apply_masks(chunk, masks, buffer, inverse=True)
         values = decode(self.offer.settings, len(self.offer.cohort), self._total)
         return SecureSum(values, tuple(sorted(self._survivors or ())))
 
