@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Self, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pchmr.federated.secure.refusal import Reason, Refusal, refuse_unless
 
@@ -47,7 +47,7 @@ def number(code: str) -> Form:
     """A number in one of struct's formats, big-endian."""
     size = struct.calcsize(f">{code}")
 
-    def write(value: float) -> list[Any]:
+    def write(value: int | float) -> list[Any]:
         try:
             return [struct.pack(f">{code}", value)]
         except (struct.error, OverflowError) as error:
@@ -116,6 +116,9 @@ Digest = Annotated[bytes, fixed(32)]
 Payload = Annotated[bytes | bytearray | memoryview, counted()]
 
 
+M = TypeVar("M", bound="Message")
+
+
 @dataclass(frozen=True)
 class Message:
     """What is sent: `encode` and `decode` are each other's inverse."""
@@ -126,7 +129,7 @@ class Message:
         return [part for name, form in forms for part in form.write(getattr(self, name))]
 
     @classmethod
-    def take(cls, reader: Reader) -> Self:
+    def take(cls: type[M], reader: Reader) -> M:
         """Reads one from the front of some bytes."""
         return cls(*(form.read(reader) for form in _forms(cls).values()))
 
@@ -135,7 +138,7 @@ class Message:
         return b"".join([_tag(type(self)), *self.parts()])
 
     @classmethod
-    def decode(cls, data: bytes | bytearray | memoryview) -> Self:
+    def decode(cls: type[M], data: bytes | bytearray | memoryview) -> M:
         """Reads exactly one message of this kind.
 
         Raises:

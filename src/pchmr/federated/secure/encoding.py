@@ -22,7 +22,7 @@ from pchmr.federated.secure.refusal import Reason, refuse_unless
 LEAST_CAPACITY = 127
 _EXACT_IN_FLOAT32 = 2**20
 
-Values = Float32[np.ndarray, " values"]
+Values = Float32[np.ndarray, " _"]
 
 
 def capacity(bits: int, num_clients: int) -> int:
@@ -60,10 +60,12 @@ class Coder:
     def quantize(
         self, values: np.ndarray, share: float, noise: Stream, buffer: bytearray
     ) -> np.ndarray:
-        """Integers of some values, as floats, rounded at random: floor(value * scale + u).
+        """Integers of some values, as floats: floor(clip(value) * scale * share + u).
+
+        Clipped after they are scaled: a bound that was rounded up to a float would pass the ring.
 
         Args:
-            values: Clipped.
+            values: Finite.
             share: What they are multiplied by, in (0, 1].
             noise: Random bits, 16 a value.
             buffer: Room for them.
@@ -72,7 +74,10 @@ class Coder:
         noise(2 * len(values), buffer)
         drawn = np.frombuffer(buffer, dtype="<u2", count=len(values)).astype(wide)
         drawn *= 2.0**-16
-        drawn += values * wide(self.scale * share)
+        with np.errstate(over="ignore"):  # what is too large for a float is clipped like the rest
+            scaled = values * wide(self.scale * share)
+        most = wide(self.largest * share)
+        drawn += np.clip(scaled, -most, most, out=scaled)
         return np.floor(drawn, out=drawn)
 
     def to_ring(self, integers: np.ndarray) -> Ring:
@@ -174,7 +179,7 @@ def _pieces(
         refuse_unless(finite, Reason.NOT_FINITE, f"{coder.group.name} holds a value not finite")
         if rest is not None:
             wanted = wanted + rest[start : start + CHUNK // 2]
-        integers = coder.quantize(np.clip(wanted, -bound, bound), share, noise, buffer)
+        integers = coder.quantize(wanted, share, noise, buffer)
         if rest is not None:
             behind = wanted - integers / (coder.scale * share)
             rest[start : start + CHUNK // 2] = np.clip(behind, -bound, bound)

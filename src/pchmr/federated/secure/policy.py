@@ -7,7 +7,6 @@ an answer leaves. Neither holds anything secret.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Self
 
 from pchmr.federated.secure.messages import MOST_CLIENTS, RoundOffer, Settings
 from pchmr.federated.secure.refusal import Reason, Refusal, refuse_unless
@@ -162,7 +161,7 @@ class Ledger:
         return json.dumps(plain).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
+    def from_bytes(cls, data: bytes) -> "Ledger":
         """From JSON.
 
         Raises:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -131,11 +132,12 @@ def stop_before(now: Rehearsal, stage: str) -> None:
 
 
 def second_unmasking() -> str:
-    """The finished round's request again, and one with another list."""
+    """The finished round's request again."""
     scene = new_scene()
     refused = []
     for i, client in enumerate(scene.clients):
-        request, state = scene.old.told["unmask", i], scene.old.states[i]
+        request: Any = scene.old.told["unmask", i]
+        state = scene.old.states[i]
         refused.append(refuses(Reason.REPLAY, lambda c=client, s=state, r=request: c.unmask(s, r)))
     return verdict(*refused)
 

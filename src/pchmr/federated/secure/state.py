@@ -9,7 +9,7 @@ the files hold is wiped.
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 from pchmr.federated.secure.codec import U8, U64, Key, Message, fixed
 from pchmr.federated.secure.masks import Binding, seal, unseal
@@ -72,7 +72,7 @@ class ClientState(Message):
         message = f"the client has {found} already" if found != stage else ""
         refuse_unless(found == stage, Reason.WRONG_STAGE, message)
 
-    def at(self, stage: str, **changes: object) -> Self:
+    def at(self, stage: str, **changes: object) -> "ClientState":
         """The state after a step."""
         return replace(self, stage=STAGES.index(stage), **changes)  # type: ignore[arg-type]
 
