@@ -80,7 +80,7 @@ QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 @settings(max_examples=200, **QUIET)
-@given(rounds(7))
+@given(rounds(5))
 def test_sum_is_exact_or_the_round_ends(case: tuple) -> None:
     play(case)
 

@@ -49,10 +49,10 @@ def new_scene() -> Scene:
     return Scene(clients, old)
 
 
-def tell(lie: Lie) -> str:
-    """What came of one lie that every client is told in the second round."""
-    scene = new_scene()
-    now = new_round(scene.clients, 2)
+def tell(lie: Lie, scene: Scene) -> str:
+    """What came of one lie that every client is told in a new round."""
+    last = max(client.ledger.last[bytes(16).hex()][0] for client in scene.clients)
+    now = new_round(scene.clients, last + 1)
 
     def lying(stage: str, client: int, message: Message) -> Message:
         return lie.tell(scene, client, message) if stage == lie.stage else message
@@ -256,7 +256,8 @@ STORIES: dict[str, Callable[[], str]] = {
 
 def outcomes() -> dict[str, str]:
     """What came of every lie."""
-    told = {name: tell(lie) for name, lie in LIES.items()}
+    scene = new_scene()
+    told = {name: tell(lie, scene) for name, lie in LIES.items()}
     return told | {name: story() for name, story in STORIES.items()}
 
 
