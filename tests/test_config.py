@@ -16,9 +16,10 @@ from pchmr.config import (
     from_json,
     to_json,
 )
-from pchmr.recipes import RECIPES, derive_seed
+from pchmr.recipes import RECIPES
 from pchmr.recipes.rows import SCALES
 from pchmr.runs import MODEL
+from pchmr.seeds import derive_seed
 
 REQUIRED = {"images": Path("a.jpg"), "task": "check", "labels": Path("labels")}
 

@@ -43,14 +43,14 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "demo": Verb(configs.DemoConfig, "pchmr.demo:run"),
-    "train": Verb(configs.TrainConfig, "pchmr.bench.experiment:train"),
-    "federate": Verb(configs.FederateConfig, "pchmr.bench.experiment:federate"),
-    "evaluate": Verb(configs.EvaluateConfig, "pchmr.bench.experiment:evaluate"),
+    "train": Verb(configs.TrainConfig, "pchmr.experiment:train"),
+    "federate": Verb(configs.FederateConfig, "pchmr.experiment:federate"),
+    "evaluate": Verb(configs.EvaluateConfig, "pchmr.experiment:evaluate"),
     "predict": Verb(configs.PredictConfig, "pchmr.inference:run"),
     "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run"),
     "labels": Verb(configs.LabelsConfig, "pchmr.annotate:manage"),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
-    "data": Verb(configs.DataConfig, "pchmr.bench.world:run"),
+    "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
     "doctor": Verb(configs.DoctorConfig, "pchmr.doctor:run"),
     "bench": Verb(configs.BenchConfig, "pchmr.bench:run"),

@@ -6,9 +6,8 @@ People are rendered, ten clients hold them, and the start model has seen none of
 from dataclasses import dataclass
 from pathlib import Path
 
-from pchmr.bench import experiment
+from pchmr import experiment
 from pchmr.bench.annotators.story import tell
-from pchmr.bench.progress import say
 from pchmr.config import (
     DataOptions,
     DemoConfig,
@@ -17,6 +16,7 @@ from pchmr.config import (
     OptimOptions,
     TrainConfig,
 )
+from pchmr.progress import say
 from pchmr.report import write_report
 
 NUM_CLIENTS = 10

@@ -28,8 +28,8 @@ from pchmr.losses import LOSSES, targets
 from pchmr.losses import keypoints as keypoint_terms
 from pchmr.models import HMRModel
 from pchmr.muon import Muon
-from pchmr.recipes import derive_seed
 from pchmr.runs import RunFolder
+from pchmr.seeds import derive_seed
 
 STATE = "training_state.safetensors"
 Schedule = Callable[[float], float]

@@ -4,7 +4,7 @@ import pytest
 
 from pchmr.annotate.deposer import Annotator
 from pchmr.annotate.observations import Observations
-from pchmr.annotate.priors.oracle import OracleNoise, People, draw_people, observe
+from pchmr.bench.annotators.oracle import OracleNoise, People, draw_people, observe
 from pchmr.body import BodyModel
 
 CLEAN = OracleNoise(

@@ -13,12 +13,12 @@ from pchmr.annotate.modes import check_mode
 from pchmr.annotate.observations import Observations, load_observations
 from pchmr.annotate.pictures import PictureReader, parse_box
 from pchmr.annotate.prior import ASSET, PriorError, load_prior
-from pchmr.annotate.priors import load_keypoint_prior
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_17
 from pchmr.config import AnnotateConfig, SettingError
 from pchmr.data import labels
 from pchmr.data.errors import InputError
+from pchmr.perception import load_keypoint_prior
 from pchmr.runs import file_sha256
 
 

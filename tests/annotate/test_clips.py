@@ -10,7 +10,7 @@ from pchmr.annotate.clips import fit_clip, in_contact, path_trust, smooth_path, 
 from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
 from pchmr.annotate.observations import Observations
-from pchmr.annotate.priors.oracle import OracleNoise, People, observe
+from pchmr.bench.annotators.oracle import OracleNoise, People, observe
 from pchmr.config import SettingError
 
 

@@ -10,11 +10,11 @@ from pchmr.annotate.deposer import Annotator
 from pchmr.annotate.fitting import Labeler
 from pchmr.annotate.observations import Observations, check_observations
 from pchmr.annotate.pictures import PictureReader
-from pchmr.annotate.priors.interfaces import Box, DepthMap
 from pchmr.annotate.quality import load_predictors, verdicts
 from pchmr.body.joints import COCO_17
 from pchmr.config import SettingError
 from pchmr.data.errors import InputError
+from pchmr.perception.interfaces import Box, DepthMap
 
 HIGH = {"accept_mm": 900.0, "reject_mm": 900.0}
 

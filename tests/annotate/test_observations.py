@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from pchmr.annotate.evidence import _not_far
-from pchmr.annotate.keypoints import GOLIATH_70, canonical_name, read_names
 from pchmr.annotate.observations import load_observations
 from pchmr.body.joints import COCO_17, COCO_23, H36M_17
 from pchmr.data.errors import InputError
+from pchmr.perception.names import GOLIATH_70, canonical_name, read_names
 
 
 def arrays(**changes: object) -> dict[str, np.ndarray]:

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pchmr.annotate.prior import PriorError, fit_prior, load_prior, save_prior
-from pchmr.annotate.templates import limit_ranges, template_poses
 from pchmr.body import BodyModel
+from pchmr.workshop.pose_prior import limit_ranges, template_poses
 
 
 def poses(count: int = 400) -> np.ndarray:

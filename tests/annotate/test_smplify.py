@@ -10,10 +10,10 @@ from pchmr.annotate import smplify
 from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.kinematics import State, step
 from pchmr.annotate.observations import Observations
-from pchmr.annotate.priors.oracle import People
 from pchmr.annotate.residuals import Weights
 from pchmr.annotate.smplify import TORSO, SmplifyObjective, _default_cameras, fit_smplify
 from pchmr.bench.annotators import score
+from pchmr.bench.annotators.oracle import People
 from pchmr.body import load_body
 
 
@@ -71,7 +71,7 @@ def test_it_is_placed_by_what_is_seen_of_the_torso(
 
 
 def test_derivatives_of_its_terms() -> None:
-    from pchmr.annotate.priors.oracle import OracleNoise, draw_people, observe
+    from pchmr.bench.annotators.oracle import OracleNoise, draw_people, observe
 
     plain = load_body()
     double = Annotator(load_body().double())

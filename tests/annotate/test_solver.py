@@ -8,10 +8,10 @@ import torch
 from pchmr.annotate.deposer import MODES, Annotator, Start, refine
 from pchmr.annotate.kinematics import State
 from pchmr.annotate.observations import Observations
-from pchmr.annotate.priors.oracle import People
 from pchmr.annotate.residuals import Weights
 from pchmr.annotate.solver import energy, minimize
 from pchmr.bench.annotators import score
+from pchmr.bench.annotators.oracle import People
 from pchmr.geometry import rotvec_to_rotmat
 
 
@@ -109,7 +109,7 @@ def test_a_dragged_keypoint_moves_its_limb(annotator: Annotator, noisy: Observat
 
 @pytest.mark.parametrize("kind", ["affine", "affine_disparity"])
 def test_depth_up_to_scale_and_shift_helps(annotator: Annotator, people: People, kind: str) -> None:
-    from pchmr.annotate.priors.oracle import OracleNoise, observe
+    from pchmr.bench.annotators.oracle import OracleNoise, observe
 
     seen = observe(annotator.body, people, OracleNoise(depth_kind=kind))  # pyright: ignore
     fit = annotator.fit(seen, MODES["deposer-keypoint"])

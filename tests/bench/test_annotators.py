@@ -10,8 +10,8 @@ import torch
 
 from pchmr.annotate.deposer import Annotator
 from pchmr.annotate.overlay import png, side_view
-from pchmr.annotate.priors.oracle import OracleNoise, draw_people, observe
 from pchmr.bench.annotators import images, scores
+from pchmr.bench.annotators.oracle import OracleNoise, draw_people, observe
 from pchmr.bench.annotators.scores import SCORES, Run, interval, kept, run_mode
 from pchmr.bench.annotators.speed import worst_derivative
 from pchmr.bench.annotators.strangers import draw_strangers, dress
@@ -143,8 +143,8 @@ def test_every_file_that_decides_a_run_is_in_its_key() -> None:
     files = {p.relative_to(root).as_posix() for q in scores.DECIDING for p in root.glob(q)}
     assert {
         "annotate/clips.py", "annotate/evidence.py", "annotate/pictures.py",
-        "annotate/priors/embedded.py", "annotate/priors/detection.py", "annotate/priors/network.py",
-        "annotate/assets/presence_v1.json", "annotate/assets/quality_v1.json",
+        "perception/embedded.py", "perception/detection.py", "perception/network.py",
+        "perception/assets/presence_v1.json", "annotate/assets/quality_v1.json",
         "bench/annotators/images.py", "body/skinning.py", "metrics.py", "geometry.py",
         "models/xs.py", "data/synthetic/poses.py", "data/labels.py",
     } <= files  # fmt: skip

@@ -284,5 +284,5 @@ def test_no_module_but_the_source_imports_a_build_package() -> None:
                 imported.setdefault(name.split(".")[0], set()).add(file.stem)
                 imported.setdefault(name, set()).add(file.stem)
     assert imported["anny"] == {"anny_source"}
-    assert imported["pchmr.body.anny_source"] == {"build"} and "pchmr.body.build" not in imported
+    assert "pchmr.body.anny_source" not in imported
     assert not {"smplx", "chumpy", "pyfqmr"} & set(imported)

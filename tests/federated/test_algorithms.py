@@ -8,7 +8,7 @@ from twins import TWINS, Problem
 
 from pchmr.config import OptimOptions, ServerOptions, SettingError
 from pchmr.federated import ALGORITHMS, run_federated
-from pchmr.federated.flower import (
+from pchmr.federated.flower.api import (
     Array,
     ArrayRecord,
     ConfigRecord,

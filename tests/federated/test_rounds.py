@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pchmr.federated.rounds import client_seed, cohort
-from pchmr.recipes import derive_seed
+from pchmr.seeds import derive_seed
 
 
 @given(

@@ -236,6 +236,6 @@ def test_ray_ends_with_the_same_weights(algorithm, tmp_path):
 
 
 def test_ray_that_is_not_installed_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr("pchmr.federated.ray_engine.find_spec", lambda name: None)
+    monkeypatch.setattr("pchmr.federated.flower.ray_engine.find_spec", lambda name: None)
     with pytest.raises(SettingError, match="pip install"):
         run(config_of(engine="ray"), tmp_path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pchmr.config import OptimOptions
-from pchmr.federated.egress import Rejected, Update
+from pchmr.federated.flower.egress import Rejected, Update
 from pchmr.federated.fold import vector_norm
 from pchmr.federated.validation import Gate, Seen
 

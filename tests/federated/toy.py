@@ -11,8 +11,8 @@ from torch import nn
 from pchmr.config import FederateConfig, OptimOptions, ServerOptions
 from pchmr.data.sample import Sample, Subset
 from pchmr.federated import Training, World
-from pchmr.recipes import derive_seed
 from pchmr.runs import RunFolder
+from pchmr.seeds import derive_seed
 
 WIDTH, OUT = 10, 3
 

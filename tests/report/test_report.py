@@ -12,8 +12,8 @@ from crowd import Crowd, Seer, people
 from pchmr.body import BodyModel
 from pchmr.config import ReportConfig
 from pchmr.data.errors import InputError
+from pchmr.examples import write_examples
 from pchmr.report import paper, run, write_report
-from pchmr.report.examples import write_examples
 from pchmr.report.page import render
 from pchmr.report.records import find_runs, read_record
 from pchmr.report.tables import compare, human_bytes, human_seconds, spread

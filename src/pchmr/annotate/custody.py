@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from pchmr.annotate.keypoints import canonical_name
 from pchmr.annotate.labels import FOLDER_MODE, MANIFEST, LabelFolder, private_umask
 from pchmr.body.joints import SMPL_24
 from pchmr.config import LabelsConfig, SettingError
 from pchmr.data.errors import UNREADABLE
+from pchmr.perception.names import canonical_name
 from pchmr.runs import replacing
 
 SECONDS_PER_DAY = 86_400

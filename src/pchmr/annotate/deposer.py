@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.annotate.evidence import gather_evidence, keypoint_spread
-from pchmr.annotate.keypoints import LABEL_POINTS, BodyPoints, read_names
+from pchmr.annotate.keypoints import LABEL_POINTS, BodyPoints
 from pchmr.annotate.kinematics import Skeleton, State, points, pose
 from pchmr.annotate.observations import Observations
 from pchmr.annotate.prior import PosePrior, load_prior
@@ -22,6 +22,7 @@ from pchmr.annotate.solver import Solution, minimize
 from pchmr.annotate.surface import Surface
 from pchmr.body import BodyModel
 from pchmr.geometry import rotvec_to_rotmat
+from pchmr.perception.names import read_names
 
 YAWS = (0.0, math.pi / 2, math.pi, -math.pi / 2)
 START_SHARE = 0.7  # of the prior's mean pose that a start takes

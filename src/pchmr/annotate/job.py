@@ -14,17 +14,17 @@ from numpy import ndarray
 
 from pchmr.annotate.deposer import Annotator, Start
 from pchmr.annotate.fitting import OBSERVED, Labeler
-from pchmr.annotate.keypoints import read_names
 from pchmr.annotate.labels import LABEL_VERSION, LabelFolder
 from pchmr.annotate.modes import best_mode
 from pchmr.annotate.observations import Observations, load_observations
 from pchmr.annotate.overlay import overlay_png
 from pchmr.annotate.pictures import GUESS, Glimpse, PictureReader, list_clips
 from pchmr.annotate.prior import load_prior
-from pchmr.annotate.priors.detection import PRESENCE
 from pchmr.annotate.quality import ASSET, load_predictors
 from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
+from pchmr.perception.detection import PRESENCE
+from pchmr.perception.names import read_names
 from pchmr.runs import file_sha256
 
 OBSERVED_CLIP = "labels"

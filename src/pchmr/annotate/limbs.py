@@ -4,9 +4,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from pchmr.annotate.keypoints import canonical_name
 from pchmr.annotate.observations import SEEN
-from pchmr.annotate.priors.interfaces import DepthMap
+from pchmr.perception.interfaces import DepthMap
+from pchmr.perception.names import canonical_name
 
 NUM_POINTS = 300
 LIMB_WIDTH = 0.035  # of the keypoints' extent: half the width of the strip around a limb

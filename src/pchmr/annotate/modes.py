@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Mode, Start
-from pchmr.annotate.keypoints import read_names
 from pchmr.annotate.observations import Observations
 from pchmr.annotate.smplify import TORSO, fit_smplify
 from pchmr.config import SettingError
+from pchmr.perception.names import read_names
 
 Fitter = Callable[[Annotator, Observations, Sequence[Start]], Fit]
 

@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from pchmr.annotate.keypoints import read_names
-from pchmr.annotate.residuals import DepthKind
 from pchmr.data.errors import UNREADABLE, InputError
+from pchmr.perception.interfaces import DepthKind
+from pchmr.perception.names import read_names
 
 DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "relative", "affine", "affine_disparity")
 REQUIRED = ("keypoints_2d", "keypoint_names", "image_size")

@@ -13,21 +13,6 @@ from numpy import ndarray
 from pchmr.annotate.deposer import Start
 from pchmr.annotate.limbs import limb_points, read_depth
 from pchmr.annotate.observations import ARRAYS, LEAST_SEEN, Observations, without_far
-from pchmr.annotate.priors import (
-    DepthPrior,
-    KeypointPrior,
-    load_depth_prior,
-    load_keypoint_prior,
-)
-from pchmr.annotate.priors.detection import PeopleFinder, box_of, overlap
-from pchmr.annotate.priors.interfaces import (
-    Box,
-    DepthMap,
-    Detector,
-    Image,
-    PersonPrior,
-    PersonView,
-)
 from pchmr.annotate.starts import HmrStarts, stack_starts
 from pchmr.body import BodyModel
 from pchmr.config import AnnotateConfig, SettingError
@@ -39,6 +24,21 @@ from pchmr.data.photos import (
     list_photos,
     load_photo,
     video_frames,
+)
+from pchmr.perception import (
+    DepthPrior,
+    KeypointPrior,
+    load_depth_prior,
+    load_keypoint_prior,
+)
+from pchmr.perception.detection import PeopleFinder, box_of, overlap
+from pchmr.perception.interfaces import (
+    Box,
+    DepthMap,
+    Detector,
+    Image,
+    PersonPrior,
+    PersonView,
 )
 
 EXIF_FOCAL_SD = 0.05

@@ -17,13 +17,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.annotate.deposer import Annotator, Fit
-from pchmr.annotate.keypoints import LABEL_POINTS, read_names
+from pchmr.annotate.keypoints import LABEL_POINTS
 from pchmr.annotate.kinematics import differentiate, points, pose
 from pchmr.annotate.observations import LEAST_SEEN, Observations
 from pchmr.annotate.residuals import Term
 from pchmr.annotate.solver import normal_equations
 from pchmr.body.joints import COCO_17
 from pchmr.config import SettingError
+from pchmr.perception.names import read_names
 from pchmr.runs import write_bytes
 
 ASSET = Path(__file__).parent / "assets" / "quality_v1.json"

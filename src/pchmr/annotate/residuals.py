@@ -28,8 +28,8 @@ from pchmr.annotate.prior import PosePrior
 from pchmr.annotate.rig import Rig
 from pchmr.annotate.surface import Surface
 from pchmr.geometry import rotmat_to_rotvec
+from pchmr.perception.interfaces import DepthKind
 
-DepthKind = Literal["metric", "relative", "affine", "affine_disparity"]
 REFERENCE_SIDE = 700.0
 NEAREST_DEPTH = 0.1
 PIXEL_SD = 6.0

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from pchmr.annotate.deposer import Start
-from pchmr.annotate.priors.interfaces import Box, Image
 from pchmr.body import BodyModel
 from pchmr.body.fit import fit_body
 from pchmr.config import ModelOptions
@@ -16,6 +15,7 @@ from pchmr.data.errors import InputError
 from pchmr.geometry import rotvec_to_rotmat
 from pchmr.inference.predictor import Predictor
 from pchmr.models import load_model
+from pchmr.perception.interfaces import Box, Image
 
 
 @dataclass(frozen=True)

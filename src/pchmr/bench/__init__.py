@@ -15,8 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pchmr.bench.progress import say
 from pchmr.config import BenchConfig, SettingError
+from pchmr.progress import say
 from pchmr.recipes import BENCHES
 from pchmr.report.results import write_results
 from pchmr.runs import environment

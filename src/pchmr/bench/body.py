@@ -12,7 +12,7 @@ from pchmr.body.coarsen import posed_bodies
 from pchmr.body.files import embedded_meta
 from pchmr.body.levels import upsampling_errors
 from pchmr.config import BenchConfig
-from pchmr.recipes import derive_seed
+from pchmr.seeds import derive_seed
 
 BATCH = 32
 WARMUPS = 3

@@ -17,15 +17,15 @@ from pchmr.bench.tampering import Fault, changed_array
 from pchmr.config import FederateConfig
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.federated import ENGINES, World
-from pchmr.federated.client_app import make_client_app
-from pchmr.federated.egress import Update
-from pchmr.federated.engines import RUN_ID, Engine
-from pchmr.federated.flower import ConfigRecord, Message, SharedArray, new_context
+from pchmr.federated.flower.api import ConfigRecord, Message, SharedArray, new_context
+from pchmr.federated.flower.client_app import make_client_app
+from pchmr.federated.flower.egress import Update
+from pchmr.federated.flower.engines import RUN_ID, Engine
+from pchmr.federated.flower.grid import InProcessGrid
+from pchmr.federated.flower.residence import Residence
+from pchmr.federated.flower.server import Server
+from pchmr.federated.flower.server_app import make_server_app
 from pchmr.federated.fold import vector_norm
-from pchmr.federated.grid import InProcessGrid
-from pchmr.federated.residence import Residence
-from pchmr.federated.server import Server
-from pchmr.federated.server_app import make_server_app
 from pchmr.federated.validation import Gate
 from pchmr.recipes.rows import AttackedRun
 

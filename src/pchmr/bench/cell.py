@@ -29,9 +29,9 @@ from pchmr.data.synthetic.recipe import Split
 from pchmr.evaluation import Scores, baselines, evaluate
 from pchmr.federated import World, run_federated
 from pchmr.models import HMRModel, load_model
-from pchmr.recipes import derive_seed
 from pchmr.recipes.rows import Run
 from pchmr.runs import RunFolder
+from pchmr.seeds import derive_seed
 from pchmr.training import fit
 
 POINTS = 4  # of a curve, the start not counted

@@ -22,7 +22,6 @@ from typing import Any
 
 from pchmr.bench import stamped
 from pchmr.bench.cell import Job, Row, measure, open_scene
-from pchmr.bench.progress import say
 from pchmr.compute import end_with_parent
 from pchmr.config import (
     BenchConfig,
@@ -32,6 +31,7 @@ from pchmr.config import (
     TrainConfig,
     to_json,
 )
+from pchmr.progress import say
 from pchmr.recipes.comparisons import COMPARISONS, cells
 from pchmr.recipes.rows import SMALL_BATCH, Cell, Run, fixed
 from pchmr.report.records import SCORES

@@ -4,8 +4,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from pchmr.bench.federated import TARGETS, WARM_UP, in_own_process
-from pchmr.bench.progress import say
 from pchmr.config import BenchConfig
+from pchmr.progress import say
 
 ATTEMPTS = 3  # ray gives up starting after 30 seconds on a busy machine
 

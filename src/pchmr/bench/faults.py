@@ -27,13 +27,13 @@ from pchmr.bench.federated import NoLosses, NoPeople, in_own_process
 from pchmr.bench.tampering import FAULTS, HARMLESS, Attempt, FaultyGrid
 from pchmr.config import BenchConfig, FederateConfig, OptimOptions, SettingError
 from pchmr.federated import ENGINES, Training, World, run_federated
-from pchmr.federated.client_app import make_client_app
-from pchmr.federated.engines import RUN_ID, Engine
-from pchmr.federated.flower import SharedArray, new_context
-from pchmr.federated.residence import Residence
+from pchmr.federated.flower.api import SharedArray, new_context
+from pchmr.federated.flower.client_app import make_client_app
+from pchmr.federated.flower.engines import RUN_ID, Engine
+from pchmr.federated.flower.residence import Residence
+from pchmr.federated.flower.server import Row, Server
+from pchmr.federated.flower.server_app import make_server_app
 from pchmr.federated.run import CHECKPOINTS
-from pchmr.federated.server import Row, Server
-from pchmr.federated.server_app import make_server_app
 from pchmr.runs import RunFolder, state_sha256
 
 NUM_CLIENTS, CLIENTS_PER_ROUND, ROWS = 12, 6, 96

@@ -18,7 +18,7 @@ from pchmr.data.synthetic.picture import SceneBatch, box_corners, to_camera
 from pchmr.data.synthetic.rasterizer import rasterize
 from pchmr.data.synthetic.shading import render_scene
 from pchmr.geometry import rotvec_to_rotmat
-from pchmr.recipes import derive_seed
+from pchmr.seeds import derive_seed
 
 BATCH, SIZE, NUM_BOXES = 16, 224, 3
 TARGET_MS = 15.0

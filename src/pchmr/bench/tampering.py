@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from pchmr.federated.flower import (
+from pchmr.federated.flower.api import (
     Array,
     ArrayRecord,
     ConfigRecord,
@@ -23,7 +23,7 @@ from pchmr.federated.flower import (
     set_message_id,
     wire_array,
 )
-from pchmr.federated.grid import InProcessGrid
+from pchmr.federated.flower.grid import InProcessGrid
 
 Fault = Callable[[Message], list[Message]]
 

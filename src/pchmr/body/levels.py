@@ -16,7 +16,7 @@ from pchmr.body.hierarchy import HierarchyError, MeshHierarchy, gather_table
 from pchmr.body.model import body_sha256
 from pchmr.body.skinning import Skinning
 from pchmr.body.unpickle import read_object_npy
-from pchmr.recipes import derive_seed
+from pchmr.seeds import derive_seed
 
 LEVELS_VERSION = 1
 NUM_BODIES = 150

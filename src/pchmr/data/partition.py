@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 
 from pchmr.config import FederateConfig, PartitionOptions, require
 from pchmr.config.options import LARGEST_ALPHA
-from pchmr.recipes import derive_seed
+from pchmr.seeds import derive_seed
 
 Labels = Shaped[np.ndarray, " rows"]
 Rows = list[np.ndarray]

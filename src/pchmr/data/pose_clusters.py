@@ -8,7 +8,7 @@ from pchmr.body.joints import EVALUATION_14
 from pchmr.config import FederateConfig
 from pchmr.data.partition import Rows, make_partition
 from pchmr.data.sample import PeopleDataset
-from pchmr.recipes import derive_seed
+from pchmr.seeds import derive_seed
 
 POSE = "pose"
 NUM_CLUSTERS = 12

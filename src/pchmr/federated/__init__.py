@@ -6,7 +6,7 @@ Algorithms, vectors, gate and checkpoints know no framework; the apps and the gr
 
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client import Training, World
-from pchmr.federated.engines import ENGINES
+from pchmr.federated.flower.engines import ENGINES
 from pchmr.federated.run import FederatedResult, run_federated
 
 __all__ = ["ALGORITHMS", "ENGINES", "FederatedResult", "Training", "World", "run_federated"]

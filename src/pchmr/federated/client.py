@@ -20,7 +20,7 @@ from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.corrections import StepCount, Variate, before_step, proximal
-from pchmr.federated.egress import Update, UpdateSchema
+from pchmr.federated.flower.egress import Update, UpdateSchema
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.vector import Counters, FlatSpec, FlatView, frozen_norms
 

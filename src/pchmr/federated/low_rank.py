@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pchmr.config import SettingError
 from pchmr.federated.vector import BACKBONE
-from pchmr.recipes import derive_seed
+from pchmr.seeds import derive_seed
 
 PART = "low_rank"
 ATTENTION = "in_proj_weight"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pchmr.recipes import derive_seed
+from pchmr.seeds import derive_seed
 
 
 def cohort(

@@ -14,13 +14,13 @@ from pchmr.data.partition import partition_hash
 from pchmr.federated.checkpoint import Checkpoint, Checkpoints
 from pchmr.federated.client import World, schema_of
 from pchmr.federated.client_state import ClientStates
-from pchmr.federated.engines import ENGINES
+from pchmr.federated.flower.engines import ENGINES
+from pchmr.federated.flower.server import Row, Server
 from pchmr.federated.low_rank import only_low_rank_trains
-from pchmr.federated.server import Row, Server
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView, only_head_trains
-from pchmr.recipes import derive_seed
 from pchmr.runs import FREE_ON_RESUME, RunFolder, state_sha256
+from pchmr.seeds import derive_seed
 
 CHECKPOINTS, CLIENTS, PARTITION = "checkpoints", "clients", "partition.json"
 EvaluateFn = Callable[[nn.Module], Mapping[str, Any]]

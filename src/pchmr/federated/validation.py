@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pchmr.config import OptimOptions
-from pchmr.federated.egress import Rejected, Update
+from pchmr.federated.flower.egress import Rejected, Update
 from pchmr.federated.fold import vector_norm
 
 Values = Float[np.ndarray, " size"]

@@ -22,8 +22,8 @@ from pchmr.models.build import KEEP_RATIO, build_choice, build_model, model_spec
 from pchmr.models.hmr import HMRModel, ModelChoice
 from pchmr.models.imagenet import load_backbone
 from pchmr.models.official import NUM_CELLS, CheckpointError, check_keys, load_official
-from pchmr.recipes import derive_seed
 from pchmr.runs import file_sha256, replacing
+from pchmr.seeds import derive_seed
 
 SHIPPED = Path(__file__).parent / "weights"
 SMPL_HEAD = "smpl_parameter_regressor."

@@ -1,17 +1,9 @@
-"""Named configs, and the one way in which seeds are derived."""
+"""Named configs, and the benchmarks by name."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 from pchmr.config import DataOptions, FederateConfig, ModelOptions, OptimOptions, TrainConfig
-
-
-def derive_seed(seed: int, *names: str | int) -> int:
-    """A 63-bit seed that depends on every name, stable over machines and Python versions."""
-    text = "\0".join(str(part) for part in (seed, *names))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
-
 
 # Names of `pchmr bench`, and the modules of `pchmr.bench` that each runs.
 BENCHES: dict[str, tuple[str, ...]] = {

@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from pchmr.examples import VIEWS, draw, read_examples
 from pchmr.report import paper
-from pchmr.report.examples import VIEWS, draw, read_examples
 from pchmr.report.figures import Curve, curves
 from pchmr.report.records import SCORES, RunRecord, number
 from pchmr.report.results import TEXT_COLUMNS, pictures, tables_of

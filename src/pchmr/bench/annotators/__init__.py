@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 from pchmr.annotate.deposer import Annotator
-from pchmr.annotate.priors.oracle import People, draw_people, observe
+from pchmr.bench.annotators.oracle import People, draw_people, observe
 from pchmr.bench.annotators.scores import Run, kept, run_mode, score
 from pchmr.bench.annotators.strangers import draw_strangers, dress
 from pchmr.bench.annotators.tables import (
@@ -28,9 +28,9 @@ from pchmr.bench.annotators.tables import (
     error_row,
     ratio_rows,
 )
-from pchmr.bench.progress import say
 from pchmr.body import load_body
 from pchmr.config import BenchConfig
+from pchmr.progress import say
 
 __all__ = ["FILE", "Studio", "score", "tables"]
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from pchmr.annotate.deposer import Annotator
 from pchmr.annotate.observations import Observations
 from pchmr.annotate.pictures import PictureReader, stack
-from pchmr.annotate.priors.embedded import WEIGHTS, Embedded
 from pchmr.annotate.quality import load_predictors
 from pchmr.bench.annotators.presence import detection_rows, picture
 from pchmr.bench.annotators.scores import Run, kept, run_mode
@@ -30,13 +29,14 @@ from pchmr.bench.annotators.tables import (
     error_row,
     ratio_rows,
 )
-from pchmr.bench.progress import say
 from pchmr.body import BodyModel
 from pchmr.config import DataOptions
 from pchmr.data import load_people
 from pchmr.data.labels import LabeledPictures, is_labels
 from pchmr.data.sample import PeopleDataset
 from pchmr.data.synthetic import SyntheticPeople
+from pchmr.perception.embedded import WEIGHTS, Embedded
+from pchmr.progress import say
 
 NUM_IMAGES, NUM_BASELINE = 500, 100
 IMAGE_SIZE = 112

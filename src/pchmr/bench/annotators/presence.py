@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from pchmr.annotate.priors.detection import (
+from pchmr.bench.annotators.tables import Row, figure
+from pchmr.body import load_body
+from pchmr.config import DataOptions, Domain
+from pchmr.data import load_people
+from pchmr.data.sample import PeopleDataset
+from pchmr.perception.detection import (
     PRESENCE,
     PeopleFinder,
     Presence,
     box_of,
     fit_presence,
 )
-from pchmr.annotate.priors.embedded import WEIGHTS, Embedded
-from pchmr.annotate.priors.interfaces import Box, Image
-from pchmr.bench.annotators.tables import Row, figure
-from pchmr.body import load_body
-from pchmr.config import DataOptions, Domain
-from pchmr.data import load_people
-from pchmr.data.sample import PeopleDataset
-from pchmr.recipes import derive_seed
+from pchmr.perception.embedded import WEIGHTS, Embedded
+from pchmr.perception.interfaces import Box, Image
 from pchmr.runs import file_sha256, write_bytes
+from pchmr.seeds import derive_seed
 
 SIDE = 256
 NUM_FITTED, NUM_SCORED = 160, 100

@@ -26,8 +26,8 @@ from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_23, EVALUATION_14, SMPL_24
 from pchmr.data.synthetic.people import default_cache
 from pchmr.metrics import MM_PER_METRE, mpjpe, mpvpe, pa_mpjpe
-from pchmr.recipes import derive_seed
 from pchmr.runs import replacing
+from pchmr.seeds import derive_seed
 
 BATCH = 32
 FAILURE_MM = 150.0
@@ -35,9 +35,19 @@ BOOTSTRAPS = 1000
 SCORES = ("mpvpe_mm", "mpjpe_mm", "pa_mpjpe_mm", "foot_mm", "hand_mm")
 SIGNAL = "signal_"
 DECIDING = (
-    "annotate/**/*.py", "annotate/assets/*", "bench/annotators/*.py", "body/*.py", "data/**/*.py",
-    "geometry.py", "metrics.py", "models/xs.py", "recipes/**/*.py",
-)  # fmt: skip
+    "annotate/**/*.py",
+    "annotate/assets/*",
+    "bench/annotators/*.py",
+    "body/*.py",
+    "data/**/*.py",
+    "geometry.py",
+    "metrics.py",
+    "models/xs.py",
+    "perception/**/*.py",
+    "perception/assets/*",
+    "recipes/**/*.py",
+    "seeds.py",
+)
 """Files that decide a run: people, what is seen of them, networks, solver and scores."""
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Mode, fit_objective, place, refine
 from pchmr.annotate.kinematics import Chain, State, step
 from pchmr.annotate.observations import Observations
-from pchmr.annotate.priors.oracle import draw_people, observe
 from pchmr.annotate.residuals import Objective, Term, Weights
 from pchmr.annotate.solver import energy
 from pchmr.annotate.surface import Surface
+from pchmr.bench.annotators.oracle import draw_people, observe
 from pchmr.bench.annotators.scores import BATCH
 from pchmr.bench.annotators.tables import DENSE, KEYPOINT, METRIC, Row, figure
 from pchmr.body import load_body

@@ -15,7 +15,6 @@ from torch import Tensor
 from pchmr.annotate.deposer import MODES, Annotator, Fit
 from pchmr.annotate.overlay import png, sheet, side_view
 from pchmr.annotate.pictures import PictureReader, stack
-from pchmr.annotate.priors.embedded import Embedded
 from pchmr.bench.annotators.images import IMAGE_SIZE, meshes
 from pchmr.bench.annotators.presence import picture
 from pchmr.bench.annotators.scores import score
@@ -23,6 +22,7 @@ from pchmr.bench.annotators.tables import KEYPOINT, STRONG
 from pchmr.body import load_body
 from pchmr.config import DataOptions
 from pchmr.data import load_people
+from pchmr.perception.embedded import Embedded
 
 NUM_PEOPLE = 16
 NUM_SHOWN = 4

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
-from pchmr.annotate.priors.oracle import PICTURE_SIDE, People
+from pchmr.bench.annotators.oracle import PICTURE_SIDE, People
 from pchmr.body import BodyModel
 from pchmr.body.anny_source import pose_people, sample_people
 from pchmr.data.synthetic.kinematics import forward_kinematics
 from pchmr.data.synthetic.normals import vertex_normals
 from pchmr.data.synthetic.poses import LIMITS, clamp, compose, neutral, rotation
-from pchmr.recipes import derive_seed
+from pchmr.seeds import derive_seed
 
 NUM_MATCHED = 400
 MATCH_METRES = 0.003

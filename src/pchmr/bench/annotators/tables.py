@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pchmr.annotate.priors.oracle import OracleNoise
 from pchmr.annotate.quality import coverage_curve, load_predictors
+from pchmr.bench.annotators.oracle import OracleNoise
 from pchmr.bench.annotators.scores import FAILURE_MM, SCORES, Run, interval
 
 METRIC = OracleNoise()

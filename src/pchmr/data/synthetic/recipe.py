@@ -17,7 +17,7 @@ import numpy as np
 from pchmr.config import Domain, require
 from pchmr.data.synthetic.domains import DOMAINS, SPLITS, DomainSpec, Split
 from pchmr.data.synthetic.frozen import SOURCE_SHA256, WORLD_SHA256
-from pchmr.recipes import derive_seed
+from pchmr.seeds import derive_seed
 
 RECIPE_VERSION = 1
 UNHASHED = ("__init__.py", "check.py", "frozen.py", "people.py")

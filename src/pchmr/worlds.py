@@ -1,0 +1,155 @@
+"""`pchmr data`: renders people into a folder, checks a world, shows who gets which people."""
+
+import io
+import json
+from base64 import b64encode
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pchmr.body import BodyModel, load_body
+from pchmr.config import DataConfig, FederateConfig
+from pchmr.data import num_workers, planned_columns
+from pchmr.data.partition import DEFAULT_LABELS, label_skew, label_table, make_partition
+from pchmr.data.partition import partition_hash as hash_of
+from pchmr.data.pose_clusters import POSE, columns_for
+from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
+from pchmr.data.synthetic.check import check
+from pchmr.data.synthetic.recipe import Split
+from pchmr.progress import bar, say
+from pchmr.runs import write_bytes
+
+DEFAULT_SIZE = 128
+
+
+def run(config: DataConfig) -> Path:
+    """Does the task and returns the folder or page that it wrote."""
+    tasks = {"synth": _synth, "check": _check, "partition": _partition}
+    written = tasks[config.task](config)
+    say(f"written: {written}")
+    return written
+
+
+def _recipe(config: DataConfig, split: Split) -> SyntheticRecipe:
+    data = config.data_options
+    return SyntheticRecipe(
+        domain=data.domain,
+        split=split,
+        num_samples=data.num_samples if split == "train" else data.num_test_samples,
+        image_size=data.image_size or DEFAULT_SIZE,
+        seed=config.seed if data.data_seed is None else data.data_seed,
+    )
+
+
+def _synth(config: DataConfig) -> Path:
+    """Train, validation and test of a world, each a folder that `--data` reads."""
+    body = load_body(config.body)
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    for split in splits:
+        recipe = _recipe(config, split)
+        with bar(f"people of {recipe.domain}, {split}", recipe.num_samples) as advance:
+            SyntheticPeople.write(
+                config.output / split, recipe, body, advance.to,
+                num_workers=num_workers(recipe.num_samples),
+            )  # fmt: skip
+    say(f"next: pchmr train --data {config.output} --image-size {recipe.image_size}")
+    return config.output
+
+
+def _check(config: DataConfig) -> Path:
+    """One page of figures, and the same as JSON."""
+    body, recipe = load_body(config.body), _recipe(config, "train")
+    people = _people(config, recipe, body)
+    checked = check(people, body)
+    write_bytes(config.output / "check.json", _json(checked.summary))
+    title = f"People of domain {recipe.domain}, as rendered"
+    lead = f"{len(people)} rows, {recipe.image_size} px, content {people.content_hash[:12]}"
+    return _page(config.output / "check.html", title, lead, checked.figures, checked.summary)
+
+
+def _people(config: DataConfig, recipe: SyntheticRecipe, body: BodyModel) -> SyntheticPeople:
+    count = recipe.num_samples
+    with bar(f"people of {recipe.domain}", count) as advance:
+        return SyntheticPeople(
+            recipe, body, config.data_options.cache, advance.to, num_workers=num_workers(count)
+        )
+
+
+def _partition(config: DataConfig) -> Path:
+    """The label-by-client picture of a partition, its skew and its hash.
+
+    Nothing is rendered, unless people are dealt by their poses.
+    """
+    dealt = FederateConfig(
+        seed=config.seed, num_clients=config.num_clients, clients_per_round=1,
+        partition=config.partition, partition_options=config.partition_options,
+        data_options=config.data_options,
+    )  # fmt: skip
+    recipe = _recipe(config, "train")
+    if config.partition_options.partition_label == POSE:
+        people = SyntheticPeople(recipe, load_body(config.body), config.data_options.cache)
+        columns = columns_for(dealt, people)
+    else:
+        columns = planned_columns(recipe)
+    parts = make_partition(dealt, columns, recipe.num_samples)
+    options = config.partition_options
+    label = options.partition_label or DEFAULT_LABELS[config.partition] or "action"
+    sizes = np.array([len(part) for part in parts])
+    measured = {
+        "partition": config.partition, "label": label, "sha256": hash_of(parts),
+        "num_clients": len(parts), "num_samples": int(sizes.sum()),
+        "smallest": int(sizes.min()), "median": float(np.median(sizes)),
+        "largest": int(sizes.max()), "mean_skew": float(label_skew(columns[label], parts).mean()),
+    }  # fmt: skip
+    figures_file = config.output / "partition.json"
+    write_bytes(figures_file, _json(measured))
+    if not config.show:
+        return figures_file
+    figures = {"Samples of each label at each client": _picture(columns[label], label, parts)}
+    title = f"Who gets which people: {config.partition}"
+    return _page(config.output / "partition.html", title, f"by {label}", figures, measured)
+
+
+def _picture(labels: np.ndarray, label: str, parts: list[np.ndarray]) -> bytes:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    classes, counts = label_table(labels, parts)
+    figure, axes = pyplot.subplots(figsize=(10, 5), layout="constrained")
+    image = axes.imshow(counts.T, aspect="auto", cmap="viridis", interpolation="nearest")
+    axes.set_xlabel("client")
+    axes.set_ylabel(label)
+    if len(classes) <= 40:
+        axes.set_yticks(range(len(classes)), [str(name) for name in classes])
+    figure.colorbar(image, label="samples")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _page(path: Path, title: str, lead: str, figures: dict[str, bytes], measured: Any) -> Path:
+    """One self-contained HTML file."""
+    environment = Environment(
+        loader=PackageLoader("pchmr", "web"), autoescape=True, undefined=StrictUndefined
+    )
+    style = resources.files("pchmr.web").joinpath("style.css").read_text(encoding="utf-8")
+    addresses = [
+        (name, Markup("data:image/png;base64,") + b64encode(png).decode())
+        for name, png in figures.items()
+    ]
+    page = environment.get_template("check.html.j2").render(
+        title=title, lead=lead, figures=addresses, measured=json.dumps(measured, indent=2),
+        style=Markup(style),
+    )  # fmt: skip
+    write_bytes(path, page.encode())
+    return path
