@@ -175,7 +175,7 @@ class Ledger:
                 {frozenset(_unhex(cohort)) for cohort in plain["cohorts"]},
                 _unhex(plain["unmasked"]),
             )
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise Refusal(Reason.MALFORMED, "the client's ledger is damaged") from error
 
 
