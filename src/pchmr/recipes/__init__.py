@@ -12,6 +12,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "body": ("body",),
     "federated": ("federated", "engines"),
     "faults": ("faults",),
+    "secure": ("secure",),
     "models": ("models",),
     "export": ("export",),
     "annotators": ("annotators",),
