@@ -7,11 +7,15 @@ from markupsafe import Markup
 from rich.console import Console
 
 from pchmr.config import ReportConfig
+from pchmr.data.errors import InputError
 from pchmr.data.synthetic import current_origin
+from pchmr.report.files import files_of, is_file, may_write
 from pchmr.report.page import render, results_section
 from pchmr.report.records import find_runs, read_record, worlds_of
 from pchmr.report.results import write_results
 from pchmr.runs import CONFIG, METRICS, write_bytes
+
+MARK = "<title>pchmr report</title>"  # by it a page of ours is known
 
 
 def write_report(run_folders: Sequence[Path], output: Path, more: Sequence[Markup] = ()) -> Path:
@@ -20,10 +24,15 @@ def write_report(run_folders: Sequence[Path], output: Path, more: Sequence[Marku
     Killed runs are read as far as they came and marked; `more` are sections that follow them.
 
     Raises:
-        InputError: A folder does not exist, or none of them holds a run.
+        InputError: A folder does not exist, or none of them holds a run; or another page is there.
     """
     records = [read_record(folder) for folder in find_runs(run_folders)] if run_folders else []
-    write_bytes(output, render(records, worlds_of(current_origin()), more).encode())
+    if not may_write(output, MARK):
+        raise InputError(
+            f"{output} was not made by `pchmr report`: move it or choose another --output"
+        )
+    page = render(records, worlds_of(current_origin()), more)
+    write_bytes(output, page.encode("utf-8", "replace"))
     return output
 
 
@@ -34,11 +43,12 @@ def run(config: ReportConfig) -> Path:
     rest = [folder for folder in config.runs if folder not in folders]
     path = write_report(rest, config.output, [results_section(folder) for folder in folders])
     for shown in (*written, path):
-        Console(stderr=True, highlight=False).print(f"report: {shown.resolve()}", soft_wrap=True)
+        line = f"report: {shown.resolve()}"
+        Console(stderr=True, highlight=False).print(line, soft_wrap=True, markup=False)
     return path
 
 
 def is_results(folder: Path) -> bool:
     """Whether a folder holds rows of `pchmr bench`, like `results/`, and is no run."""
-    is_run = (folder / CONFIG).exists() or (folder / METRICS).exists()
-    return not is_run and any(folder.glob("*.jsonl"))
+    is_run = is_file(folder, CONFIG) or is_file(folder, METRICS)
+    return not is_run and bool(files_of(folder, "*.jsonl"))
