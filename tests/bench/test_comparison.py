@@ -213,8 +213,9 @@ def test_every_comparison_makes_runs_of_the_same_size() -> None:
     for name in COMPARISONS:
         for scale, size in SCALES.items():
             found = cells(name, scale, 2)
-            keys = [(cell.model, cell.id, cell.base.seed) for cell in found]
-            assert len(set(keys)) == len(keys) > 3
+            trained = [cell for cell in found if cell.rates]
+            keys = [(cell.model, cell.id, cell.base.seed) for cell in trained]
+            assert len(set(keys)) == len(keys) >= 3
             for cell in found:
                 run = cell.base
                 if isinstance(run, FederateConfig):

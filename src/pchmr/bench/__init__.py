@@ -19,7 +19,7 @@ from pchmr.config import BenchConfig, SettingError
 from pchmr.progress import say
 from pchmr.recipes import BENCHES
 from pchmr.report.results import write_results
-from pchmr.results import MEASURED, Hardware, Recipe, ResultRow
+from pchmr.results import MEASURED, Hardware, Number, Recipe, ResultRow
 from pchmr.runs import environment
 
 
@@ -66,7 +66,7 @@ def _line(row: ResultRow) -> str:
     return f"  {row.label}: {numbers} {row.unit or ''}{target}"
 
 
-def _shown(name: str, value: float | None) -> str:
+def _shown(name: str, value: Number | None) -> str:
     return f"{value}" if name == "value" else f"{name} {value}"
 
 

@@ -23,7 +23,7 @@ from pchmr.models import MODELS, build_model
 from pchmr.models.hmr import HMRModel
 from pchmr.models.output import HMROutput
 from pchmr.models.plain import plain_copy
-from pchmr.results import MEASURED, ResultRow, Start, Target, figure
+from pchmr.results import MEASURED, Number, ResultRow, Start, Target, figure
 
 BATCH_SIZE, XS_BATCH_SIZE = 8, 32
 INFERENCE_TARGETS = {"fastmetro_s": 1.2, "tore_s": 1.1}
@@ -45,7 +45,7 @@ def tables(config: BenchConfig) -> list[ResultRow]:
     return rows
 
 
-def row(label: str, value: float, unit: str, target: Target) -> ResultRow:
+def row(label: str, value: Number, unit: str, target: Target) -> ResultRow:
     """One figure, rounded to four digits, of a network with random weights."""
     made = figure(label, float(f"{value:.4g}"), unit, target)
     return replace(made, started_from=Start(kind="random"))

@@ -119,7 +119,7 @@ def skew_correlation(rows: Iterable[ResultRow]) -> tuple[float, int] | None:
     return _spearman([skew for skew, _ in pairs], [error for _, error in pairs]), len(pairs)
 
 
-def _spearman(first: Sequence[float], second: Sequence[float]) -> float:
+def _spearman(first: Sequence[Number], second: Sequence[Number]) -> float:
     """Correlation of the ranks, ties at their mean."""
     return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])
 

@@ -36,7 +36,7 @@ from pchmr.report.comparison import (
 from pchmr.report.lines import marked, rows_in
 from pchmr.report.markdown import NONE, escaped, table
 from pchmr.report.tables import human_bytes
-from pchmr.results import AVERAGED, CONSTANT, FEDERATED, CurvePoint, ResultRow
+from pchmr.results import AVERAGED, CONSTANT, FEDERATED, CurvePoint, Number, ResultRow
 
 FINDINGS = "findings.md"
 HEAD = f"""# Findings
@@ -131,8 +131,8 @@ def _judged(claim: Claim, rows: list[ResultRow]) -> list[str]:
         region = f"at most {claim.high:+.0f}"
     basis = f"{found.num_seeds}, {found.over}" if found else NONE
     said = verdict(found, claim.low, claim.high)
-    compared = f"{names[claim.ours]} against {names[claim.theirs]}"
-    return [compared, region, str(found or NONE), basis, f"**{said}**"]
+    ours, theirs = (names.get(name, name) for name in (claim.ours, claim.theirs))
+    return [f"{ours} against {theirs}", region, str(found or NONE), basis, f"**{said}**"]
 
 
 def _comparison(recipe: str, model: str, rows: list[ResultRow]) -> str:
@@ -181,7 +181,9 @@ def _targets(budgets: Mapping[str, list[ResultRow]]) -> str:
             central = _mean(of_id(rows, CENTRALIZED), error_of)
             told = [escaped(best.label), str(best.num_seeds), f"{best.closed:.1f}", met]
             longer = _against_longer(rows, best.id)
-            lines.append([names[contest], f">= {target:g}", said, central, *told, longer])
+            lines.append(
+                [names.get(contest, contest), f">= {target:g}", said, central, *told, longer]
+            )
     header = [
         "clients",
         "target, %",
@@ -191,7 +193,7 @@ def _targets(budgets: Mapping[str, list[ResultRow]]) -> str:
         "seeds",
         "gap closed, %",
         "met",
-        f"gap to {names[LONGER]}, %",
+        f"gap to {names.get(LONGER, LONGER)}, %",
     ]
     text = (
         "The gap is that to centralized training of the same seed on as many images. What was "
@@ -246,18 +248,18 @@ def _robustness(rows: list[ResultRow]) -> str:
         lines.append([escaped(row.label), str(found or NONE), aside, said])
     header = [
         "attack and defence",
-        f"against {names[EVERYONE]}, honest, %",
+        f"against {names.get(EVERYONE, EVERYONE)}, honest, %",
         "replies set aside",
         f"at most +{ATTACK_TARGET:g} %",
     ]
     return f"{table(header, lines)}\n"
 
 
-def _gap(row: ResultRow) -> float | None:
+def _gap(row: ResultRow) -> Number | None:
     return row.scores.get(GAP)
 
 
-def _mean(members: BySeed, value: Callable[[ResultRow], float | None]) -> str:
+def _mean(members: BySeed, value: Callable[[ResultRow], Number | None]) -> str:
     known = [v for row in members.values() if (v := value(row)) is not None]
     return f"{statistics.fmean(known):.1f}" if known else NONE
 

@@ -18,7 +18,7 @@ from pchmr.report.findings import FINDINGS, findings_markdown, read_tables
 from pchmr.report.lines import RowsFile, marked, rows_in
 from pchmr.report.markdown import NONE, escaped, table
 from pchmr.report.records import SCORES
-from pchmr.results import VALUE, Hardware, ResultRow, slug
+from pchmr.results import VALUE, Hardware, Number, ResultRow, slug
 from pchmr.runs import write_bytes
 
 README, CURVES = "README.md", "curves"
@@ -143,14 +143,14 @@ def _line(cell: list[ResultRow], measures: list[str], texts: list[str]) -> list[
     return line
 
 
-def _mean(values: list[float]) -> str:
+def _mean(values: list[Number]) -> str:
     if not values:
         return NONE
     mean = f"{statistics.fmean(values):.4g}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2g}"
 
 
-def _met(cell: list[ResultRow], values: list[float]) -> str:
+def _met(cell: list[ResultRow], values: list[Number]) -> str:
     """Whether the mean keeps the target; a dash where nothing is promised or known."""
     target = next((row.target for row in cell if row.target), None)
     judged = target.judge(statistics.fmean(values)) if target and values else None

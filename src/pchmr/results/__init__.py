@@ -169,7 +169,7 @@ def slug(words: str) -> str:
     return re.sub(r"[^\w.+%-]+", "-", words, flags=re.ASCII).strip("-.")[:100]
 
 
-def figure(label: str, value: float, unit: str, target: Target | None = None) -> ResultRow:
+def figure(label: str, value: Number, unit: str, target: Target | None = None) -> ResultRow:
     """A row of one figure, whose id is made of its words.
 
     Nothing looks a figure up, so words that change only begin a new figure.

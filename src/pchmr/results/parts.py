@@ -38,7 +38,7 @@ class Target:
     def __str__(self) -> str:
         return self.text or f"{self.op} {self.bound}".removeprefix("== ")
 
-    def judge(self, value: float) -> bool | None:
+    def judge(self, value: Number) -> bool | None:
         """Whether the value keeps the promise; None where there is none. NaN keeps no promise."""
         if self.op not in JUDGES or self.bound is None:
             return None
