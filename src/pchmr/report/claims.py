@@ -3,12 +3,29 @@
 from dataclasses import dataclass
 
 from pchmr.recipes.comparisons import ALPHAS, of_alpha
-from pchmr.recipes.rows import CENTRALIZED, DEALT, EVERYONE, NATURAL, of_clients
+from pchmr.recipes.rows import (
+    CENTRALIZED,
+    DEALT,
+    EVERYONE,
+    LONGER,
+    NATURAL,
+    NATURAL_CLIENTS,
+    of_clients,
+)
 from pchmr.report.comparison import Interval
 
 LEAST_SEEDS = 3
 HUNDRED, THOUSAND = of_clients(100), of_clients(1000)
 SKEWED = of_alpha(min(ALPHAS))
+# What to call the rows that claims and targets are about, measured or not.
+NAMES = {
+    CENTRALIZED: "centralized",
+    LONGER: "centralized, twice as long",
+    **{of_clients(number): f"10 of {number} clients" for number in (10, 100, 1000)},
+    SKEWED: f"LDA alpha {min(ALPHAS):g}, 10 of 100 clients",
+    DEALT: f"iid, 10 of {NATURAL_CLIENTS} clients",
+    NATURAL: f"natural, 10 of {NATURAL_CLIENTS} scenes",
+}
 
 
 @dataclass(frozen=True)

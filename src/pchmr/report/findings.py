@@ -17,7 +17,7 @@ from pchmr.recipes.rows import (
     LONGER,
     of_clients,
 )
-from pchmr.report.claims import ANY_GAIN, CLAIMS, FAMILIES, LEAST_SEEDS, Claim, verdict
+from pchmr.report.claims import ANY_GAIN, CLAIMS, FAMILIES, LEAST_SEEDS, NAMES, Claim, verdict
 from pchmr.report.comparison import (
     GAP,
     TARGET_SHARE,
@@ -83,7 +83,7 @@ def read_tables(folder: Path) -> Tables:
 
 def _in_order(recipe: str, rows: list[ResultRow]) -> list[ResultRow]:
     """Rows in the order of the comparison's cells, what a run brought along behind its own."""
-    ids = list(names_of(recipe))
+    ids = list(dict.fromkeys(cell.id for cell in cells(recipe, "cpu", 1)))
 
     def place(row: ResultRow) -> tuple[int, bool]:
         if row.kind == CONSTANT:
@@ -92,11 +92,6 @@ def _in_order(recipe: str, rows: list[ResultRow]) -> list[ResultRow]:
         return ids.index(run) if run in ids else len(ids), row.kind == AVERAGED
 
     return sorted(rows, key=place)
-
-
-def names_of(recipe: str) -> dict[str, str]:
-    """What to call the rows of a comparison, by id, in the order of its cells."""
-    return {cell.id: cell.name for cell in cells(recipe, "cpu", 1)}
 
 
 def _claims_table(tables: Tables) -> str:
@@ -124,14 +119,13 @@ def _claims_table(tables: Tables) -> str:
 
 def _judged(claim: Claim, rows: list[ResultRow]) -> list[str]:
     """What is compared, the region, the difference, what it rests on, and the verdict."""
-    names = names_of(claim.recipe)
     found = difference_percent(of_id(rows, claim.ours), of_id(rows, claim.theirs))
     region = f"{claim.low:+.0f} to {claim.high:+.0f}"
     if claim.low <= ANY_GAIN:
         region = f"at most {claim.high:+.0f}"
     basis = f"{found.num_seeds}, {found.over}" if found else NONE
     said = verdict(found, claim.low, claim.high)
-    ours, theirs = (names.get(name, name) for name in (claim.ours, claim.theirs))
+    ours, theirs = NAMES[claim.ours], NAMES[claim.theirs]
     return [f"{ours} against {theirs}", region, str(found or NONE), basis, f"**{said}**"]
 
 
@@ -171,7 +165,7 @@ def _line(rows: list[ResultRow], name: str) -> list[str]:
 
 def _targets(budgets: Mapping[str, list[ResultRow]]) -> str:
     """Gaps closed against their targets, by the best row of so many clients at each budget."""
-    names, lines = names_of("client-scale"), []
+    lines = []
     for contest, target in GAP_TARGETS.items():
         for said, rows in budgets.items():
             best = best_of(rows, contest)
@@ -181,9 +175,7 @@ def _targets(budgets: Mapping[str, list[ResultRow]]) -> str:
             central = _mean(of_id(rows, CENTRALIZED), error_of)
             told = [escaped(best.label), str(best.num_seeds), f"{best.closed:.1f}", met]
             longer = _against_longer(rows, best.id)
-            lines.append(
-                [names.get(contest, contest), f">= {target:g}", said, central, *told, longer]
-            )
+            lines.append([NAMES[contest], f">= {target:g}", said, central, *told, longer])
     header = [
         "clients",
         "target, %",
@@ -193,7 +185,7 @@ def _targets(budgets: Mapping[str, list[ResultRow]]) -> str:
         "seeds",
         "gap closed, %",
         "met",
-        f"gap to {names.get(LONGER, LONGER)}, %",
+        f"gap to {NAMES[LONGER]}, %",
     ]
     text = (
         "The gap is that to centralized training of the same seed on as many images. What was "
@@ -235,7 +227,7 @@ def best_of(rows: Iterable[ResultRow], contest: str) -> Best | None:
 
 def _robustness(rows: list[ResultRow]) -> str:
     """What attacks cost, behind each defence, against honest clients that are averaged."""
-    honest, names = of_id(rows, EVERYONE), names_of("client-scale")
+    honest = of_id(rows, EVERYONE)
     attacked = {row.id: row for row in reversed(rows) if row.defended is not None}
     lines = []
     for name, row in reversed(attacked.items()):
@@ -248,7 +240,7 @@ def _robustness(rows: list[ResultRow]) -> str:
         lines.append([escaped(row.label), str(found or NONE), aside, said])
     header = [
         "attack and defence",
-        f"against {names.get(EVERYONE, EVERYONE)}, honest, %",
+        f"against {NAMES[EVERYONE]}, honest, %",
         "replies set aside",
         f"at most +{ATTACK_TARGET:g} %",
     ]
