@@ -15,11 +15,12 @@ from pchmr.config import BenchConfig
 from pchmr.federated.secure import Group, SecureClient, SecureServer
 from pchmr.federated.secure.rehearsal import make_clients, make_offer, settings_of
 from pchmr.federated.secure.state import ClientState
+from pchmr.results import ResultRow, Target, figure
 
 MILLIONS = 33
 NUM_CLIENTS = 10
 BOUND = 0.01
-MODES = {20: ("packed", "<= 0.7", "<= 1e-3"), 32: ("full", "<= 1.01", "<= 1e-6")}
+MODES = {20: ("packed", 0.7, 1e-3), 32: ("full", 1.01, 1e-6)}
 
 
 def _begin(millions: int, bits: int) -> tuple[SecureServer, list[SecureClient], list[ClientState]]:
