@@ -4,18 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from pchmr.baselines import baselines
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
 from pchmr.config import SettingError
 from pchmr.data.sample import Subset
-from pchmr.evaluation import (
-    baselines,
-    by_protocol,
-    evaluate,
-    protocol_2,
-    score,
-    truth_of,
-)
+from pchmr.evaluation import by_protocol, evaluate, protocol_2, score, truth_of
 from pchmr.models import build_model
 
 

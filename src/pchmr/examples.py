@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pchmr.body import BodyModel
 from pchmr.data.crops import Square, centred_intrinsics, overlay_translation
 from pchmr.data.sample import PeopleDataset
-from pchmr.data.synthetic.rasterizer import shade_mesh
+from pchmr.data.synthetic.overlays import shade_mesh
 from pchmr.door.arrays import read_arrays
 from pchmr.evaluation import center_vertices
 from pchmr.runs import replacing

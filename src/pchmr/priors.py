@@ -94,11 +94,26 @@ def download(prior: FetchedPrior, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(pinned, encoding="utf-8")
     command = [
-        sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:",
-        "--python-version", prior.python_version, "--platform", prior.platform,
-        "--require-hashes", "--no-cache-dir", "--no-input", "--disable-pip-version-check",
-        "--quiet", "-r", str(requirements), "-d", str(folder),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--python-version",
+        prior.python_version,
+        "--platform",
+        prior.platform,
+        "--require-hashes",
+        "--no-cache-dir",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--quiet",
+        "-r",
+        str(requirements),
+        "-d",
+        str(folder),
+    ]
     by_hand = f"or get {prior.wheel} elsewhere and give it with --file"
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=MOST_SECONDS)
@@ -137,8 +152,15 @@ def unpacked(prior: FetchedPrior, wheel: Path) -> dict[str, bytes]:
         raise PriorFileError(f"--file {wheel}: no such file") from None
     except PriorFileError as error:
         raise PriorFileError(f"--file {wheel}: {error}; give {prior.wheel}") from None
-    except (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zlib.error,
-            zipfile.BadZipFile) as error:  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         raise PriorFileError(f"--file {wheel} is no wheel ({error}); give {prior.wheel}") from None
 
 

@@ -196,9 +196,13 @@ def step_terms(
         output = model(sample.images)
     loss = LOSSES[loss_name(model, options)]
     return loss(
-        output, target, body, epoch=epoch, paper=options.paper_losses,
+        output,
+        target,
+        body,
+        epoch=epoch,
+        paper=options.paper_losses,
         surface=options.surface_terms,
-    )  # fmt: skip
+    )
 
 
 def _clip(model: nn.Module, options: OptimOptions) -> None:
@@ -281,10 +285,16 @@ def _epoch_row(
     stage, factor = _stage(config, epoch)
     people = dataset.of_epoch(epoch) if isinstance(dataset, RenewedPeople) else dataset
     stats = train_epoch(
-        model, body, people, optimizer, stage,
-        seed=derive_seed(config.seed, "client", epoch, 0), epoch=float(epoch), factor=factor,
+        model,
+        body,
+        people,
+        optimizer,
+        stage,
+        seed=derive_seed(config.seed, "client", epoch, 0),
+        epoch=float(epoch),
+        factor=factor,
         on_step=on_step,
-    )  # fmt: skip
+    )
     seconds = time.perf_counter() - began
     return {
         "round": epoch + 1,

@@ -66,9 +66,12 @@ def _synth(config: DataConfig) -> Path:
         recipe = _recipe(config, split)
         with bar(f"people of {recipe.domain}, {split}", recipe.num_samples) as advance:
             SyntheticPeople.write(
-                config.output / split, recipe, body, advance.to,
+                config.output / split,
+                recipe,
+                body,
+                advance.to,
                 num_workers=num_workers(recipe.num_samples),
-            )  # fmt: skip
+            )
     say(f"next: pchmr train --data {config.output} --image-size {recipe.image_size}")
     return config.output
 
@@ -121,10 +124,13 @@ def _partition(config: DataConfig) -> Path:
     Nothing is rendered, unless people are dealt by their poses.
     """
     dealt = FederateConfig(
-        seed=config.seed, num_clients=config.num_clients, clients_per_round=1,
-        partition=config.partition, partition_options=config.partition_options,
+        seed=config.seed,
+        num_clients=config.num_clients,
+        clients_per_round=1,
+        partition=config.partition,
+        partition_options=config.partition_options,
         data_options=config.data_options,
-    )  # fmt: skip
+    )
     recipe = _recipe(config, "train")
     if config.partition_options.partition_label == POSE:
         people = SyntheticPeople(recipe, load_body(config.body), config.data_options.cache)
@@ -136,11 +142,16 @@ def _partition(config: DataConfig) -> Path:
     label = options.partition_label or DEFAULT_LABELS[config.partition] or "action"
     sizes = np.array([len(part) for part in parts])
     measured = {
-        "partition": config.partition, "label": label, "sha256": hash_of(parts),
-        "num_clients": len(parts), "num_samples": int(sizes.sum()),
-        "smallest": int(sizes.min()), "median": float(np.median(sizes)),
-        "largest": int(sizes.max()), "mean_skew": float(label_skew(columns[label], parts).mean()),
-    }  # fmt: skip
+        "partition": config.partition,
+        "label": label,
+        "sha256": hash_of(parts),
+        "num_clients": len(parts),
+        "num_samples": int(sizes.sum()),
+        "smallest": int(sizes.min()),
+        "median": float(np.median(sizes)),
+        "largest": int(sizes.max()),
+        "mean_skew": float(label_skew(columns[label], parts).mean()),
+    }
     figures_file = config.output / "partition.json"
     write_bytes(figures_file, _json(measured))
     if not config.show:
@@ -183,8 +194,11 @@ def _page(path: Path, title: str, lead: str, figures: dict[str, bytes], measured
         for name, png in figures.items()
     ]
     page = environment.get_template("check.html.j2").render(
-        title=title, lead=lead, figures=addresses, measured=json.dumps(measured, indent=2),
+        title=title,
+        lead=lead,
+        figures=addresses,
+        measured=json.dumps(measured, indent=2),
         style=Markup(style),
-    )  # fmt: skip
+    )
     write_bytes(path, page.encode())
     return path

@@ -25,10 +25,25 @@ from pchmr.runs import alone, make_private, write_bytes
 SECONDS_PER_DAY = 86_400
 REVIEW, REJECTED = "review", "rejected"
 POSES_2D = (
-    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
-    "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
-    "right_eye", "left_eye", "right_ear", "left_ear",
-)  # fmt: skip
+    "nose",
+    "neck",
+    "right_shoulder",
+    "right_elbow",
+    "right_wrist",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "right_hip",
+    "right_knee",
+    "right_ankle",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "right_eye",
+    "left_eye",
+    "right_ear",
+    "left_ear",
+)
 """The 18 keypoints of 3DPW's `poses2d`, in its order; the neck is the middle of the shoulders."""
 
 

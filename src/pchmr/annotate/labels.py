@@ -28,9 +28,17 @@ LABEL_VERSION = 2
 KINDS = (".npz", ".png")
 INTERRUPTED = "the run was stopped while this clip was written: run it again"
 LABEL_ARRAYS = (
-    "global_orient", "body_pose", "betas", "transl", "intrinsics", "vertices", "joints",
-    "joint_names", "predicted_error_mm", "status",
-)  # fmt: skip
+    "global_orient",
+    "body_pose",
+    "betas",
+    "transl",
+    "intrinsics",
+    "vertices",
+    "joints",
+    "joint_names",
+    "predicted_error_mm",
+    "status",
+)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from pchmr.data.crops import fitted
-from pchmr.data.synthetic.rasterizer import shade_mesh
+from pchmr.data.synthetic.overlays import shade_mesh
 
 HEIGHT = 480  # pixels of both views
 COLOR = (0.55, 0.68, 0.95)

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pchmr.baselines import baselines
 from pchmr.bench.byzantine import under_attack
 from pchmr.config import DivergedError, FederateConfig, SettingError, TrainConfig
 from pchmr.data.partition import label_skew
 from pchmr.data.sample import Subset
-from pchmr.evaluation import Scores, baselines, evaluate
+from pchmr.evaluation import Scores, evaluate
 from pchmr.experiment.scene import (
     Outcome,
     Row,

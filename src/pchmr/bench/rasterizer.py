@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pchmr.body import BodyModel, load_body
 from pchmr.config import BenchConfig
+from pchmr.data.synthetic.overlays import rasterize
 from pchmr.data.synthetic.patterns import PATTERNS
 from pchmr.data.synthetic.picture import SceneBatch, box_corners, to_camera
-from pchmr.data.synthetic.rasterizer import rasterize
 from pchmr.data.synthetic.shading import render_scene
 from pchmr.geometry import rotvec_to_rotmat
 from pchmr.results import MEASURED, ResultRow, Target, figure

@@ -115,9 +115,12 @@ def sample_people(num_people: int, seed: int) -> People:
 
 # Bones inside a joint's group that take a share of the next joint's turn, as Anny's spine bends.
 SHARED: dict[str, tuple[str, float]] = {
-    "spine03": ("spine2", 0.5), "neck02": ("head", 0.33), "neck03": ("head", 0.67),
-    "shoulder01.L": ("left_shoulder", 0.25), "shoulder01.R": ("right_shoulder", 0.25),
-}  # fmt: skip
+    "spine03": ("spine2", 0.5),
+    "neck02": ("head", 0.33),
+    "neck03": ("head", 0.67),
+    "shoulder01.L": ("left_shoulder", 0.25),
+    "shoulder01.R": ("right_shoulder", 0.25),
+}
 
 
 def pose_people(

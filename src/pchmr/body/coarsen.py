@@ -27,9 +27,20 @@ WEIGHT_STEP = 2.0**-12
 
 # Standard deviation in radians of each axis of a random joint rotation.
 POSE_SPREAD = {
-    "pelvis": 0.0, "spine": 0.15, "neck": 0.2, "head": 0.2, "collar": 0.12, "shoulder": 0.5,
-    "elbow": 0.5, "wrist": 0.25, "hand": 0.2, "hip": 0.4, "knee": 0.5, "ankle": 0.2, "foot": 0.1,
-}  # fmt: skip
+    "pelvis": 0.0,
+    "spine": 0.15,
+    "neck": 0.2,
+    "head": 0.2,
+    "collar": 0.12,
+    "shoulder": 0.5,
+    "elbow": 0.5,
+    "wrist": 0.25,
+    "hand": 0.2,
+    "hip": 0.4,
+    "knee": 0.5,
+    "ankle": 0.2,
+    "foot": 0.1,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,20 +16,22 @@ from pchmr.config.options import (
 )
 from pchmr.config.plain import from_dict, from_json, to_json
 from pchmr.config.priors import PriorsConfig
-from pchmr.config.verbs import (
+from pchmr.config.tools import (
     EXPORT_VARIANTS,
-    Algorithm,
     BenchConfig,
-    DataConfig,
     DemoConfig,
-    Device,
     DoctorConfig,
-    EvaluateConfig,
     ExportConfig,
+    ReportConfig,
+)
+from pchmr.config.verbs import (
+    Algorithm,
+    DataConfig,
+    Device,
+    EvaluateConfig,
     FederateConfig,
     Partition,
     PredictConfig,
-    ReportConfig,
     TrainConfig,
 )
 

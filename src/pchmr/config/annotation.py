@@ -11,8 +11,13 @@ from pchmr.config.priors import FETCHABLE
 from pchmr.config.verbs import Device
 
 ANNOTATE_MODES = (
-    "auto", "deposer-dense", "deposer-keypoint", "strong-2d", "smplifyx", "smplifyx-given-focal",
-)  # fmt: skip
+    "auto",
+    "deposer-dense",
+    "deposer-keypoint",
+    "strong-2d",
+    "smplifyx",
+    "smplifyx-given-focal",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,8 +101,7 @@ class LabeledPictures:
             some = {name: value[frames[keep]] for name, value in arrays.items()}
             pictures = _pictures(Path(row["source"]), frames[keep])
             samples += [_sample(own, some, k, p, image_size) for k, p in enumerate(pictures)]
-            for name, value in (("subject", 0), ("scene", clip), ("action", clip),
-                                ("clip", clip)):  # fmt: skip
+            for name, value in (("subject", 0), ("scene", clip), ("action", clip), ("clip", clip)):
                 columns[name] += [value] * len(keep)
             columns["frame"] += frames[keep].tolist()
         self.columns = {name: np.array(values) for name, values in columns.items()}

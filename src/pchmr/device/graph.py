@@ -93,9 +93,15 @@ def write_graph(module: nn.Module, image_size: int, outputs: Sequence[str], path
     example = torch.zeros(1, 3, image_size, image_size)
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
-            module.cpu().eval(), (example,), dynamo=True, opset_version=OPSET,
-            input_names=[INPUT], output_names=list(outputs), external_data=False, verbose=False,
-        )  # fmt: skip
+            module.cpu().eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(outputs),
+            external_data=False,
+            verbose=False,
+        )
     assert program is not None
     graph = program.model_proto
     _name_nodes(graph)

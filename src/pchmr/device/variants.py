@@ -57,13 +57,18 @@ def write_int8(folded: Path, target: Path, images: Iterable[np.ndarray]) -> None
     """
     with quiet():
         quantize_static(
-            folded, target, Crops(images),
-            quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            folded,
+            target,
+            Crops(images),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
             op_types_to_quantize=[*PRODUCTS, "Relu"],
             nodes_to_quantize=nodes_in_8_bits(onnx.load(folded)),
             extra_options={"OpTypesToExcludeOutputQuantization": list(TO_FLOAT32)},
-        )  # fmt: skip
+        )
     _save(onnx.load(target), target)
 
 

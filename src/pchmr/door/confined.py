@@ -67,9 +67,11 @@ def stream(
     order["memory_bytes"], order["cpu_seconds"] = limits.memory_bytes, limits.cpu_seconds
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     assert process.stdin is not None and isinstance(process.stdout, BufferedIOBase)
     try:
         with process.stdin as pipe:

@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 
 from pchmr import compute
+from pchmr.baselines import baselines
 from pchmr.body import load_body
 from pchmr.body.files import BodyFileError
 from pchmr.config import EvaluateConfig, FederateConfig, TrainConfig
@@ -20,7 +21,7 @@ from pchmr.data import planned_columns
 from pchmr.data.partition import make_partition
 from pchmr.data.pose_clusters import POSE
 from pchmr.data.synthetic.recipe import RECIPE_VERSION, SyntheticRecipe
-from pchmr.evaluation import Scores, baselines
+from pchmr.evaluation import Scores
 from pchmr.evaluation import evaluate as evaluate_model
 from pchmr.examples import write_examples
 from pchmr.experiment.scene import (

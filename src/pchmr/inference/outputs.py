@@ -18,7 +18,7 @@ from pchmr.body import BodyModel
 from pchmr.body.fit import fit_body
 from pchmr.body.joints import EVALUATION_14
 from pchmr.data.crops import centred_intrinsics, fitted, overlay_translation
-from pchmr.data.synthetic.rasterizer import shade_mesh
+from pchmr.data.synthetic.overlays import shade_mesh
 from pchmr.inference.predictor import MIN_CAMERA_SCALE, Person, Pixels
 from pchmr.runs import write_bytes
 

@@ -63,10 +63,11 @@ def fastmetro(
     terms = {
         "joints": 1000 * _joint_terms(output, joints, target, paper),
         "vertices": 100 * _vertex_terms(levels, target, (0.25, 0.5, 0.25)),
-        "keypoints": 100 * _projection_terms(
+        "keypoints": 100
+        * _projection_terms(
             output.camera.float(), about_hips(output.joints.float()), joints - pelvis, target, paper
         ),
-    }  # fmt: skip
+    }
     _require_unasked(surface, "fastmetro (which has such terms)")
     mid = _surface_terms(levels[1], target, body.hierarchy)
     if mid is not None:
@@ -140,10 +141,9 @@ def xs(
     terms = {
         "joints": 5 * _joint_terms(output, joints, target, paper),
         "vertices": 5 * mesh,
-        "keypoints": 0.5 * _projection_terms(
-            output.camera.float(), tokens, about_hips(joints), target, paper
-        ),
-    }  # fmt: skip
+        "keypoints": 0.5
+        * _projection_terms(output.camera.float(), tokens, about_hips(joints), target, paper),
+    }
     if output.keypoints_2d is not None:
         assert output.keypoint_depth is not None and output.keypoint_maps is not None
         terms |= keypoints(output.keypoints_2d, output.keypoint_depth, output.keypoint_maps, target)
@@ -225,10 +225,13 @@ def _projection_terms(
     terms = [
         keypoint_loss(
             project_weak_perspective(points, camera),
-            target.keypoints_2d, target.keypoint_weights, target.has_keypoints, paper=paper,
+            target.keypoints_2d,
+            target.keypoint_weights,
+            target.has_keypoints,
+            paper=paper,
         )
         for points in (tokens, joints)
-    ]  # fmt: skip
+    ]
     return terms[0] + terms[1]
 
 
@@ -257,11 +260,14 @@ def _smpl_terms(output: Prediction, target: Target, body: BodyModel, paper: bool
         smpl_loss(rotmat, betas, target.rotmat, target.betas, target.has_mesh)
         + joint_loss(joints, target.joints, target.joint_weights, has, paper=paper)
         + keypoint_loss(
-            projected, target.keypoints_2d, target.keypoint_weights, target.has_keypoints,
+            projected,
+            target.keypoints_2d,
+            target.keypoint_weights,
+            target.has_keypoints,
             paper=paper,
         )
         + vertex_loss(vertices - pelvis, target.vertices, target.has_mesh)
-    )  # fmt: skip
+    )
 
 
 @lru_cache(maxsize=16)

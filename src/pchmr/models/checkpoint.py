@@ -227,10 +227,14 @@ def _random_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         model = build_model(
-            options.model, hierarchy, backbone=options.backbone, image_size=image_size,
-            smpl_head=options.smpl_head, keep_ratio=options.keep_ratio or KEEP_RATIO,
+            options.model,
+            hierarchy,
+            backbone=options.backbone,
+            image_size=image_size,
+            smpl_head=options.smpl_head,
+            keep_ratio=options.keep_ratio or KEEP_RATIO,
             learned_upsample=options.learned_upsample,
-        )  # fmt: skip
+        )
     _check_read(options, model)
     started_from: dict[str, Any] = {"kind": "random", "name": model.name, "sha256": None}
     path = options.backbone_weights

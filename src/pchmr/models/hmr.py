@@ -96,9 +96,13 @@ class HMRModel(nn.Module):
         """The transformer of a width: stage 0 wide, stage 1 narrow."""
         spec = self.spec
         return Transformer(
-            spec.num_layers, spec.dims[stage], spec.ffn_dims[stage], spec.num_heads[stage],
-            spec.dropout, learned_tokens=learned_tokens,
-        )  # fmt: skip
+            spec.num_layers,
+            spec.dims[stage],
+            spec.ffn_dims[stage],
+            spec.num_heads[stage],
+            spec.dropout,
+            learned_tokens=learned_tokens,
+        )
 
     def _add_levels(self) -> None:
         """Upsampling, the SMPL head and the keypoint head: last in the published key order."""

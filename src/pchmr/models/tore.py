@@ -80,15 +80,20 @@ class TORE(HMRModel):
             for table in (self.position_encoding_1, self.position_encoding_2)
         )
         camera, image, joints = self.transformer_1(
-            image, self.cam_token_embed.weight[:, None], self.joint_token_embed.weight[:, None],
+            image,
+            self.cam_token_embed.weight[:, None],
+            self.joint_token_embed.weight[:, None],
             first,
-        )  # fmt: skip
+        )
         camera, image = self.dim_reduce_enc(camera), self.dim_reduce_enc(image)
         camera, _, joints = self.transformer_2(image, camera, self.dim_reduce_dec(joints), second)
         _, _, vertices = self.transformer_3(
-            joints, camera, self.vertex_token_embed.weight[:, None], self.position_encoding_3,
+            joints,
+            camera,
+            self.vertex_token_embed.weight[:, None],
+            self.position_encoding_3,
             self.neighborhood,
-        )  # fmt: skip
+        )
         return self._output(
             in_float32(self.cam_predictor, camera)[0],
             in_float32(self.xyz_regressor_j, joints),

@@ -27,9 +27,10 @@ class DepthAnything:
         metric = config.depth_estimation_type == "metric"
         self.kind: DepthKind = "metric" if metric else "affine_disparity"
         self.provenance = Provenance(
-            name="depth-anything", license="see the weights' card (Apache-2.0 or CC-BY-NC-4.0)",
+            name="depth-anything",
+            license="see the weights' card (Apache-2.0 or CC-BY-NC-4.0)",
             sha256=weights_sha256(weights),
-        )  # fmt: skip
+        )
 
     def depth(self, image: Image, box: Box) -> DepthMap:
         """See `DepthPrior`; the shorter side is scaled to the network's, both to whole patches."""

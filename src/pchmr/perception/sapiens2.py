@@ -51,9 +51,13 @@ class Sapiens2Pose:
         """See `KeypointPrior`."""
         crop = Crop.around(box, self.width, self.height, aligned=True)
         return find_keypoints(
-            lambda pixels: self.model(pixel_values=pixels).heatmaps, image, crop,
-            mirror_rows(self.names), mean=IMAGENET_MEAN, sd=IMAGENET_SD,
-        )  # fmt: skip
+            lambda pixels: self.model(pixel_values=pixels).heatmaps,
+            image,
+            crop,
+            mirror_rows(self.names),
+            mean=IMAGENET_MEAN,
+            sd=IMAGENET_SD,
+        )
 
 
 class Sapiens2Pointmap:

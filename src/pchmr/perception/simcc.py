@@ -15,9 +15,17 @@ from pchmr.perception.crops import IMAGENET_MEAN, IMAGENET_SD, Crop, normalized
 from pchmr.perception.interfaces import Box, Image, Provenance, weights_sha256
 
 HALPE_26 = (
-    *COCO_17.names, "head_top", "neck", "pelvis", "left_big_toe", "right_big_toe",
-    "left_small_toe", "right_small_toe", "left_heel", "right_heel",
-)  # fmt: skip
+    *COCO_17.names,
+    "head_top",
+    "neck",
+    "pelvis",
+    "left_big_toe",
+    "right_big_toe",
+    "left_small_toe",
+    "right_small_toe",
+    "left_heel",
+    "right_heel",
+)
 COCO_WHOLE_BODY = 133
 NAMES_BY_COUNT = {
     len(COCO_17): COCO_17.names,
@@ -93,8 +101,10 @@ class RtmPose:
                 "picture in float32"
             ) from None
         x, y = found
-        ratios = {part.shape[-1] / side for part, side in zip(found, (self.width, self.height),
-                                                              strict=True)}  # fmt: skip
+        ratios = {
+            part.shape[-1] / side
+            for part, side in zip(found, (self.width, self.height), strict=True)
+        }
         if x.ndim != 3 or x.shape[:2] != y.shape[:2] or len(x) != 1 or len(ratios) != 1:
             raise SettingError(
                 f"{self.weights} gives {x.shape} and {y.shape} for {self.width} x {self.height} "

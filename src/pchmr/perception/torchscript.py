@@ -88,9 +88,13 @@ class Sapiens1Pose:
         crop = Crop.around(box, WIDTH, HEIGHT, aligned=True)
         rows = mirror_rows(self.names)
         return find_keypoints(
-            lambda pixels: run_script(self.model, pixels, self.weights), image, crop, rows,
-            mean=MEAN, sd=SD,
-        )  # fmt: skip
+            lambda pixels: run_script(self.model, pixels, self.weights),
+            image,
+            crop,
+            rows,
+            mean=MEAN,
+            sd=SD,
+        )
 
 
 class Sapiens1Depth:

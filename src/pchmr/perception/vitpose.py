@@ -48,9 +48,13 @@ class VitPose:
         """See `KeypointPrior`."""
         crop = Crop.around(box, self.width, self.height, aligned=True)
         return find_keypoints(
-            self._heatmaps, image, crop, mirror_rows(self.names), mean=IMAGENET_MEAN,
+            self._heatmaps,
+            image,
+            crop,
+            mirror_rows(self.names),
+            mean=IMAGENET_MEAN,
             sd=IMAGENET_SD,
-        )  # fmt: skip
+        )
 
     def _heatmaps(self, pixels: Tensor) -> Tensor:
         more: dict[str, Any] = {}

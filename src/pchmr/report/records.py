@@ -17,8 +17,16 @@ from pchmr.runs import CONFIG, ENVIRONMENT, METRICS, START, SUMMARY
 SCORES = {"mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "mpvpe_mm": "MPVPE"}
 EVALUATION = "evaluation"
 # Settings that change neither what is learned from nor what is scored, or that a seed decides.
-UNCOMPARED = ("output", "seed", "data_seed", "cache", "resume", "device", "evaluate_every",
-              "with_pictures")  # fmt: skip
+UNCOMPARED = (
+    "output",
+    "seed",
+    "data_seed",
+    "cache",
+    "resume",
+    "device",
+    "evaluate_every",
+    "with_pictures",
+)
 # Settings that decide what is scored: runs that share them stand in one table.
 WORLD_SETTINGS = (
     *("data", "domain", "num_test_samples", "image_size", "model", "checkpoint", "from_scratch"),

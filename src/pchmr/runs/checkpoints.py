@@ -23,8 +23,15 @@ from pchmr.runs.files import replacing, sweep, write_bytes
 KEPT = 3
 FORMAT = "pchmr/checkpoint/v2"
 CHECKPOINTS = "checkpoints"
-DTYPES = {"<f4": "F32", "<f8": "F64", "<f2": "F16", "<i8": "I64", "<i4": "I32", "|u1": "U8",
-          "|b1": "BOOL"}  # fmt: skip
+DTYPES = {
+    "<f4": "F32",
+    "<f8": "F64",
+    "<f2": "F16",
+    "<i8": "I64",
+    "<i4": "I32",
+    "|u1": "U8",
+    "|b1": "BOOL",
+}
 
 
 @dataclass

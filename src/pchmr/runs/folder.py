@@ -33,9 +33,18 @@ OLD_STATE = "training_state.safetensors"  # of version 0.1
 # Settings that a resumed run need not share with the one it continues: they change no weight, or,
 # as paths, what lies there is compared by its content.
 FREE_ON_RESUME = (
-    "output", "resume", "engine", "num_workers", "evaluate_every", "with_pictures",
-    "data", "cache", "checkpoint", "body", "backbone_weights",
-)  # fmt: skip
+    "output",
+    "resume",
+    "engine",
+    "num_workers",
+    "evaluate_every",
+    "with_pictures",
+    "data",
+    "cache",
+    "checkpoint",
+    "body",
+    "backbone_weights",
+)
 LENGTHS = {"num_rounds": "round_schedule", "num_epochs": "schedule"}
 """Lengths of a run, and the schedule that, while constant, does not depend on them."""
 

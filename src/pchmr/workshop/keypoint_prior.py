@@ -134,11 +134,14 @@ def loss_terms(seen: Seen, truth: Truth) -> dict[str, Tensor]:
         "maps": MAP_SHARE * map_loss(seen.maps, truth.places, truth.inside),
         "places": mean(place),
         "depths": mean(depth),
-        "spreads": SPREAD_SHARE * mean(
-            place.detach() / seen.place_spread + seen.place_spread.log()
-            + depth.detach() / seen.depth_spread + seen.depth_spread.log()
+        "spreads": SPREAD_SHARE
+        * mean(
+            place.detach() / seen.place_spread
+            + seen.place_spread.log()
+            + depth.detach() / seen.depth_spread
+            + seen.depth_spread.log()
         ),
-    }  # fmt: skip
+    }
 
 
 def train(config: PriorConfig) -> Path:
@@ -222,8 +225,9 @@ def errors(
 def score(network: PriorNetwork, body: BodyModel, domain: Domain) -> dict[str, Any]:
     """2D error in px of a crop of 112, PCK, depth error in cm, on held-out people of a domain."""
     labeled, people = Labeled(body), _people(body, domain, NUM_SCORED, "test", 0)
-    parts = [torch.cat(p) for p in zip(*(e[:3] for e in errors(network, labeled, people)),
-                                       strict=True)]  # fmt: skip
+    parts = [
+        torch.cat(p) for p in zip(*(e[:3] for e in errors(network, labeled, people)), strict=True)
+    ]
     pixels, depth, inside = parts
     per_point = {
         name: {
@@ -233,8 +237,10 @@ def score(network: PriorNetwork, body: BodyModel, domain: Domain) -> dict[str, A
         for k, name in enumerate(NAMES)
     }
     pixels, depth = pixels[inside], depth[inside]
-    pck = {f"pck_{share:g}": round(float((pixels < share * IMAGE_SIZE).float().mean()), 4)
-           for share in PCK_SHARES}  # fmt: skip
+    pck = {
+        f"pck_{share:g}": round(float((pixels < share * IMAGE_SIZE).float().mean()), 4)
+        for share in PCK_SHARES
+    }
     return {
         "num_people": len(people),
         "px_of_112": round(float(pixels.mean()), 2),

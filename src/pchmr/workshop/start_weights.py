@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
+from pchmr.baselines import baselines
 from pchmr.bench import append, stamped
 from pchmr.body import load_body
 from pchmr.config import DataOptions, Domain, ModelOptions
 from pchmr.data import load_people
-from pchmr.evaluation import baselines, evaluate
+from pchmr.evaluation import evaluate
 from pchmr.models import HMRModel, load_model, save_checkpoint
 from pchmr.models.checkpoint import SHIPPED
 from pchmr.report.results import write_results

@@ -9,16 +9,8 @@ import trimesh
 from torch import Tensor
 
 from pchmr.data.synthetic.normals import vertex_normals
-from pchmr.data.synthetic.rasterizer import (
-    EMPTY,
-    Fragments,
-    depth_of,
-    interpolate,
-    project,
-    rasterize,
-    shade_mesh,
-    z_buffer,
-)
+from pchmr.data.synthetic.overlays import Fragments, interpolate, rasterize, shade_mesh
+from pchmr.data.synthetic.rasterizer import EMPTY, depth_of, project, z_buffer
 
 SIZE = 48
 FOCAL = 60.0

@@ -17,8 +17,8 @@ from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_23
 from pchmr.config import Domain
 from pchmr.data.synthetic.layout import layout
+from pchmr.data.synthetic.overlays import rasterize
 from pchmr.data.synthetic.poses import rotation
-from pchmr.data.synthetic.rasterizer import rasterize
 from pchmr.data.synthetic.recipe import Split, SyntheticRecipe
 from pchmr.data.synthetic.staging import view_of
 from pchmr.data.synthetic.world import World
@@ -125,11 +125,15 @@ def draw_people(
     )
     vertices = torch.cat(
         [
-            body(rotmat[at : at + CHUNK, 0], rotmat[at : at + CHUNK, 1:], betas[at : at + CHUNK],
-                 transl[at : at + CHUNK]).vertices
+            body(
+                rotmat[at : at + CHUNK, 0],
+                rotmat[at : at + CHUNK, 1:],
+                betas[at : at + CHUNK],
+                transl[at : at + CHUNK],
+            ).vertices
             for at in range(0, count, CHUNK)
         ]
-    )  # fmt: skip
+    )
     return People(
         rotmat=rotmat,
         betas=betas,
@@ -268,7 +272,7 @@ def _depth_maps(body: BodyModel, people: People) -> _DepthMaps:
     maps = [
         rasterize(part, body.faces, view, DEPTH_SIDE, DEPTH_SIDE).depth.numpy()
         for part, view in zip(people.surface.split(8), camera.split(8), strict=True)
-    ]  # fmt: skip
+    ]
     return _DepthMaps(np.concatenate(maps), corner.numpy(), (1 / zoom).numpy())
 
 

@@ -23,11 +23,18 @@ from pchmr.data.synthetic.world import Posed, World
 from pchmr.geometry import rotvec_to_rotmat
 
 BONES = (
-    ("right_ankle", "right_knee"), ("right_knee", "right_hip"), ("left_hip", "left_knee"),
-    ("left_knee", "left_ankle"), ("right_wrist", "right_elbow"), ("right_elbow", "right_shoulder"),
-    ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"), ("neck", "head_top"),
-    ("right_hip", "left_hip"), ("right_shoulder", "left_shoulder"),
-)  # fmt: skip
+    ("right_ankle", "right_knee"),
+    ("right_knee", "right_hip"),
+    ("left_hip", "left_knee"),
+    ("left_knee", "left_ankle"),
+    ("right_wrist", "right_elbow"),
+    ("right_elbow", "right_shoulder"),
+    ("left_shoulder", "left_elbow"),
+    ("left_elbow", "left_wrist"),
+    ("neck", "head_top"),
+    ("right_hip", "left_hip"),
+    ("right_shoulder", "left_shoulder"),
+)
 BONE_COLORS = {"left": (90, 255, 90), "right": (255, 80, 80), "middle": (255, 230, 60)}
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 SAME_POSE_METRES = 0.002

@@ -26,11 +26,24 @@ from pchmr.data.synthetic.poses import (
 PLANT_STEPS, LIFT_STEPS = 5, 6
 TOE_STANCE = 48.0
 MASSES = {
-    "pelvis": 0.13, "spine1": 0.1, "spine2": 0.1, "spine3": 0.16, "head": 0.08,
-    "left_hip": 0.05, "right_hip": 0.05, "left_knee": 0.08, "right_knee": 0.08,
-    "left_ankle": 0.025, "right_ankle": 0.025, "left_shoulder": 0.02, "right_shoulder": 0.02,
-    "left_elbow": 0.025, "right_elbow": 0.025, "left_wrist": 0.015, "right_wrist": 0.015,
-}  # fmt: skip
+    "pelvis": 0.13,
+    "spine1": 0.1,
+    "spine2": 0.1,
+    "spine3": 0.16,
+    "head": 0.08,
+    "left_hip": 0.05,
+    "right_hip": 0.05,
+    "left_knee": 0.08,
+    "right_knee": 0.08,
+    "left_ankle": 0.025,
+    "right_ankle": 0.025,
+    "left_shoulder": 0.02,
+    "right_shoulder": 0.02,
+    "left_elbow": 0.025,
+    "right_elbow": 0.025,
+    "left_wrist": 0.015,
+    "right_wrist": 0.015,
+}
 """Shares of body mass lumped at joints, after the segment masses of Winter (2009)."""
 
 _ANKLES = SMPL_24.indices(("left_ankle", "right_ankle"))
@@ -152,8 +165,11 @@ class Planter:
         x, z, y = xzy_angles(np.swapaxes(shin, -1, -2) @ wanted)
         toe = np.clip(stance.foot_pitch, 0, None)
         for name, value in {
-            "ankle_up": -x, "ankle_roll": SIGN * z, "ankle_turn": SIGN * y, "toe_up": toe,
-        }.items():  # fmt: skip
+            "ankle_up": -x,
+            "ankle_roll": SIGN * z,
+            "ankle_turn": SIGN * y,
+            "toe_up": toe,
+        }.items():
             low, high = LIMITS[name]
             angles[name] = np.where(stance.planted, np.clip(value, low, high), angles[name])
 

@@ -76,8 +76,18 @@ class DomainSpec:
 WORLD_1: dict[str, DomainSpec] = {
     "A": DomainSpec(
         activities=(
-            "stand", "walk", "run", "sit", "squat", "reach", "wave", "phone", "box", "bend",
-            "lunge", "vr",
+            "stand",
+            "walk",
+            "run",
+            "sit",
+            "squat",
+            "reach",
+            "wave",
+            "phone",
+            "box",
+            "bend",
+            "lunge",
+            "vr",
         ),
         pools={
             "train": Pools(num_subjects=400, num_scenes=300),
@@ -90,8 +100,20 @@ WORLD_1: dict[str, DomainSpec] = {
     ),
     "B": DomainSpec(
         activities=(
-            "kneel", "half_kneel", "floor_sit", "stretch", "dance", "throw", "climb", "kick",
-            "swing", "bend", "sit", "lunge", "reach", "walk",
+            "kneel",
+            "half_kneel",
+            "floor_sit",
+            "stretch",
+            "dance",
+            "throw",
+            "climb",
+            "kick",
+            "swing",
+            "bend",
+            "sit",
+            "lunge",
+            "reach",
+            "walk",
         ),
         pools={
             "train": Pools(num_subjects=150, num_scenes=60),
@@ -129,7 +151,7 @@ WORLD_1: dict[str, DomainSpec] = {
         truncation=0.1,
         occlusion=0.2,
     ),
-}  # fmt: skip
+}
 
 WORLD_2: dict[str, DomainSpec] = {
     "A": replace(

@@ -131,15 +131,16 @@ def draw_person(subject: Subject, rng: np.random.Generator) -> Person:
     return Person(
         betas=subject.betas,
         skin=Cloth(color=skin, second=skin * np.array([1.0, 0.78, 0.72]), weave=0.05),
-        hair=Cloth(color=hair, second=0.45 * hair, kind=PATTERNS["noise"], scale=0.02, fold=0.5,
-                  weave=0.25),
+        hair=Cloth(
+            color=hair, second=0.45 * hair, kind=PATTERNS["noise"], scale=0.02, fold=0.5, weave=0.25
+        ),
         brow=0.3 * skin + 0.6 * hair,
         lips=skin * np.array([0.85, 0.45, 0.45]),
         iris=np.array(IRISES[rng.integers(len(IRISES))]),
         style=subject.hair_style,
         hair_height=0.6 * subject.hair_height + 0.006,
         headset=headset,
-    )  # fmt: skip
+    )
 
 
 def draw_clothes(rng: np.random.Generator, palette: str) -> Clothes:

@@ -14,12 +14,14 @@ from pchmr.body.joints import SMPL_24
 
 POINTS_PER_SET = 30
 SETS = {
-    "left_sole": ("left_ankle", "left_foot"), "right_sole": ("right_ankle", "right_foot"),
-    "left_knee": ("left_knee",), "right_knee": ("right_knee",),
+    "left_sole": ("left_ankle", "left_foot"),
+    "right_sole": ("right_ankle", "right_foot"),
+    "left_knee": ("left_knee",),
+    "right_knee": ("right_knee",),
     "seat": ("pelvis", "left_hip", "right_hip"),
     "left_hand": ("left_wrist", "left_hand", "left_elbow"),
     "right_hand": ("right_wrist", "right_hand", "right_elbow"),
-}  # fmt: skip
+}
 """Point sets and the joints whose skin they are taken from."""
 
 

@@ -40,8 +40,14 @@ Progress = Callable[[int, int], None]
 RENDER_BATCH = 64
 FILES, SEAL = ("images.bin", "labels.npz"), "meta_sha256"
 LABELS = (
-    "keypoints_2d", "joints", "global_orient", "body_pose", "betas", "transl", "intrinsics",
-)  # fmt: skip
+    "keypoints_2d",
+    "joints",
+    "global_orient",
+    "body_pose",
+    "betas",
+    "transl",
+    "intrinsics",
+)
 DETAILS = ("heading", "pitch", "fov", "distance", "rise", "visible", "area")
 
 

@@ -160,9 +160,13 @@ def scene_batch(world: World, posed: Posed, takes: list[Take]) -> SceneBatch:
     tensors = {name: _tensor(value, device) for name, value in values.items()}
     moved = posed.vertices @ _tensor(turns, device).mT + _tensor(shift, device)[:, None]
     return SceneBatch(
-        vertices=moved, faces=world.body.faces.to(device), height=size, width=size,
-        supersample=SUPERSAMPLE, **tensors | _world_two(world, posed, takes, device),
-    )  # fmt: skip
+        vertices=moved,
+        faces=world.body.faces.to(device),
+        height=size,
+        width=size,
+        supersample=SUPERSAMPLE,
+        **tensors | _world_two(world, posed, takes, device),
+    )
 
 
 def _surface_values(posed: Posed) -> dict[str, np.ndarray]:

@@ -17,13 +17,7 @@ from pchmr.data.synthetic.lighting import Mesh, lit
 from pchmr.data.synthetic.normals import incidence, normalize, planar_normals
 from pchmr.data.synthetic.patterns import pattern_weight
 from pchmr.data.synthetic.picture import RenderedBatch, SceneBatch, box_corners, to_camera
-from pchmr.data.synthetic.rasterizer import (
-    EMPTY,
-    Hits,
-    project,
-    resolve,
-    z_buffer,
-)
+from pchmr.data.synthetic.rasterizer import EMPTY, Hits, project, resolve, z_buffer
 from pchmr.data.synthetic.rays import Rays, pixel_rays
 from pchmr.data.synthetic.room import Surface, room_surface, sky, turn
 from pchmr.data.synthetic.shadow import cast_shadow, light_reach

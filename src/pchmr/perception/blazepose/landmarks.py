@@ -18,12 +18,29 @@ from pchmr.perception.turned import TurnedCrop, upright_crop
 SIZE = 256
 HANDS = ("pinky_finger1", "forefinger1", "thumb")
 _FACE = (
-    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye",
-    "right_eye_outer", "left_ear", "right_ear", "left_mouth", "right_mouth",
-)  # fmt: skip
+    "nose",
+    "left_eye_inner",
+    "left_eye",
+    "left_eye_outer",
+    "right_eye_inner",
+    "right_eye",
+    "right_eye_outer",
+    "left_ear",
+    "right_ear",
+    "left_mouth",
+    "right_mouth",
+)
 _PARTS = (
-    "shoulder", "elbow", "wrist", *HANDS, "hip", "knee", "ankle", "heel", "big_toe",
-)  # fmt: skip
+    "shoulder",
+    "elbow",
+    "wrist",
+    *HANDS,
+    "hip",
+    "knee",
+    "ankle",
+    "heel",
+    "big_toe",
+)
 NAMES = (*_FACE, *(f"{side}_{part}" for part in _PARTS for side in ("left", "right")))
 """The 33 landmarks in the network's order, under the package's names."""
 

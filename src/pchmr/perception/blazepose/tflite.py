@@ -19,9 +19,19 @@ MOST_BYTES = 1 << 26
 MOST_ELEMENTS = 1 << 24
 MOST_DIMENSIONS = 4
 Kind = Literal[
-    "add", "concatenation", "conv", "depthwise_conv", "depth_to_space", "dequantize", "logistic",
-    "max_pool", "reshape", "resize_bilinear", "pad", "densify",
-]  # fmt: skip
+    "add",
+    "concatenation",
+    "conv",
+    "depthwise_conv",
+    "depth_to_space",
+    "dequantize",
+    "logistic",
+    "max_pool",
+    "reshape",
+    "resize_bilinear",
+    "pad",
+    "densify",
+]
 KINDS: dict[int, Kind] = {
     0: "add",
     2: "concatenation",
