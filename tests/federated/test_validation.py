@@ -136,6 +136,15 @@ def test_where_nobody_agrees_nobody_is_against():
     assert all(reply.reason is None for reply in replies)
 
 
+def test_honest_clients_that_scatter_around_little_agreement_are_kept():
+    """As in late rounds of real clients: one of them opposes the others by chance."""
+    shared = noise(99)
+    pulls = [-0.3, 0.6, 0.0, 0.1, 0.5, -0.1, 0.7, 0.3, 0.4, 0.2]
+    deltas = [(pull * shared + noise(seed)).astype(np.float32) for seed, pull in enumerate(pulls)]
+    replies = judged(gate_of(), [update_of(delta) for delta in deltas])
+    assert all(reply.reason is None for reply in replies)
+
+
 @pytest.mark.parametrize("rest", [noise, agreed])
 def test_copies_of_one_another_are_set_aside(rest):
     deltas = [rest(seed) for seed in range(10)]

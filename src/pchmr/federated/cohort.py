@@ -20,7 +20,7 @@ from pchmr.seeds import derive_seed
 Values = Float[np.ndarray, " size"]
 Sketch = Float[np.ndarray, " entries"]
 Table = Float[np.ndarray, "replies replies"]
-PIECE, ENTRIES = 65536, 8192
+PIECE, ENTRIES = 65536, 65536
 
 
 @dataclass
@@ -122,7 +122,7 @@ class Cohort:
 
 
 def sketch(values: Values) -> Sketch:
-    """Short vector whose angle to other sketches is that of the vectors, give or take 0.016.
+    """Short vector whose angle to other sketches is that of the vectors, give or take 0.004.
 
     Rows of the vector are added up with signs that everybody may know.
     """

@@ -10,8 +10,9 @@ never against what it says of itself:
   others' median weighs no more than that;
 - losses a hundred times the others' are set aside with their reply;
 - copies of one another in a cohort that is otherwise of many minds are set aside, all of them;
-- so is a reply that points as firmly against the cohort as the cohort agrees. Heterogeneous clients
-  do not, and where nobody agrees with anybody the check is off.
+- so is a reply that points half as firmly against the cohort as the cohort agrees, and does so far
+  outside the spread of the others. Heterogeneous clients and those of one image scatter widely
+  around little agreement: where nobody agrees with anybody the check is off.
 
 What passes unshortened enters the sum as it came, bit for bit. The gate cannot tell an honest
 update from a clever one of ordinary length; `robust.py` and `trimmed.py` are for that.
@@ -28,7 +29,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pchmr.config import OptimOptions
-from pchmr.federated.cohort import ENTRIES, Reply, agreement, cosines, products
+from pchmr.federated.cohort import Reply, agreement, cosines, products
 from pchmr.federated.fold import vector_norm
 from pchmr.federated.update import Rejected, Update
 
@@ -39,7 +40,7 @@ COUNT_FACTOR, LOSS_FACTOR = 3.0, 100.0  # of the others' median count, loss a sa
 FEWEST_OTHERS = 3  # below that, updates of earlier rounds stand in
 FEWEST_TO_COMPARE = 5  # replies without which no direction is anybody's
 ALIKE, ALIKE_DEVIATIONS, MANY_MINDS = 0.4, 6.0, 0.5
-LEAST_AGREEMENT, CHANCE_DEVIATIONS, OPPOSITION = 0.02, 5.0, 0.8
+LEAST_AGREEMENT, OPPOSITION, OPPOSITION_DEVIATIONS = 0.02, 0.5, 3.0
 # AdamW moves an entry by about its learning rate a step; twice that leaves room for its start.
 STEP_SLACK = 2.0
 CONTROL_SLACK = 1.01  # rounding
@@ -237,13 +238,24 @@ def _refuse_by_direction(replies: list[Reply], name: str) -> None:
     left = [place for place, is_alike in enumerate(alike) if not is_alike]
     if len(left) < FEWEST_TO_COMPARE:
         return
-    agreed = agreement(table[np.ix_(left, left)])
-    middle = float(np.median(agreed))
-    if middle < max(LEAST_AGREEMENT, CHANCE_DEVIATIONS / math.sqrt(ENTRIES)):
-        return
-    for place, value in zip(left, agreed, strict=True):
-        if value <= -OPPOSITION * middle:
+    for place, is_against in zip(left, _against(table[np.ix_(left, left)]), strict=True):
+        if is_against:
             replies[place].reason = "direction"
+
+
+def _against(table: Float[np.ndarray, "replies replies"]) -> list[bool]:
+    """Which replies oppose the others nearly as firmly as these agree, and beyond their spread."""
+    agreed = agreement(table)
+    middle = float(np.median(agreed))
+    if middle < LEAST_AGREEMENT:
+        return [False] * len(agreed)
+    bound = min(-OPPOSITION * middle, middle - OPPOSITION_DEVIATIONS * _spread(agreed))
+    return (agreed <= bound).tolist()
+
+
+def _spread(values: Values) -> float:
+    """Standard deviation of most of the values, by their median deviation."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
 def _alike(found: Float[np.ndarray, "replies replies"]) -> list[bool]:
@@ -252,8 +264,7 @@ def _alike(found: Float[np.ndarray, "replies replies"]) -> list[bool]:
     middle = float(np.median(pairs))
     if middle >= MANY_MINDS:
         return [False] * len(found)
-    spread = 1.4826 * float(np.median(np.abs(pairs - middle)))
-    bound = min(middle + max(ALIKE, ALIKE_DEVIATIONS * spread), 0.999)
+    bound = min(middle + max(ALIKE, ALIKE_DEVIATIONS * _spread(pairs)), 0.999)
     return ((found > bound).sum(axis=1) > 1).tolist()
 
 
