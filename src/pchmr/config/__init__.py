@@ -15,6 +15,7 @@ from pchmr.config.options import (
     ServerOptions,
 )
 from pchmr.config.plain import from_dict, from_json, to_json
+from pchmr.config.priors import PriorsConfig
 from pchmr.config.verbs import (
     EXPORT_VARIANTS,
     Algorithm,
@@ -53,6 +54,7 @@ __all__ = [
     "Partition",
     "PartitionOptions",
     "PredictConfig",
+    "PriorsConfig",
     "ReportConfig",
     "ServerOptions",
     "SettingError",
