@@ -25,7 +25,14 @@ from pchmr.evaluation import evaluate
 from pchmr.recipes import BENCHES
 from pchmr.recipes import rows as recipes
 from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, cells
-from pchmr.recipes.rows import SCALES, Scale
+from pchmr.recipes.rows import (
+    SCALES,
+    SWEEP_IMAGES,
+    SWEEP_ROUNDS,
+    SWEPT_IID,
+    SWEPT_SKEWED,
+    Scale,
+)
 from pchmr.results import ResultRow
 
 TINY = Scale(
@@ -221,8 +228,10 @@ def test_every_comparison_makes_runs_of_the_same_size() -> None:
                 if isinstance(run, FederateConfig):
                     seen = run.num_rounds * run.clients_per_round / run.num_clients
                     times = MANY_TIMES if name == "convergence" else 1
-                    images = seen * size.data.num_samples
-                    assert images == pytest.approx(times * size.num_seen, rel=0.05)
+                    images = seen * run.data_options.num_samples
+                    few = cell.id.startswith((SWEPT_IID, SWEPT_SKEWED))
+                    whole = SWEEP_ROUNDS * SWEEP_IMAGES if few else times * size.num_seen
+                    assert images == pytest.approx(whole, rel=0.05)
                     assert isinstance(short := shortened(run), FederateConfig)
                     assert 1 <= short.num_rounds <= run.num_rounds
 

@@ -13,7 +13,7 @@ from pchmr.bench.cell import Job, measure
 from pchmr.config import DataOptions, FederateConfig, OptimOptions
 from pchmr.federated import World, run_federated
 from pchmr.recipes.comparisons import cells
-from pchmr.recipes.rows import ATTACKS, AttackedRun, Rows, Scale
+from pchmr.recipes.rows import ATTACKS, SWEEP_IMAGES, AttackedRun, Rows, Scale, honest_row_of
 from pchmr.runs import RunFolder
 
 NUM_BAD, NUM_CLIENTS = 3, 10
@@ -104,3 +104,13 @@ def test_rows_of_the_comparison() -> None:
     assert isinstance(run, AttackedRun)
     assert (run.num_bad, run.gate, run.num_clients) == (1, True, 10)
     assert len([name for name in made if "no gate" in name]) == 2 * len(ATTACKS)
+
+
+def test_rows_of_the_sweep_have_ids_of_their_own_and_an_honest_row() -> None:
+    made = {cell.id: cell.base for cell in cells("byzantine", "cpu", 1)}
+    assert len(made) == len(cells("byzantine", "cpu", 1))
+    attacked = [id_ for id_, run in made.items() if isinstance(run, AttackedRun)]
+    assert {honest_row_of(id_) for id_ in attacked} <= set(made) - set(attacked)
+    for prefix in ("few-iid-", "few-skewed-"):
+        assert made[f"{prefix}honest"].data_options.num_samples == SWEEP_IMAGES
+    assert honest_row_of("few-skewed-updates-times--27-3-bad") == "few-skewed-honest"

@@ -1,7 +1,7 @@
 """The client's policy: what no server can ask for, and that a refusal tells nothing."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -158,3 +158,28 @@ def test_defaults_allow_what_the_package_trains_with():
     for optimizer, rate in (("adamw", 1e-4), ("muon", 3e-3)):
         options = OptimOptions(optimizer=optimizer, learning_rate=rate)
         assert policy.allows(replace(CONFIG, optim_options=options))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked:
+    """A policy of its own for one kind of task."""
+
+    least_clients: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wider(ClientPolicy):
+    """What a new kind of task adds: one line."""
+
+    masked: Masked = Masked()
+
+
+def test_a_policy_may_hold_another(tmp_path):
+    path = tmp_path / "policy.json"
+    wider = Wider(min_samples=4, masked=Masked(least_clients=5))
+    wider.save(path)
+    assert Wider.load(path) == wider
+    for entry in ('{"least": 1}', "3", '{"least_clients": "3"}'):
+        path.write_text(f'{{"masked": {entry}}}')
+        with pytest.raises(PolicyError, match="masked"):
+            Wider.load(path)

@@ -7,7 +7,7 @@ from toy import config_of, folder, world_of
 
 from pchmr.config import SettingError
 from pchmr.federated import run_federated
-from pchmr.federated.aggregation import fold_cohort
+from pchmr.federated.aggregation import Aggregation
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.cohort import Cohort, Reply, products
 from pchmr.federated.fold import Fold
@@ -42,7 +42,7 @@ def test_multi_krum_against_a_twin_from_the_paper(num_bad):
             far = sorted(float(((one - v) ** 2).sum()) for j, v in enumerate(vectors) if j != k)
             scores.append(sum(far[: len(vectors) - num_bad - 2]))
         expected = sorted(np.argsort(scores)[: len(vectors) - num_bad].tolist())
-        assert multi_krum(products(list(vectors)), num_bad) == expected
+        assert multi_krum(products(vectors), num_bad) == expected
 
 
 @pytest.mark.slow
@@ -52,26 +52,28 @@ def test_multi_krum_against_flower():
         vectors = vectors_of(seed)
         results = [([v], 10) for v in vectors]
         (expected,) = aggregate.aggregate_krum(results, 2, len(vectors) - 2)
-        found = vectors[multi_krum(products(list(vectors)), 2)].mean(axis=0)
+        found = vectors[multi_krum(products(vectors), 2)].mean(axis=0)
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1e3, -1e6])
 def test_a_minority_moves_the_geometric_median_by_little(factor):
     vectors = vectors_of(0, count=10)
-    honest = geometric_median(products(list(vectors[3:])), np.ones(7)) @ vectors[3:]
+    honest = geometric_median(products(vectors[3:]), np.ones(7)) @ vectors[3:]
     vectors[:3] *= np.float32(factor)
-    found = geometric_median(products(list(vectors)), np.ones(10)) @ vectors
+    found = geometric_median(products(vectors), np.ones(10)) @ vectors
     assert np.linalg.norm(found - honest) < 2.5
 
 
 def folded(vectors: np.ndarray, counts: list[int], rule: str) -> np.ndarray:
-    cohort, size = Cohort({"delta": vectors.shape[1]}), vectors.shape[1]
+    size = vectors.shape[1]
+    fold = Fold(ALGORITHMS["fedavg"], size, 0, None)
+    aggregation = Aggregation(fold, Cohort({"delta": size}), rule=rule, num_bad=1)
+    aggregation.begin()
     for place, (vector, count) in enumerate(zip(vectors, counts, strict=True)):
         update = Update({"delta": vector}, count, 1, 0.0)
-        cohort.add(Reply(place, update, 1.0, "", count, 1))
-    fold = Fold(ALGORITHMS["fedavg"], size, 0, None)
-    fold_cohort(fold, cohort, np.empty(0, np.float32), rule=rule, num_bad=1)
+        aggregation.add(Reply.of(place, update, {"delta": 1.0}, ""))
+    aggregation.finish(np.empty(0, np.float32))
     moved = np.zeros(size, np.float32)
     step = ALGORITHMS["fedavg"].step(1, config_of().server_options)
     fold.apply(moved, np.empty(0, np.float32), {}, step, len(vectors))
@@ -80,7 +82,7 @@ def folded(vectors: np.ndarray, counts: list[int], rule: str) -> np.ndarray:
 
 def test_rules_are_folded_as_the_weights_say():
     vectors, counts = vectors_of(2), [3, 1, 4, 1, 5, 9, 2, 6, 5]
-    table = products(list(vectors))
+    table = products(vectors)
     shares = geometric_median(table, np.array(counts, dtype=np.float64))
     np.testing.assert_allclose(
         folded(vectors, counts, "geometric-median"), shares @ vectors, atol=1e-6

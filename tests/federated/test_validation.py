@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pchmr.config import OptimOptions
-from pchmr.federated.cohort import Cohort, Reply
+from pchmr.federated.cohort import Reply
 from pchmr.federated.fold import vector_norm
 from pchmr.federated.update import Rejected, Update
 from pchmr.federated.validation import Gate, UpdateTrace
@@ -34,11 +34,12 @@ def update_of(
 
 def judged(gate: Gate, updates: list[Update]) -> list[Reply]:
     """The replies of a cohort that came one after the other."""
-    cohort = Cohort({name: len(array) for name, array in updates[0].arrays.items()})
-    for client_id, update in enumerate(updates):
-        cohort.add(gate.admit(client_id, update, STATISTICS, VARIANCES))
-    gate.judge(cohort, STATISTICS)
-    return cohort.replies
+    replies = [
+        gate.admit(client_id, update, STATISTICS, VARIANCES)
+        for client_id, update in enumerate(updates)
+    ]
+    gate.judge(replies)
+    return replies
 
 
 def reason(gate: Gate, update: Update) -> str:
@@ -60,7 +61,7 @@ def test_honest_updates_pass_as_they_came_and_are_remembered():
     for reply, delta in zip(replies, deltas, strict=True):
         assert (reply.reason, reply.scale) == (None, {})
         np.testing.assert_array_equal(reply.update.arrays["delta"], delta)
-    assert [trace.norm for trace in gate.memory] == [reply.norm for reply in replies]
+    assert [trace.norm for trace in gate.memory] == [reply.lengths["delta"] for reply in replies]
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e8, 1e25])
@@ -87,9 +88,9 @@ def test_a_reply_is_shortened_to_twice_what_the_others_do(num_bad, num_clients, 
         long = noise(bad) * np.float32(factor)
         updates[bad] = update_of(long, num_samples=100, num_steps=13)
     replies = judged(gate_of(step_length=1e9), updates)
-    honest = np.median([reply.norm for reply in replies[num_bad:]])
+    honest = np.median([reply.lengths["delta"] for reply in replies[num_bad:]])
     for reply in replies[:num_bad]:
-        assert reply.norm * reply.scale["delta"] == pytest.approx(2 * honest, rel=0.05)
+        assert reply.lengths["delta"] * reply.scale["delta"] == pytest.approx(2 * honest, rel=0.05)
         assert reply.counted_samples == 48  # three times the others' median
         assert reply.counted_steps == 6
     assert all(not reply.scale for reply in replies[num_bad:])
@@ -105,7 +106,7 @@ def test_where_counts_are_known_none_is_believed():
 def test_a_small_cohort_is_held_against_earlier_rounds():
     gate = gate_of(memory=[UpdateTrace(0.1, str(i)) for i in range(9)], step_length=1e9)
     (reply,) = judged(gate, [update_of(noise(0, 1e-2))])
-    assert reply.norm * reply.scale["delta"] == pytest.approx(0.2)
+    assert reply.lengths["delta"] * reply.scale["delta"] == pytest.approx(0.2)
 
 
 def test_clients_that_send_nothing_do_not_silence_the_others():
@@ -131,6 +132,15 @@ def test_where_nobody_agrees_nobody_is_against():
     """At the end of training heterogeneous clients pull in all directions, and sum to nothing."""
     deltas = np.stack([noise(seed) for seed in range(10)])
     deltas -= deltas.mean(axis=0)
+    replies = judged(gate_of(), [update_of(delta) for delta in deltas])
+    assert all(reply.reason is None for reply in replies)
+
+
+def test_honest_clients_that_scatter_around_little_agreement_are_kept():
+    """As in late rounds of real clients: one of them opposes the others by chance."""
+    shared = noise(99)
+    pulls = [-0.3, 0.6, 0.0, 0.1, 0.5, -0.1, 0.7, 0.3, 0.4, 0.2]
+    deltas = [(pull * shared + noise(seed)).astype(np.float32) for seed, pull in enumerate(pulls)]
     replies = judged(gate_of(), [update_of(delta) for delta in deltas])
     assert all(reply.reason is None for reply in replies)
 

@@ -16,7 +16,7 @@ from pchmr.bench.tampering import Fault, changed_array
 from pchmr.config import FederateConfig
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.federated import Engine, Gate, World
-from pchmr.federated.cohort import Cohort, Reply
+from pchmr.federated.cohort import Reply
 from pchmr.federated.flower.api import ConfigRecord, Message, SharedArray, new_context
 from pchmr.federated.flower.client_app import make_client_app
 from pchmr.federated.flower.engines import RUN_ID
@@ -103,9 +103,9 @@ class OpenGate(Gate):
     ) -> Reply:
         """The reply, whatever it is."""
         norm = float(np.linalg.norm(update.arrays["delta"]))
-        return Reply(client_id, update, norm, "", update.num_samples, update.num_steps)
+        return Reply.of(client_id, update, {"delta": norm}, "")
 
-    def judge(self, cohort: Cohort, statistics: np.ndarray) -> None:
+    def judge(self, replies: list[Reply]) -> None:
         """Nothing."""
 
 

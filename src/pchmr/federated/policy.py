@@ -13,9 +13,9 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import TypeVar, get_args, get_type_hints
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from pchmr.runs import write_bytes
 
 LOSSES: tuple[str, ...] = get_args(get_type_hints(OptimOptions)["loss"])
 POLICY = "policy.json"
+Policy = TypeVar("Policy")
 REFUSED = "policy"
 
 
@@ -87,22 +88,13 @@ class ClientPolicy:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise PolicyError(f"{path} is not JSON: {error}") from None
-        names = {entry.name for entry in fields(cls)}
-        if not isinstance(raw, dict) or (unknown := sorted(set(raw) - names)):
-            said = ", ".join(unknown) if isinstance(raw, dict) else "no object"
-            raise PolicyError(f"{path}: unknown entries ({said}); known: {', '.join(names)}")
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-        for entry in fields(cls):
-            if entry.name in values and not _fits(entry.name, values[entry.name], entry.default):
-                raise PolicyError(f"{path}: {entry.name} cannot be {values[entry.name]!r}")
-        return cls(**values)
+        return read_policy(cls, raw, str(path))
 
     def save(self, path: Path) -> None:
         """Writes the policy for its owner alone."""
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         path.chmod(0o600)
 
     def allows(self, config: FederateConfig) -> bool:
@@ -117,6 +109,33 @@ class ClientPolicy:
             and math.isfinite(options.weight_decay)
             and options.weight_decay * options.learning_rate < 1
         )
+
+
+def read_policy(kind: type[Policy], raw: object, where: str) -> Policy:
+    """A policy from plain values; a field whose default is a policy is an object of its own.
+
+    Args:
+        kind: A dataclass whose fields have defaults.
+        raw: What a file holds; what it leaves out is as by default.
+        where: The file, and the way to the object in it, for messages.
+
+    Raises:
+        PolicyError: An entry is unknown or of another kind.
+    """
+    known = {entry.name: entry for entry in fields(kind)}  # pyright: ignore[reportArgumentType]
+    if not isinstance(raw, dict) or (unknown := sorted(set(raw) - set(known))):
+        said = ", ".join(unknown) if isinstance(raw, dict) else "no object"
+        raise PolicyError(f"{where}: unknown entries ({said}); known: {', '.join(known)}")
+    values = {}
+    for name, found in raw.items():
+        default = known[name].default
+        if is_dataclass(default):
+            values[name] = read_policy(type(default), found, f"{where}: {name}")
+            continue
+        values[name] = tuple(found) if isinstance(found, list) else found
+        if not _fits(name, values[name], default):
+            raise PolicyError(f"{where}: {name} cannot be {values[name]!r}")
+    return kind(**values)
 
 
 def _fits(name: str, value: object, default: object) -> bool:

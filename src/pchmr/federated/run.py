@@ -133,6 +133,7 @@ def _run(
         save=save,
         scores=scores,
         tell=tell,
+        scratch=run.path,
     )
     _begin(config, world, run, server, checkpoints, identity, on_round)
     nothing_left = server.round == config.num_rounds

@@ -10,8 +10,9 @@ never against what it says of itself:
   others' median weighs no more than that;
 - losses a hundred times the others' are set aside with their reply;
 - copies of one another in a cohort that is otherwise of many minds are set aside, all of them;
-- so is a reply that points as firmly against the cohort as the cohort agrees. Heterogeneous clients
-  do not, and where nobody agrees with anybody the check is off.
+- so is a reply that points half as firmly against the cohort as the cohort agrees, and does so far
+  outside the spread of the others. Heterogeneous clients and those of one image scatter widely
+  around little agreement: where nobody agrees with anybody the check is off.
 
 What passes unshortened enters the sum as it came, bit for bit. The gate cannot tell an honest
 update from a clever one of ordinary length; `robust.py` and `trimmed.py` are for that.
@@ -28,7 +29,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pchmr.config import OptimOptions
-from pchmr.federated.cohort import Cohort, Reply, agreement, cosines, products
+from pchmr.federated.cohort import Reply, agreement, cosines, products
 from pchmr.federated.fold import vector_norm
 from pchmr.federated.update import Rejected, Update
 
@@ -39,7 +40,7 @@ COUNT_FACTOR, LOSS_FACTOR = 3.0, 100.0  # of the others' median count, loss a sa
 FEWEST_OTHERS = 3  # below that, updates of earlier rounds stand in
 FEWEST_TO_COMPARE = 5  # replies without which no direction is anybody's
 ALIKE, ALIKE_DEVIATIONS, MANY_MINDS = 0.4, 6.0, 0.5
-LEAST_AGREEMENT, CHANCE_DEVIATIONS, OPPOSITION = 0.02, 5.0, 0.8
+LEAST_AGREEMENT, OPPOSITION, OPPOSITION_DEVIATIONS = 0.02, 0.5, 3.0
 # AdamW moves an entry by about its learning rate a step; twice that leaves room for its start.
 STEP_SLACK = 2.0
 CONTROL_SLACK = 1.01  # rounding
@@ -117,23 +118,31 @@ class Gate:
             Rejected: With the reason code.
         """
         self._check_counts(client_id, update)
-        norm = _finite_length(update.arrays["delta"])
-        if not self.memory and norm > self.step_length * self._steps_of(self.max_samples):
+        lengths = self._lengths(update, statistics, variances)
+        digest = _digest(update.arrays["delta"])
+        if lengths["delta"] and any(trace.digest == digest for trace in self.memory):
+            raise Rejected("replay")
+        return Reply.of(client_id, update, lengths, digest)
+
+    def _lengths(
+        self, update: Update, statistics: Values, variances: Bool[np.ndarray, " size"]
+    ) -> dict[str, float]:
+        """Lengths of the arrays, each within what training can reach."""
+        lengths = {"delta": _finite_length(update.arrays["delta"])}
+        farthest = self.step_length * self._steps_of(self.max_samples)
+        if not self.memory and lengths["delta"] > farthest:
             raise Rejected("norm")
         if "control" in update.arrays:  # the change between two means of clipped gradients
-            change = _finite_length(update.arrays["control"])
-            if change > CONTROL_SLACK * 2 * self.gradient_length:
+            lengths["control"] = _finite_length(update.arrays["control"])
+            if lengths["control"] > CONTROL_SLACK * 2 * self.gradient_length:
                 raise Rejected("norm")
         if (found := update.arrays.get("buffers")) is not None:
-            drift = _finite_length(found - statistics)
+            lengths["buffers"] = _finite_length(found - statistics)
             if np.any(found[variances] < 0):
                 raise Rejected("buffers")
-            if drift > FIRST_DRIFT * max(1.0, vector_norm(statistics)):
+            if lengths["buffers"] > FIRST_DRIFT * max(1.0, vector_norm(statistics)):
                 raise Rejected("buffers")
-        digest = _digest(update.arrays["delta"])
-        if norm and any(trace.digest == digest for trace in self.memory):
-            raise Rejected("replay")
-        return Reply(client_id, update, norm, digest, update.num_samples, update.num_steps)
+        return lengths
 
     def _check_counts(self, client_id: int, update: Update) -> None:
         if not 1 <= update.num_samples <= self.max_samples:
@@ -146,44 +155,23 @@ class Gate:
     def _steps_of(self, num_samples: int) -> int:
         return math.ceil(num_samples / self.batch_size) * self.local_epochs
 
-    def judge(self, cohort: Cohort, statistics: Values) -> None:
+    def judge(self, replies: list[Reply]) -> None:
         """Looks at a cohort whole: gives reasons and scales to its replies, remembers the good.
 
         Args:
-            cohort: Every reply that was admitted.
-            statistics: As for `admit`.
+            replies: All that were admitted.
         """
-        self._refuse_hopeless(cohort)
-        _refuse_absurd_losses(cohort.good)
+        before = [trace.norm for trace in self.memory[-FEWEST_TO_COMPARE:]]
+        _refuse_hopeless(replies, before)
+        _refuse_absurd_losses(_good(replies))
         for name in ("delta", "control"):
-            if name in cohort.sizes:
-                _refuse_by_direction(cohort.good, name)
-        self._shorten(cohort.good, "delta", [reply.norm for reply in cohort.good], self._norms())
-        for name, base in (("control", None), ("buffers", statistics)):
-            if name in cohort.sizes:
-                self._shorten(cohort.good, name, _lengths(cohort.good, name, base), [])
+            _refuse_by_direction(_good(replies), name)
+        for name, earlier in (("delta", before), ("control", []), ("buffers", [])):
+            _shorten(_good(replies), name, earlier)
         if self.num_samples is None:
-            self._cap_counts(cohort.good)
-        good = [UpdateTrace(reply.norm, reply.digest) for reply in cohort.good]
+            self._cap_counts(_good(replies))
+        good = [UpdateTrace(reply.lengths["delta"], reply.digest) for reply in _good(replies)]
         self.memory = [*self.memory, *good][-MEMORY:]
-
-    def _norms(self) -> list[float]:
-        return [trace.norm for trace in self.memory[-FEWEST_TO_COMPARE:]]
-
-    def _refuse_hopeless(self, cohort: Cohort) -> None:
-        norms = [reply.norm for reply in cohort.good]
-        middles = _middles(norms, self._norms())
-        for reply, middle in zip(cohort.good, middles, strict=True):
-            if middle and reply.norm > HOPELESS_FACTOR * middle:
-                reply.reason = "norm"
-
-    def _shorten(
-        self, replies: list[Reply], name: str, lengths: list[float], before: list[float]
-    ) -> None:
-        """Scales arrays down to the bound that the others set."""
-        for reply, length, middle in zip(replies, lengths, _middles(lengths, before), strict=True):
-            if middle and length > CLIP_FACTOR * middle:
-                reply.scale[name] = CLIP_FACTOR * middle / length
 
     def _cap_counts(self, replies: list[Reply]) -> None:
         counts = [float(reply.update.num_samples) for reply in replies]
@@ -207,9 +195,23 @@ def _middles(values: list[float], before: list[float]) -> list[float]:
     return found
 
 
-def _lengths(replies: list[Reply], name: str, base: Values | None) -> list[float]:
-    arrays = [reply.update.arrays[name] for reply in replies]
-    return [vector_norm(array if base is None else array - base) for array in arrays]
+def _good(replies: list[Reply]) -> list[Reply]:
+    return [reply for reply in replies if reply.reason is None]
+
+
+def _refuse_hopeless(replies: list[Reply], before: list[float]) -> None:
+    norms = [reply.lengths["delta"] for reply in replies]
+    for reply, norm, middle in zip(replies, norms, _middles(norms, before), strict=True):
+        if middle and norm > HOPELESS_FACTOR * middle:
+            reply.reason = "norm"
+
+
+def _shorten(replies: list[Reply], name: str, before: list[float]) -> None:
+    """Scales arrays down to the bound that the others set."""
+    lengths = [reply.lengths.get(name, 0.0) for reply in replies]
+    for reply, length, middle in zip(replies, lengths, _middles(lengths, before), strict=True):
+        if middle and length > CLIP_FACTOR * middle:
+            reply.scale[name] = CLIP_FACTOR * middle / length
 
 
 def _refuse_absurd_losses(replies: list[Reply]) -> None:
@@ -227,21 +229,33 @@ def _refuse_by_direction(replies: list[Reply], name: str) -> None:
     """Copies of one another, then what points against the cohort."""
     if len(replies) < FEWEST_TO_COMPARE:
         return
-    vectors = [reply.update.arrays[name] for reply in replies]
-    table = products(vectors)
+    if name not in replies[0].sketches:
+        return
+    table = products(np.stack([reply.sketches[name] for reply in replies]))
     alike = _alike(cosines(table))
     for reply in (reply for reply, is_alike in zip(replies, alike, strict=True) if is_alike):
         reply.reason = "alike"
     left = [place for place, is_alike in enumerate(alike) if not is_alike]
     if len(left) < FEWEST_TO_COMPARE:
         return
-    agreed = agreement(table[np.ix_(left, left)])
-    middle = float(np.median(agreed))
-    if middle < max(LEAST_AGREEMENT, CHANCE_DEVIATIONS / math.sqrt(len(vectors[0]))):
-        return
-    for place, value in zip(left, agreed, strict=True):
-        if value <= -OPPOSITION * middle:
+    for place, is_against in zip(left, _against(table[np.ix_(left, left)]), strict=True):
+        if is_against:
             replies[place].reason = "direction"
+
+
+def _against(table: Float[np.ndarray, "replies replies"]) -> list[bool]:
+    """Which replies oppose the others nearly as firmly as these agree, and beyond their spread."""
+    agreed = agreement(table)
+    middle = float(np.median(agreed))
+    if middle < LEAST_AGREEMENT:
+        return [False] * len(agreed)
+    bound = min(-OPPOSITION * middle, middle - OPPOSITION_DEVIATIONS * _spread(agreed))
+    return (agreed <= bound).tolist()
+
+
+def _spread(values: Values) -> float:
+    """Standard deviation of most of the values, by their median deviation."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
 def _alike(found: Float[np.ndarray, "replies replies"]) -> list[bool]:
@@ -250,8 +264,7 @@ def _alike(found: Float[np.ndarray, "replies replies"]) -> list[bool]:
     middle = float(np.median(pairs))
     if middle >= MANY_MINDS:
         return [False] * len(found)
-    spread = 1.4826 * float(np.median(np.abs(pairs - middle)))
-    bound = min(middle + max(ALIKE, ALIKE_DEVIATIONS * spread), 0.999)
+    bound = min(middle + max(ALIKE, ALIKE_DEVIATIONS * _spread(pairs)), 0.999)
     return ((found > bound).sum(axis=1) > 1).tolist()
 
 

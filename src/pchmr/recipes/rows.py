@@ -32,6 +32,7 @@ SWEPT = (
     "one direction times 4.5",
 )
 SWEEP_IMAGES, SWEEP_TEST_IMAGES, SWEEP_ROUNDS = 240, 200, 2
+SWEPT_IID, SWEPT_SKEWED, HONEST = "few-iid-", "few-skewed-", "honest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,12 @@ class _Common(TypedDict):
     seed: int
     data_options: DataOptions
     model_options: ModelOptions
+
+
+def honest_row_of(id_: str) -> str:
+    """Id of the row that one with bad clients is held against."""
+    swept = [prefix for prefix in (SWEPT_IID, SWEPT_SKEWED) if id_.startswith(prefix)]
+    return swept[0] + HONEST if swept else EVERYONE
 
 
 @dataclass(frozen=True)
@@ -310,7 +317,7 @@ class Rows:
             rule: How replies are put together; None is the weighted mean.
             alpha: Of a Dirichlet partition, whose clients differ in size; None is iid.
         """
-        plain = self.federated(EVERYONE, PER_ROUND)
+        plain = self.iid(PER_ROUND)
         run = replace(
             plain.base, server_options=replace(plain.base.server_options, aggregation_rule=rule)
         )
@@ -323,7 +330,9 @@ class Rows:
         said = f"{attack}, {num_bad} of {PER_ROUND} clients" if attack else "honest clients only"
         dealt = "" if alpha is None else f", LDA alpha {alpha:g}"
         name = f"{SWEEP_IMAGES} images{dealt}: {said}, {rule or 'gate'}"
-        return replace(plain, name=name, base=run, paper=None)
+        what = f"{attack}-{num_bad}-bad".replace(" ", "-") if attack else HONEST
+        id_ = (SWEPT_IID if alpha is None else SWEPT_SKEWED) + what + (f"-{rule}" if rule else "")
+        return replace(plain, id=id_, name=name, base=run, paper=None, contest=None)
 
     def trimmed(self, number: int) -> Cell:
         """FedAvg on iid clients, so many replies left out at each end of every weight."""

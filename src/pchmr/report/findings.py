@@ -15,6 +15,7 @@ from pchmr.recipes.rows import (
     CENTRALIZED,
     EVERYONE,
     LONGER,
+    honest_row_of,
     of_clients,
 )
 from pchmr.report.claims import ANY_GAIN, CLAIMS, FAMILIES, LEAST_SEEDS, NAMES, Claim, verdict
@@ -227,11 +228,10 @@ def best_of(rows: Iterable[ResultRow], contest: str) -> Best | None:
 
 def _robustness(rows: list[ResultRow]) -> str:
     """What attacks cost, behind each defence, against honest clients that are averaged."""
-    honest = of_id(rows, EVERYONE)
     attacked = {row.id: row for row in reversed(rows) if row.defended is not None}
     lines = []
     for name, row in reversed(attacked.items()):
-        found = difference_percent(of_id(rows, name), honest)
+        found = difference_percent(of_id(rows, name), of_id(rows, honest_row_of(name)))
         said = NONE
         if row.defended and found:
             said = "yes" if found.mean <= ATTACK_TARGET else "**no**"
@@ -240,7 +240,7 @@ def _robustness(rows: list[ResultRow]) -> str:
         lines.append([escaped(row.label), str(found or NONE), aside, said])
     header = [
         "attack and defence",
-        f"against {NAMES[EVERYONE]}, honest, %",
+        "against honest clients, %",
         "replies set aside",
         f"at most +{ATTACK_TARGET:g} %",
     ]

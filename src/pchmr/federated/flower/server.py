@@ -8,14 +8,15 @@ are judged and folded in the order of logical client ids, whatever order they ar
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from pchmr.config import DivergedError, FederateConfig, to_json
-from pchmr.federated.aggregation import fold_cohort
+from pchmr.federated.aggregation import Aggregation
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client import Task
-from pchmr.federated.cohort import Cohort
+from pchmr.federated.cohort import Cohort, Reply
 from pchmr.federated.flower.api import Grid, Message
 from pchmr.federated.flower.client_app import build_task
 from pchmr.federated.flower.egress import Carry, unpack
@@ -48,6 +49,7 @@ class Server:
         save: Called with a checkpoint after each round.
         scores: Called with a round's number; returns scores, or nothing if none are due.
         tell: Called with each finished row.
+        scratch: Folder on whose disk replies wait for the others; None for the system's.
         round: Finished rounds.
         rows: Their records.
         min_nodes: Nodes to wait for before the first round.
@@ -63,6 +65,7 @@ class Server:
     save: Callable[[Checkpoint], None]
     scores: Callable[[int], Row]
     tell: Callable[[Row], None]
+    scratch: Path | None = None
     round: int = 0
     rows: list[Row] = field(default_factory=list)
     min_nodes: int = 1
@@ -73,7 +76,8 @@ class Server:
         rule, num_bad = self.config.server_options.rule, self.config.num_tolerated
         trim = num_bad if rule == "trimmed" else None
         self._fold = Fold(self.algorithm, self.spec.num_parameters, self.spec.num_buffers, trim)
-        self._cohort = Cohort(self.schema.sizes)
+        self._cohort = Cohort(self.schema.sizes, self.scratch)
+        self._aggregation = Aggregation(self._fold, self._cohort, rule=rule, num_bad=num_bad)
         self._settings = to_json(self.config)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -141,7 +145,7 @@ class Server:
 
     def _collect(self, grid: Grid, nodes: list[int], number: int, outcome: Outcome) -> None:
         """Sends the model to a cohort, keeps what may count, and lets the gate see it whole."""
-        self._cohort.clear()
+        self._aggregation.begin()
         messages = [self._message(nodes, number, client_id) for client_id in outcome.cohort]
         wait = self.config.server_options.deadline_seconds
         for arrival in in_order(messages, carried(grid, messages, wait)):
@@ -151,12 +155,14 @@ class Server:
             try:
                 if arrival.reason or reply is None or position is None:
                     raise Rejected(arrival.reason or "no_reply")
-                self._admit(messages[position], reply, number, client_id)
+                found = self._admit(messages[position], reply, number, client_id)
             except Rejected as rejected:
                 outcome.refuse(client_id, rejected.reason)
             except Exception:  # whatever a client sends, the round goes on
                 outcome.refuse(client_id, "schema")
-        self.gate.judge(self._cohort, self.buffers)
+            else:
+                self._aggregation.add(found)
+        self.gate.judge(self._cohort.replies)
         for found in self._cohort.replies:
             if found.reason:
                 outcome.refuse(found.client_id, found.reason)
@@ -173,21 +179,14 @@ class Server:
         content = build_task(self.schema, task, self._settings, self.carry)
         return Message(content, nodes[client_id % len(nodes)], "train", group_id=str(number))
 
-    def _admit(self, asked: Message, reply: Message, number: int, client_id: int) -> None:
+    def _admit(self, asked: Message, reply: Message, number: int, client_id: int) -> Reply:
         check_envelope(asked, reply)
         update = unpack(self.schema, reply.content, self.schema.echo(number, client_id))
-        found = self.gate.admit(client_id, update, self.buffers, self.spec.variances)
-        self._cohort.add(found)
+        return self.gate.admit(client_id, update, self.buffers, self.spec.variances)
 
     def _apply(self, number: int) -> None:
         config = self.config
-        fold_cohort(
-            self._fold,
-            self._cohort,
-            self.buffers,
-            rule=config.server_options.rule,
-            num_bad=config.num_tolerated,
-        )
+        self._aggregation.finish(self.buffers)
         step = self.algorithm.step(number, config.server_options)
         finite = self._fold.apply(
             self.parameters, self.buffers, self.state, step, config.num_clients
@@ -205,7 +204,7 @@ class Server:
             num_samples=sum(client_samples),
             client_samples=client_samples,
             losses={"total": outcome.mean_loss},
-            update_norms=[reply.norm for reply in outcome.good],
+            update_norms=[reply.lengths["delta"] for reply in outcome.good],
             changed=changed,
             quarantined=outcome.quarantined,
             clipped=outcome.clipped,
