@@ -14,6 +14,7 @@ from pchmr.config.options import (
     PartitionOptions,
     ServerOptions,
 )
+from pchmr.config.personalize import FittingOptions, LabelingOptions, PersonalizeConfig
 from pchmr.config.plain import from_dict, from_json, to_json
 from pchmr.config.verbs import (
     EXPORT_VARIANTS,
@@ -47,11 +48,14 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "FederateConfig",
+    "FittingOptions",
+    "LabelingOptions",
     "LabelsConfig",
     "ModelOptions",
     "OptimOptions",
     "Partition",
     "PartitionOptions",
+    "PersonalizeConfig",
     "PredictConfig",
     "ReportConfig",
     "ServerOptions",
