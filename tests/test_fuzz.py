@@ -24,6 +24,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pchmr.federated.checkpoint import Checkpoint, Checkpoints
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.sparse import csc_matrix, csr_matrix
@@ -45,7 +46,6 @@ from pchmr.data import labels
 from pchmr.data.photos import load_photo
 from pchmr.data.synthetic.people import SyntheticPeople, is_whole
 from pchmr.examples import read_examples
-from pchmr.federated.checkpoint import Checkpoint, Checkpoints
 from pchmr.models.checkpoint import read_checkpoint
 from pchmr.models.imagenet import _read as read_backbone
 from pchmr.models.official import read_state_dict

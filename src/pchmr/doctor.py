@@ -155,6 +155,16 @@ def _choices() -> Iterator[Finding]:
     yield Finding("--model", "ok", ", ".join(MODELS))
 
 
+def _fetched() -> Iterator[Finding]:
+    from pchmr.perception.fetched import FETCHED, state
+    from pchmr.priors import described
+
+    for name in FETCHED:
+        first, *rest = described(name).splitlines()
+        found = state(name)
+        yield Finding(name, found, "\n".join([first.split(": ", 1)[1], *map(str.strip, rest)]))
+
+
 PROBES: dict[str, Probe] = {
     "Python and packages": _python,
     "Extras": _extras,
@@ -162,6 +172,7 @@ PROBES: dict[str, Probe] = {
     "Disk": _disk,
     "Shipped with the package": _embedded,
     "Models and recipes": _choices,
+    "Fetched by `pchmr priors get` (none is needed)": _fetched,
 }
 
 

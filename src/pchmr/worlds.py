@@ -3,7 +3,10 @@
 import io
 import json
 from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,17 @@ from pchmr.data.pose_clusters import POSE, columns_for
 from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.check import check
 from pchmr.data.synthetic.recipe import Split
+from pchmr.perception import load_keypoint_prior
+from pchmr.perception.blazepose.prior import BlazePose
+from pchmr.perception.fetched import state
+from pchmr.perception.realism import realism
 from pchmr.progress import bar, say
 from pchmr.runs import alone, write_bytes
 
 DEFAULT_SIZE = 128
+PHOTO_PRIOR = "blazepose"
+NUM_ASKED = 64
+"""Pictures that a photo-trained network is asked about."""
 
 
 @alone
@@ -68,10 +78,33 @@ def _check(config: DataConfig) -> Path:
     body, recipe = load_body(config.body), _recipe(config, "train")
     people = _people(config, recipe, body)
     checked = check(people, body)
+    checked.summary["realism"] = asked(people)
     write_bytes(config.output / "check.json", _json(checked.summary))
     title = f"People of domain {recipe.domain}, as rendered"
     lead = f"{len(people)} rows, {recipe.image_size} px, content {people.content_hash[:12]}"
     return _page(config.output / "check.html", title, lead, checked.figures, checked.summary)
+
+
+def pictures_of(people: SyntheticPeople) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pictures, and their evaluation joints in pixels; confidence 0 outside."""
+    for row in range(len(people)):
+        joints = people.batch([row]).keypoints_2d[0].double().numpy()
+        joints[..., :2] = (joints[..., :2] + 1) / 2 * people.image_size
+        yield people.image(row), joints
+
+
+def asked(people: SyntheticPeople) -> dict[str, Any] | str:
+    """What a photo-trained network says of the first pictures, or how to have it asked."""
+    if state(PHOTO_PRIOR) != "ok":
+        note = f"not asked: `pchmr priors get {PHOTO_PRIOR}` fetches a network that has seen photos"
+        say(note)
+        return note
+    prior = load_keypoint_prior(PHOTO_PRIOR)
+    assert isinstance(prior, BlazePose)
+    shown = islice(pictures_of(people), NUM_ASKED)
+    found = asdict(realism(prior.people, prior.names, shown))
+    rounded = {n: None if np.isnan(v) else round(v, 4) for n, v in found.items()}
+    return {"prior": prior.provenance.version, "image_size": people.image_size, **rounded}
 
 
 def _people(config: DataConfig, recipe: SyntheticRecipe, body: BodyModel) -> SyntheticPeople:

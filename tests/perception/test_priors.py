@@ -399,7 +399,7 @@ def test_every_prior_names_a_file() -> None:
     folder = Path(__file__).parents[2] / "src" / "pchmr" / "perception"
     for target in PRIORS.values():
         file, kind = target.split(":")
-        assert f"class {kind}" in (folder / f"{file}.py").read_text()
+        assert f"class {kind}" in (folder / f"{file.replace('.', '/')}.py").read_text()
 
 
 @pytest.mark.parametrize("aligned", [True, False])

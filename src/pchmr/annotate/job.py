@@ -25,6 +25,7 @@ from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
 from pchmr.data.pictures import find_pictures
 from pchmr.perception.detection import PRESENCE
+from pchmr.perception.fetched import missed
 from pchmr.progress import printable, say
 from pchmr.runs import alone, file_sha256
 
@@ -46,6 +47,8 @@ def run(config: AnnotateConfig) -> Path:
     if config.observations is not None:
         job.label_file(config.observations)
     else:
+        if config.keypoint_prior is None and (note := missed()):
+            say(note)
         job.label_pictures()
     job.tell()
     return job.folder.path

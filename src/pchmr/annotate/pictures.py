@@ -99,7 +99,9 @@ class PictureReader:
         if config.body is None or config.checkpoint is not None:
             starts = HmrStarts.open(body, config.checkpoint)
         box, detector = parse_box(config.bbox), None
-        if box is None and not isinstance(keypoints, PersonPrior):
+        if box is None and isinstance(keypoints, Detector):
+            detector = keypoints
+        elif box is None and not isinstance(keypoints, PersonPrior):
             own = load_keypoint_prior("embedded")
             detector = PeopleFinder(own) if isinstance(own, PersonPrior) else None
         return cls(keypoints, depth, box, starts, detector)
@@ -161,7 +163,8 @@ class PictureReader:
 
     def _followed(self, image: Image, last: Box | None) -> Box | None:
         """The box of the frame before, unless the person has left it."""
-        knows = self.detector is not None and isinstance(self.keypoint_prior, PersonPrior)
+        own = self.detector is self.keypoint_prior
+        knows = self.detector is not None and (own or isinstance(self.keypoint_prior, PersonPrior))
         if last is not None and knows and self.detector and not self.detector.shows(image, last):
             return None
         return last

@@ -16,6 +16,7 @@ from pchmr.config.options import (
 )
 from pchmr.config.personalize import FittingOptions, LabelingOptions, PersonalizeConfig
 from pchmr.config.plain import from_dict, from_json, to_json
+from pchmr.config.priors import PriorsConfig
 from pchmr.config.verbs import (
     EXPORT_VARIANTS,
     Algorithm,
@@ -57,6 +58,7 @@ __all__ = [
     "PartitionOptions",
     "PersonalizeConfig",
     "PredictConfig",
+    "PriorsConfig",
     "ReportConfig",
     "ServerOptions",
     "SettingError",

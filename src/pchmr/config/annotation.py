@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from pchmr.config.errors import require
+from pchmr.config.priors import FETCHABLE
 from pchmr.config.verbs import Device
 
 ANNOTATE_MODES = (
@@ -35,9 +36,11 @@ class AnnotateConfig:
     error_predictor: Path | None = None
     """Error predictors of your own, named SOURCE/MODE; they go before the shipped ones."""
     keypoint_prior: str | None = None
-    """Keypoint model: sapiens2-pose, vitpose, sapiens1-pose, rtmpose-onnx; without it, our own."""
+    """Keypoint model: blazepose, sapiens2-pose, vitpose, sapiens1-pose, rtmpose-onnx; without it,
+    our own, which has seen rendered people only."""
     keypoint_weights: Path | None = None
-    """Its weights, a local file or folder; nothing is downloaded."""
+    """Its weights, a local file or folder; nothing is downloaded. blazepose knows its own place:
+    `pchmr priors get blazepose` fetches it."""
     depth_prior: str | None = None
     """Depth model: sapiens2-pointmap, depth-anything, depth-pro, sapiens1-depth."""
     depth_weights: Path | None = None
@@ -71,8 +74,9 @@ class AnnotateConfig:
         )
         for kind in ("keypoint", "depth"):
             name, weights = getattr(self, f"{kind}_prior"), getattr(self, f"{kind}_weights")
+            at_hand = name in FETCHABLE and weights is None
             require(
-                (name is None) == (weights is None),
+                at_hand or (name is None) == (weights is None),
                 f"--{kind}-prior and --{kind}-weights belong together: give both or neither",
             )
         if self.observations is not None:

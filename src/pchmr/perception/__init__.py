@@ -20,8 +20,12 @@ PRIORS: dict[str, str] = {
     "sapiens1-pose": "torchscript:Sapiens1Pose",
     "sapiens1-depth": "torchscript:Sapiens1Depth",
     "rtmpose-onnx": "simcc:RtmPose",
+    "blazepose": "blazepose.prior:BlazePose",
 }
 """Name -> file:class in this room; every class takes the path of its weights."""
+
+AT_HAND = ("embedded", "blazepose")
+"""Priors that know where their weights are: shipped, or fetched by `pchmr priors get`."""
 
 PUBLISHERS = {
     "sapiens2-pose": "huggingface.co/facebook (Sapiens2 License)",
@@ -35,12 +39,19 @@ PUBLISHERS = {
 }
 """Whose page hands the weights out, and under what."""
 
-KEYPOINT_PRIORS = ("embedded", "sapiens2-pose", "vitpose", "sapiens1-pose", "rtmpose-onnx")
+KEYPOINT_PRIORS = (
+    "embedded",
+    "sapiens2-pose",
+    "vitpose",
+    "sapiens1-pose",
+    "rtmpose-onnx",
+    "blazepose",
+)
 DEPTH_PRIORS = ("sapiens2-pointmap", "depth-anything", "depth-pro", "sapiens1-depth")
 
 
 def load_keypoint_prior(name: str, weights: Path | None = None) -> KeypointPrior:
-    """A keypoint model from local weights; only `embedded` brings its own.
+    """A keypoint model from local weights; those `AT_HAND` need no path.
 
     Raises:
         SettingError: Unknown name, missing weights or a missing library.
@@ -57,7 +68,7 @@ def _load(name: str, weights: Path | None, allowed: tuple[str, ...]):
     if name not in allowed:
         raise SettingError(f"unknown prior {name}; known: {', '.join(allowed)}")
     file, kind = PRIORS[name].split(":")
-    if weights is None and name == "embedded":
+    if weights is None and name in AT_HAND:
         return getattr(import_module(f"pchmr.perception.{file}"), kind)()
     if weights is None or not weights.exists():
         where = "are not given" if weights is None else f"do not exist at {weights}"
@@ -74,6 +85,7 @@ def _load(name: str, weights: Path | None, allowed: tuple[str, ...]):
 
 
 __all__ = [
+    "AT_HAND",
     "DEPTH_PRIORS",
     "KEYPOINT_PRIORS",
     "PRIORS",

@@ -121,7 +121,7 @@ def find_people(image: Image, prior: KeypointPrior, detector: Detector | None) -
     nobody, it looks at the whole picture itself.
     """
     boxes = [] if detector is None else detector.detect(image)
-    if isinstance(prior, PersonPrior):
+    if isinstance(prior, PersonPrior) or detector is prior:
         return boxes
     seen = [look_closer(image, box, prior) for box in boxes or [whole(image)]]
     most = max(sure for sure, _ in seen)

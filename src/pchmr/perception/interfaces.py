@@ -23,11 +23,13 @@ class Provenance:
         name: Key in `PRIORS`.
         license: Tag of the weights' licence.
         sha256: Of the weights' files.
+        version: Of what handed them out, where it has one.
     """
 
     name: str
     license: str
     sha256: str
+    version: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from pchmr.runs import shipped, write_bytes
 
 ASSET = Path(__file__).parents[1] / "assets" / "quality_v1.json"
 RIDGE = 3.0
+LEAST_SPREAD = 1e-4  # of the log of a signal over the frames that a predictor is fitted on
 FLOOR = 1e-3
 RANGE = 3.5  # standard deviations of a signal's log that a predictor is taken to know
 FALLING = ("evidence", "margin")  # signals of which more is better
@@ -87,10 +88,11 @@ def _design(
 def fit_predictor(
     signals: Mapping[str, np.ndarray], error_mm: Float[np.ndarray, " frames"]
 ) -> ErrorPredictor:
-    """Fits a predictor on frames whose error is known."""
-    names = tuple(sorted(signals))
+    """Fits a predictor on frames whose error is known; signals that never change tell nothing."""
+    spread = {name: _logs(signals, (name,)).std() for name in signals}
+    names = tuple(sorted(name for name, sd in spread.items() if sd > LEAST_SPREAD))
     logs = _logs(signals, names)
-    mean, sd = logs.mean(axis=0), np.maximum(logs.std(axis=0), 1e-6)
+    mean, sd = logs.mean(axis=0), logs.std(axis=0)
     table = _design(signals, names, mean, sd)
     penalty = RIDGE * np.eye(table.shape[1])
     penalty[-1, -1] = 0

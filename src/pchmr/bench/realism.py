@@ -1,0 +1,58 @@
+"""How real the rendered people are: shares found, and limbs in place, by a photo-trained network.
+
+Three draws a domain at 256 px, so the table shows a spread. Needs `pchmr priors get blazepose`.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pchmr.body import BodyModel, load_body
+from pchmr.config import BenchConfig, Domain
+from pchmr.data import num_workers
+from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
+from pchmr.perception.blazepose.prior import BlazePose
+from pchmr.perception.realism import Realism, realism
+from pchmr.worlds import pictures_of
+
+FILE = "realism"
+DOMAINS: tuple[Domain, ...] = ("A", "B", "V")
+SEEDS = (0, 1, 2)
+NUM_PEOPLE = 60
+IMAGE_SIZE = 256
+
+
+def tables(config: BenchConfig) -> Iterator[dict[str, Any]]:
+    """Rows of the table `realism`, one a domain and draw."""
+    body, prior = load_body(), BlazePose()
+    for domain in DOMAINS:
+        for seed in SEEDS:
+            found = _asked(prior, body, domain, seed)
+            yield {
+                "figure": f"{domain}: {NUM_PEOPLE} people of {IMAGE_SIZE} px",
+                "seed": seed,
+                "scores": scores(found),
+                "prior": prior.provenance.version,
+            }
+
+
+def scores(found: Realism) -> dict[str, float]:
+    """Percentages, as the table shows them."""
+    told = {
+        "found (%)": found.found,
+        "limbs within 10 % (%)": found.pck,
+        "extra people (%)": found.extra,
+    }
+    return {name: round(100 * share, 2) for name, share in told.items() if not np.isnan(share)}
+
+
+def _asked(prior: BlazePose, body: BodyModel, domain: Domain, seed: int) -> Realism:
+    recipe = SyntheticRecipe(
+        domain=domain, split="test", num_samples=NUM_PEOPLE, image_size=IMAGE_SIZE, seed=seed
+    )
+    with tempfile.TemporaryDirectory() as cache:
+        people = SyntheticPeople(recipe, body, Path(cache), num_workers=num_workers(NUM_PEOPLE))
+        return realism(prior.people, prior.names, pictures_of(people))

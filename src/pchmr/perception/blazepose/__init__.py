@@ -1,0 +1,1 @@
+"""The photo-trained pose networks that `pchmr priors get blazepose` fetches."""

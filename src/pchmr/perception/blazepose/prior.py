@@ -1,0 +1,189 @@
+"""The photo-trained prior: who is in a picture, and 33 named points of each, in 2D and in space.
+
+The detector looks at the whole picture, then at tiles for people who are small in it, and at finer
+tiles where it found such. Each find is looked at twice by the landmark network, in a crop that is
+turned with the body. Who is not seen surely must be seen in the mirror image too: of a cat, a cup
+and flowers the two differ.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from pchmr.body.joints import mirror_name
+from pchmr.perception.blazepose.detector import SIZE, Detection, detect
+from pchmr.perception.blazepose.landmarks import NAMES, Landmarks, look, look_twice
+from pchmr.perception.blazepose.networks import NAME, open_network
+from pchmr.perception.detection import LEAST_CONFIDENCE, LEAST_SEEN, box_of
+from pchmr.perception.fetched import DETECTOR, FETCHED, LANDMARKS
+from pchmr.perception.interfaces import Box, Image, Provenance
+from pchmr.perception.people import LIMBS, SeenPerson, similarity, without_doubles
+from pchmr.perception.turned import TurnedCrop
+
+LEAST_FOUND = 0.5  # score of the detector from which the landmark network looks
+SURE = 0.8  # score from which a person needs no second word
+ALIKE = 0.7  # similarity of a pose and that of the mirror image, below which nobody is there
+PRESENT = 0.5  # person flag from which a crop shows somebody
+TILES = (0.6, 0.35)  # sides of tiles, of the picture's longer side
+STEP = 2 / 3  # of a tile's side, to the next tile at most
+SMALL = 0.45  # of the longer side: crops below it call for finer tiles
+LEAST_TILE = 160  # pixels
+AROUND = 1.6  # of a box's longer side: the window in which a person of the box is looked for
+BOX_PADDING = 1.25
+SAME_PLACE = 0.15  # of a crop's side, between the middles of two finds of one person
+SAME_SIDE = 1.4  # ratio of the sides of two finds of one person
+
+
+class BlazePose:
+    """A `KeypointPrior` and a `Detector`, which also tells masks and points in space."""
+
+    names = NAMES
+    mirror = tuple(NAMES.index(mirror_name(name)) for name in NAMES)
+
+    def __init__(self, weights: Path | None = None, *, fast: bool | None = None) -> None:
+        """Opens the fetched files.
+
+        Args:
+            weights: Their folder; without it, where `pchmr priors get` keeps them.
+            fast: Whether onnxruntime runs them; without a word, where it is installed.
+
+        Raises:
+            PriorFileError: They are missing or other files.
+        """
+        self.detector = open_network(DETECTOR, weights, fast=fast)
+        self.network = open_network(LANDMARKS, weights, fast=fast)
+        prior = FETCHED[NAME]
+        self.provenance = Provenance(
+            name=NAME,
+            version=f"{prior.package} {prior.version}",
+            license=prior.license,
+            sha256=prior.files[LANDMARKS].sha256,
+        )
+
+    def keypoints(self, image: Image, box: Box) -> Float[ndarray, "keypoints 3"]:
+        """See `KeypointPrior`."""
+        return self.see(image, box).keypoints
+
+    def see(self, image: Image, box: Box) -> SeenPerson:
+        """The person in a box: the find around it that fits it best, else the box itself."""
+        side = max(box.width, box.height)
+        x, y = box.center
+        finds = detect(self.detector, image, TurnedCrop(float(x), float(y), AROUND * side))
+        crops = [find.crop for find in finds]
+        if not crops:
+            crops = [TurnedCrop(float(x), float(y), BOX_PADDING * side)]
+        seen = [self._person(image, self._look(image, crop), box) for crop in crops]
+        return max(seen, key=lambda person: _agreement(person.box, box))
+
+    def people(self, image: Image) -> list[SeenPerson]:
+        """Everybody who is seen in a picture, the surest first; empty where nobody is."""
+        seen = [self._look(image, crop) for crop in self._places(image)]
+        people = [
+            self._person(image, marks, box)
+            for marks in seen
+            if marks.presence >= PRESENT
+            and (box := box_of(_inside(marks.points, image))) is not None
+        ]
+        kept = without_doubles(people, self.names)
+        return [p for p in kept if p.score >= SURE or self._mirrored_alike(image, p)]
+
+    def _mirrored_alike(self, image: Image, person: SeenPerson) -> bool:
+        """Whether the mirror image shows the same pose, as it does of people and rarely else."""
+        width, crop = image.shape[1], person.crop
+        turned = TurnedCrop(width - crop.x, crop.y, crop.side, -crop.angle)
+        marks = look(self.network, np.ascontiguousarray(image[:, ::-1]), turned)
+        if marks.presence < PRESENT:
+            return False
+        mirrored = marks.points[list(self.mirror), :2] * [-1, 1] + [width, 0]
+        limbs = [self.names.index(name) for name in LIMBS]
+        seen = [row for row in limbs if person.keypoints[row, 2] > LEAST_CONFIDENCE]
+        rows = seen if len(seen) >= LEAST_SEEN else limbs
+        size = (person.box.width * person.box.height) ** 0.5
+        return similarity(person.keypoints[rows, :2], mirrored[rows], size) >= ALIKE
+
+    def detect(self, image: Image) -> list[Box]:
+        """See `Detector`."""
+        return [person.box for person in self.people(image)]
+
+    def shows(self, image: Image, box: Box) -> bool:
+        """See `Detector`."""
+        return self.see(image, box).presence >= PRESENT
+
+    def _look(self, image: Image, crop: TurnedCrop) -> Landmarks:
+        return look_twice(self.network, image, crop, PRESENT)
+
+    def _person(self, image: Image, marks: Landmarks, box: Box) -> SeenPerson:
+        keypoints = _inside(marks.points, image)
+        return SeenPerson(
+            box=box_of(keypoints) or box,
+            keypoints=keypoints,
+            world=marks.world,
+            presence=marks.presence,
+            score=marks.score,
+            crop=marks.crop,
+            cells=marks.mask,
+        )
+
+    def _places(self, image: Image) -> list[TurnedCrop]:
+        """Crops to look at closer: finds in the whole picture and in tiles, each person once."""
+        height, width = image.shape[:2]
+        longer = max(height, width)
+        whole = TurnedCrop(width / 2, height / 2, float(longer))
+        finds = detect(self.detector, image, whole, LEAST_FOUND)
+        for share in TILES:
+            if share * longer < LEAST_TILE or longer <= SIZE:
+                break
+            for tile in tiles(width, height, share * longer):
+                finds += detect(self.detector, image, tile, LEAST_FOUND)
+            if not any(find.crop.side < SMALL * longer for find in finds):
+                break
+        return once(finds)
+
+
+def tiles(width: int, height: int, side: float) -> Iterator[TurnedCrop]:
+    """Squares over a picture that overlap by a third or more."""
+    for y in _middles(height, side):
+        for x in _middles(width, side):
+            yield TurnedCrop(x, y, side)
+
+
+def _middles(length: int, side: float) -> list[float]:
+    if side >= length:
+        return [length / 2]
+    count = int(np.ceil((length - side) / (STEP * side) - 1e-9)) + 1
+    return np.linspace(side / 2, length - side / 2, count).tolist()
+
+
+def once(finds: list[Detection]) -> list[TurnedCrop]:
+    """Crops of finds, the surest of those that lie in one place and are of one size."""
+    found: list[TurnedCrop] = []
+    for find in sorted(finds, key=lambda find: -find.score):
+        if not any(_same(find.crop, other) for other in found):
+            found.append(find.crop)
+    return found
+
+
+def _same(a: TurnedCrop, b: TurnedCrop) -> bool:
+    low, high = sorted((a.side, b.side))
+    apart = float(np.hypot(*(a.middle - b.middle)))
+    return apart < SAME_PLACE * low and high < SAME_SIDE * low
+
+
+def _inside(points: Float[ndarray, "points 3"], image: Image) -> Float[ndarray, "points 3"]:
+    """The points with no confidence in those that lie outside the picture."""
+    size = np.array([image.shape[1], image.shape[0]])
+    outside = ((points[:, :2] < 0) | (points[:, :2] > size)).any(axis=-1)
+    found = points.copy()
+    found[outside, 2] = 0.0
+    return found
+
+
+def _agreement(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    across = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
+    down = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
+    shared = max(across, 0.0) * max(down, 0.0)
+    return shared / (a.width * a.height + b.width * b.height - shared)

@@ -1,0 +1,164 @@
+"""Who a client is, what it asks, what it remembers, and what rests on its disk."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pchmr.federated.secure import Group, Identity, Ledger, Reason, Refusal, Roster, SecurePolicy
+from pchmr.federated.secure.identity import is_signed, pinned
+from pchmr.federated.secure.messages import RoundOffer
+from pchmr.federated.secure.policy import may_overlap, threshold_of
+from pchmr.federated.secure.rehearsal import Rehearsal, make_clients, make_offer, settings_of
+from pchmr.federated.secure.shamir import PRIME, combine, split
+from pchmr.federated.secure.state import SealedState
+
+ONE = settings_of(Group("delta", 3, 1.0, False, 1))
+
+
+def refused(reason: Reason):
+    return pytest.raises(Refusal, match=f"secure aggregation, {reason}: ")
+
+
+def test_the_field_of_the_shares_is_a_field() -> None:
+    """Lucas and Lehmer: 2^521 - 1 is prime."""
+    value = 4
+    for _ in range(521 - 2):
+        value = (value * value - 2) % PRIME
+    assert value == 0
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(1, 12), st.data())
+def test_any_threshold_of_shares_gives_the_secret(secret: bytes, least: int, data) -> None:
+    points = list(range(1, 13))
+    shares = split(secret, points, least)
+    chosen = data.draw(st.sets(st.sampled_from(points), min_size=least))
+    assert combine({point: shares[point] for point in chosen}) == secret
+
+
+def test_one_share_too_few_gives_nothing() -> None:
+    shares = split(bytes(32), [1, 2, 3, 4, 5], 4)
+    assert combine({point: shares[point] for point in (1, 2, 3)}) != bytes(32)
+    assert len(set(split(bytes(32), [1, 2, 3], 1).values())) == 1
+
+
+def test_a_roster_is_pinned(tmp_path: Path) -> None:
+    keys = [Identity.generate().public for _ in range(5)]
+    roster = Roster.of(keys)
+    roster.save(tmp_path / "roster.json")
+    assert Roster.load(tmp_path / "roster.json") == roster == Roster.of(reversed(keys))
+    assert pinned(roster, roster) is roster
+    with refused(Reason.FOREIGN_ROSTER):
+        pinned(roster, Roster.of([*keys, Identity.generate().public]))
+    with refused(Reason.DOUBLED):
+        Roster.of([*keys, keys[0]])
+
+
+def test_trust_on_first_use_only_when_asked() -> None:
+    roster = Roster.of([Identity.generate().public])
+    with refused(Reason.FOREIGN_ROSTER):
+        pinned(None, roster)
+    assert pinned(None, roster, trust_on_first_use=True) == roster
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": "other", "keys": []}', '{"keys": 3}'])
+def test_a_damaged_roster_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "roster.json"
+    path.write_text(text)
+    with refused(Reason.MALFORMED):
+        Roster.load(path)
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    identity, path = Identity.generate(), tmp_path / "key"
+    identity.save(path)
+    assert Identity.load(path).public == identity.public
+    path.chmod(0o640)
+    with refused(Reason.MALFORMED):
+        Identity.load(path)
+
+
+def test_a_signature_holds_for_one_purpose() -> None:
+    identity = Identity.generate()
+    signature = identity.sign(b"keys", b"text")
+    assert is_signed(identity.public, b"keys", b"text", signature)
+    assert not is_signed(identity.public, b"other", b"text", signature)
+    assert not is_signed(Identity.generate().public, b"keys", b"text", signature)
+
+
+@given(st.integers(2, 50))
+def test_a_threshold_is_a_majority_that_leaves_room(num_clients: int) -> None:
+    assert num_clients / 2 < threshold_of(num_clients) <= num_clients
+
+
+def test_cohorts_overlap_all_or_little() -> None:
+    old = frozenset(bytes([i]) for i in range(10))
+    assert may_overlap(old, old, 2)
+    assert not may_overlap(old - {bytes([0])}, old, 2)
+    assert not may_overlap(old - {bytes([0])} | {bytes([11])}, old, 2)
+    assert may_overlap(old - {bytes([0]), bytes([1])} | {bytes([11]), bytes([12])}, old, 2)
+
+
+def played(clients, round_number: int = 1) -> RoundOffer:
+    offer = make_offer(clients, ONE, round_number)
+    values = [[np.zeros(3, dtype=np.float32)] for _ in clients]
+    Rehearsal(offer, clients, values).run()
+    return offer
+
+
+def test_a_model_gets_one_vector_even_after_a_restart() -> None:
+    clients = make_clients(5)
+    offer = played(clients)
+    again = replace(offer, round=2, attempt=1)
+    remembered = Ledger.from_bytes(clients[0].ledger.to_bytes())
+    assert remembered == clients[0].ledger
+    clients[0].ledger = remembered
+    with refused(Reason.MODEL_AGAIN):
+        clients[0].answer_offer(again)
+    clients[0].answer_offer(replace(again, model=os.urandom(32)))
+
+
+def test_the_ledger_is_written_before_an_answer_leaves() -> None:
+    clients, written = make_clients(5), []
+    clients[0].write_ledger = lambda ledger: written.append(ledger.to_bytes())
+    played(clients)
+    assert len(written) == 3 and len(set(written)) == 3
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"last": 1}', b"\xff"])
+def test_a_damaged_ledger_is_refused(data: bytes) -> None:
+    with refused(Reason.MALFORMED):
+        Ledger.from_bytes(data)
+
+
+def test_a_policy_asks_for_its_ring() -> None:
+    clients = make_clients(5, SecurePolicy(bits=32))
+    with refused(Reason.WRONG_CONFIG):
+        clients[0].answer_offer(make_offer(clients, ONE))
+
+
+def test_large_cohorts_are_refused_with_the_reason() -> None:
+    offer = make_offer(make_clients(5), ONE)
+    with pytest.raises(Refusal, match="malicious variant"):
+        SecurePolicy().check_offer(replace(offer, cohort=(bytes(32),) * 51))
+
+
+def test_a_state_rests_sealed_and_is_taken_once(tmp_path: Path) -> None:
+    clients = make_clients(5)
+    _, state = clients[0].answer_offer(make_offer(clients, ONE))
+    path, key = tmp_path / "state", clients[0].identity.state_key()
+    rest = SealedState(path, key)
+    rest.put(state)
+    data = path.read_bytes()
+    assert path.stat().st_mode & 0o077 == 0
+    assert not any(s in data for s in (state.seed, state.mask_key, state.seal_key))
+    with refused(Reason.BAD_SHARE):
+        SealedState(path, clients[1].identity.state_key()).take()
+    rest.put(state)
+    assert rest.take() == state and not path.exists()
+    with refused(Reason.WRONG_STAGE):
+        rest.take()
