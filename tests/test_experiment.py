@@ -9,7 +9,6 @@ import torch
 
 from pchmr import cli, experiment
 from pchmr.config import DataOptions, FederateConfig, PartitionOptions, SettingError, TrainConfig
-from pchmr.evaluation import evaluate
 from pchmr.experiment import Scene
 from pchmr.models import build_model
 from pchmr.runs import CONFIG, RunFolder
@@ -55,8 +54,7 @@ def toy_scene(monkeypatch: pytest.MonkeyPatch, tiny_body, make_people) -> None:
         torch.manual_seed(0)
         model = build_model("fastmetro_xs", tiny_body.hierarchy, image_size=64)
         people, others = make_people(tiny_body, 6, 64), make_people(tiny_body, 4, 64, seed=1)
-        scores = evaluate(model, tiny_body, others)
-        return Scene(tiny_body, model, {"kind": "random"}, people, others, scores)
+        return Scene(tiny_body, model, {"kind": "random"}, people, others)
 
     monkeypatch.setattr(experiment, "open_scene", open_scene)
 

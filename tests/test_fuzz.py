@@ -163,7 +163,7 @@ def run_seeds(folder: Path) -> dict[str, Seed]:
         "rows": (folder / "run" / "metrics.jsonl", lambda p: RunFolder(p.parent).read_rows()),
         "summary": (folder / "run" / "environment.json",
                     lambda p: RunFolder(p.parent).read_json(p.name)),
-        "examples": (folder / "run" / "examples.npz", lambda p: read_examples(p.parent)),
+        "examples": (folder / "run" / "examples.npz", lambda p: read_examples(p)),
         "people": (folder / "people" / "meta.json", lambda p: (
             is_whole(p.parent), SyntheticPeople.open(p.parent))),
         "jpeg": (folder / "photo.jpg", load_photo),

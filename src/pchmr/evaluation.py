@@ -250,12 +250,13 @@ def _scores(
     per_sample[~known] = np.nan
     values: dict[str, Any] = {f"{name}_mm": None for name in SCORES}
     values.update(averages)
-    centres = errors[known].double().mean(dim=0).tolist() if known.any() else []
-    by_joint = zip(EVALUATION_14.names[: len(centres)], centres, strict=True)
+    centers = errors[known].double().mean(dim=0).tolist() if known.any() else []
+    by_joint = zip(EVALUATION_14.names[: len(centers)], centers, strict=True)
+    predicted = joints.select(1, 0)
     return Scores(
         **values,
         num_samples=len(dataset),
-        num_nonfinite=int((~torch.isfinite(joints[:, 0])).flatten(start_dim=1).any(dim=1).sum()),
+        num_nonfinite=int((~torch.isfinite(predicted)).flatten(start_dim=1).any(dim=1).sum()),
         per_joint_mm={name: mean * MM_PER_METRE for name, mean in by_joint},
         per_action_mm=_by_label(per_sample, dataset.columns.get("action"), known),
         acceleration_error_mm=_acceleration_error_mm(joints, dataset, known),

@@ -3,7 +3,7 @@
 A run writes them at its end; the report draws them later without the model, body or data set.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -22,6 +22,8 @@ from pchmr.evaluation import center_vertices
 from pchmr.runs import replacing
 
 EXAMPLES = "examples.npz"
+# Beyond these no run has written the file.
+MOST_BYTES, MOST_EXAMPLES, MOST_SIDE, MOST_VERTICES, HUGE = 2**28, 64, 1024, 50_000, 1e7
 RANKS = ("best", "median", "worst")
 PER_RANK = 2
 TILE = 200
@@ -134,15 +136,43 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.float().cpu().numpy()
 
 
-def read_examples(folder: Path) -> Examples | None:
-    """The examples of a run; None where there are none or they cannot be read."""
-    path = folder / EXAMPLES
-    if not path.is_file():
+def read_examples(path: Path | None) -> Examples | None:
+    """The examples that a file holds; None where there are none or they make no sense."""
+    if path is None:
         return None
     try:
-        return Examples(**read_arrays(path, [f.name for f in fields(Examples)]))
-    except (ValueError, TypeError):
+        arrays = read_arrays(path, [f.name for f in fields(Examples)])
+        return Examples(**arrays) if _makes_sense(arrays) else None
+    except Exception:  # damaged content may fail in any way
         return None
+
+
+def _makes_sense(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether arrays that anybody may have written are such as a run writes."""
+    count, num_faces = len(arrays["index"]), len(arrays["faces"])
+    if not 0 < count <= MOST_EXAMPLES or num_faces > MOST_VERTICES * 3:
+        return False
+    side, num_vertices = arrays["image"].shape[1], arrays["truth"].shape[1]
+    shapes = {
+        "image": (count, side, side, 3),
+        "truth": (count, num_vertices, 3),
+        "predicted": (count, num_vertices, 3),
+        "camera": (count, 3),
+        "intrinsics": (count, 3, 3),
+        "faces": (num_faces, 3),
+        "error_mm": (count,),
+        "index": (count,),
+        "rank": (count,),
+    }
+    if any(arrays[name].shape != shape for name, shape in shapes.items()):
+        return False
+    numbers = [values for name, values in arrays.items() if name != "rank"]
+    sound = all(np.isfinite(values).all() and abs(values).max() < HUGE for values in numbers)
+    kinds = {arrays["image"].dtype.kind, arrays["faces"].dtype.kind, arrays["index"].dtype.kind}
+    faces = arrays["faces"]
+    small = side <= MOST_SIDE and num_vertices <= MOST_VERTICES
+    within = faces.min() >= 0 and faces.max() < num_vertices
+    return bool(sound and small and within and kinds <= {"u", "i"})
 
 
 @dataclass(frozen=True)

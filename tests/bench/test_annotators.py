@@ -21,6 +21,7 @@ from pchmr.bench.annotators.tables import (
     DEPTH_NOISES_CM,
     METRIC,
     STRONG,
+    About,
     Case,
     curve_cases,
     curve_rows,
@@ -40,15 +41,15 @@ def made_up(scale: float, count: int = 40) -> Run:
 
 def test_rows_hold_means_failures_and_paired_ratios() -> None:
     case = next(c for c in CASES if c.mode == DENSE and c.targets)
-    row = error_row(case, made_up(1.0), {"n": 40})
-    assert row["scores"]["mpjpe_mm"] == 150.0 and row["scores"]["over 150 mm, %"] == 50.0
-    low, high = row["intervals"]["mpjpe_mm"]
-    assert low < 150 < high
-    ratios = ratio_rows(case, made_up(0.5), made_up(1.0), {})
-    assert [r["scores"]["value"] for r in ratios[:5]] == [0.5] * 5
-    assert ratios[0]["scores"]["95 % from"] == pytest.approx(0.5)  # paired: no spread is left
-    assert ratios[0]["target"] == "<= 0.6" and ratios[3]["target"] == "<= 0.65"
-    assert ratios[-1]["scores"]["value"] == 0.0 and ratios[-1]["target"] == "<= 2"
+    row = error_row(case, made_up(1.0), About(seed=0, n=40))
+    assert row.scores["mpjpe_mm"] == 150.0 and row.scores["over 150 mm, %"] == 50.0
+    low, high = row.intervals["mpjpe_mm"]
+    assert low < 150 < high and row.n == 40
+    ratios = ratio_rows(case, made_up(0.5), made_up(1.0), About(seed=0))
+    assert [r.scores["value"] for r in ratios[:5]] == [0.5] * 5
+    assert ratios[0].scores["95 % from"] == pytest.approx(0.5)  # paired: no spread is left
+    assert str(ratios[0].target) == "<= 0.6" and str(ratios[3].target) == "<= 0.65"
+    assert ratios[-1].scores["value"] == 0.0 and str(ratios[-1].target) == "<= 2"
 
 
 def test_where_depth_stops_to_pay() -> None:
@@ -58,8 +59,8 @@ def test_where_depth_stops_to_pay() -> None:
     assert stops_paying([0.9] * 7) is None and stops_paying([1.0] * 7) == 0.0
     cases = curve_cases()
     runs = [(case, made_up(1.0 if case.mode == STRONG else 0.8)) for case in cases]
-    rows = curve_rows(runs, {})
-    assert sum("never" in row.get("differs", "") for row in rows) == 2
+    rows = curve_rows(runs, About(seed=0))
+    assert sum("never" in (row.differs or "") for row in rows) == 2
     assert len({c.cell for c in CASES}) == len(CASES)
 
 
@@ -165,7 +166,6 @@ def test_rows_of_ones_own_pictures_have_names_of_their_own(
     folder.mkdir()
     (folder / "manifest.jsonl").write_text("")
     rows = list(images.image_rows(Annotator(body), folder))
-    names = [row.get("cell", row.get("figure")) for row in rows]
-    assert names and all(str(name).startswith("images of mine: ") for name in names)
-    assert {row["differs"] for row in rows} == {images.LABELED}
+    assert rows and all(row.label.startswith("images of mine: ") for row in rows)
+    assert {row.differs for row in rows} == {images.LABELED}
     assert "consistency, not accuracy" in images.LABELED

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from pchmr import experiment
+from pchmr.bench import cell as cell_module
 from pchmr.bench import comparison
-from pchmr.bench.cell import Job, measure, shortened
-from pchmr.bench.comparison import AVERAGED, CONSTANT, Board, whole_lines
+from pchmr.bench.cell import Job, Measured, attempt, measure, shortened
+from pchmr.bench.comparison import Ledger, whole_lines
+from pchmr.cli import main
 from pchmr.config import (
     BenchConfig,
     DataOptions,
@@ -19,9 +22,11 @@ from pchmr.config import (
     SettingError,
 )
 from pchmr.evaluation import evaluate
+from pchmr.recipes import BENCHES
 from pchmr.recipes import rows as recipes
 from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, cells
 from pchmr.recipes.rows import SCALES, Scale
+from pchmr.results import ResultRow
 
 TINY = Scale(
     models=("fastmetro_xs",),
@@ -44,8 +49,8 @@ def lda_like(rows: recipes.Rows) -> list[recipes.Cell]:
     return [
         rows.before(),
         rows.centralized(),
-        rows.federated("10 of 10 clients", 10),
-        rows.federated("fedavgm", 10, algorithm="fedavgm", servers=grid),
+        rows.iid(10),
+        rows.federated("fedavgm", "with momentum", 10, algorithm="fedavgm", servers=grid),
     ]
 
 
@@ -59,77 +64,95 @@ def few(tiny: Scale, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(COMPARISONS, "natural", lambda rows: lda_like(rows)[:3])
 
 
-def by_cell(path: Path) -> dict[str, dict[str, Any]]:
-    return {line["cell"]: line for line in whole_lines(path)}
+def by_id(path: Path) -> dict[str, ResultRow]:
+    return {row.id: row for row in whole_lines(path)}
 
 
 def test_rows_hold_scores_budgets_and_what_was_chosen(few: None, tmp_path: Path) -> None:
     path = comparison.run(config(tmp_path))
-    rows = by_cell(path)
+    rows = by_id(path)
     assert [*rows] == [
-        "before", CONSTANT, "centralized", "centralized" + AVERAGED, "10 of 10 clients", "fedavgm",
-    ]  # fmt: skip
-    federated = rows["10 of 10 clients"]
-    assert federated["config"]["num_rounds"] == 2
-    assert [point[:2] for point in federated["curve"]] == [[1, 20], [2, 40]]
-    assert federated["curve"][-1][2] > 0
-    assert federated["curve"][-1][3] == pytest.approx(federated["scores"]["mpjpe_mm"], abs=1e-3)
-    assert len(federated["clients_mm"]) == 10 and federated["quarantined"] == 0
-    tried = {line["cell"]: line["scores"]["mpjpe_mm"] for line in whole_lines(
-        tmp_path / "tuning.jsonl")}  # fmt: skip
+        "before",
+        "mean-pose-of-the-training-people",
+        "centralized",
+        "centralized-weights-averaged",
+        "10-of-10-clients",
+        "fedavgm",
+    ]
+    federated = rows["10-of-10-clients"]
+    assert federated.label == "10 of 10 clients" and federated.contest == federated.id
+    assert federated.config["num_rounds"] == 2
+    assert [point[:2] for point in federated.curve] == [(1, 20), (2, 40)]
+    assert federated.curve[-1].num_bytes > 0
+    assert federated.curve[-1].mpjpe_mm == pytest.approx(federated.scores["mpjpe_mm"], abs=1e-3)
+    assert len(federated.clients_mm) == 10 and federated.quarantined == 0
+    trials = whole_lines(tmp_path / "tuning.jsonl")
+    tried = {row.label: row.measures["mpjpe_mm"] for row in trials}
     assert len(tried) == 6
     rates = {r: tried[f"10 of 10 clients, fedavg, learning rate {r:g}"] for r in (1e-4, 1e-3)}
-    assert federated["chosen"] == {"learning_rate": min(rates, key=lambda r: rates[r])}
-    assert set(rows["fedavgm"]["chosen"]) == {"learning_rate", "server_momentum"}
-    assert rows["before"]["started_from"]["kind"] == "shipped"
+    assert federated.chosen == {"learning_rate": min(rates, key=lambda r: rates[r])}
+    assert set(rows["fedavgm"].chosen) == {"learning_rate", "server_momentum"}
+    start = rows["before"].started_from
+    assert start is not None and start.kind == "shipped"
+    assert rows["centralized-weights-averaged"].of_run == "centralized"
     # Again: nothing is run, and another comparison takes over what it shares.
     before = path.read_text()
     assert comparison.run(config(tmp_path)).read_text() == before
-    other = by_cell(comparison.run(config(tmp_path, "natural")))
-    assert other["10 of 10 clients"] == federated
+    other = by_id(comparison.run(config(tmp_path, "natural")))
+    assert other["10-of-10-clients"] == federated
     # A torn line is cut off, and only that cell runs again, to the same numbers.
     path.write_text(before[:-30])
-    again = by_cell(comparison.run(config(tmp_path)))
-    assert again["fedavgm"]["scores"] == rows["fedavgm"]["scores"]
+    again = by_id(comparison.run(config(tmp_path)))
+    assert again["fedavgm"].scores == rows["fedavgm"].scores
     assert [*again] == [*rows]
 
 
 def test_a_setting_that_diverges_stops_nothing(
     few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverging(job: Job, folder: Path) -> dict[str, Any]:
+    tried: list[Job] = []
+
+    def diverging(job: Job, folder: Path) -> Measured:
+        tried.append(job)
+        folder.mkdir(parents=True, exist_ok=True)  # a run that was stopped lies there
         optim = getattr(job.run, "optim_options", None)
         if optim is not None and optim.learning_rate > 1e-4:
             raise DivergedError("the loss became nan; lower --learning-rate")
-        return {"scores": dict.fromkeys(("mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm"), 100.0)}
+        scores = dict.fromkeys(("mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm"), 100.0)
+        return Measured(ResultRow(id="", label="", scores=scores))
 
-    monkeypatch.setattr(comparison, "measure", diverging)
-    rows = by_cell(comparison.run(config(tmp_path)))
-    assert rows["10 of 10 clients"]["chosen"] == {"learning_rate": 1e-4}
-    failed = [line for line in whole_lines(tmp_path / "tuning.jsonl") if "failed" in line]
-    assert failed and all(line["scores"]["mpjpe_mm"] is None for line in failed)
+    monkeypatch.setattr(cell_module, "measure", diverging)
+    rows = by_id(comparison.run(config(tmp_path)))
+    assert rows["10-of-10-clients"].chosen == {"learning_rate": 1e-4}
+    failed = [row for row in whole_lines(tmp_path / "tuning.jsonl") if row.failed]
+    assert failed and all(row.scores["mpjpe_mm"] is None for row in failed)
     assert "learning rate 0.001" in (tmp_path / "README.md").read_text()
+    # Each is tried once, and has one row, however often the comparison is run.
+    assert len(tried) == len({repr(job) for job in tried})
+    num_tried, lines = len(tried), (tmp_path / "tuning.jsonl").read_text()
+    comparison.run(config(tmp_path))
+    assert len(tried) == num_tried and (tmp_path / "tuning.jsonl").read_text() == lines
 
 
 def test_other_start_weights_or_people_make_another_key(few: None, tmp_path: Path) -> None:
-    board = Board(config(tmp_path))
+    ledger = Ledger(config(tmp_path))
     run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
-    keys = [board._key(Job(run)), board._key(Job(run, is_trial=True))]
+    keys = [ledger._key(Job(run)), ledger._key(Job(run, is_trial=True))]
     scratch = replace(run, model_options=replace(run.model_options, from_scratch=True))
     fewer = replace(run, data_options=replace(run.data_options, num_test_samples=5))
     keys += [
-        board._key(Job(scratch)),
-        board._key(Job(fewer)),
-        board._key(Job(replace(run, seed=1))),
+        ledger._key(Job(scratch)),
+        ledger._key(Job(fewer)),
+        ledger._key(Job(replace(run, seed=1))),
     ]
     assert len(set(keys)) == 5
-    assert board._key(Job(replace(run, output=Path("elsewhere"), num_workers=2))) == keys[0]
+    assert ledger._key(Job(replace(run, output=Path("elsewhere"), num_workers=2))) == keys[0]
 
 
 @pytest.mark.slow
 def test_the_same_run_gives_the_same_row() -> None:
     run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
-    assert measure(Job(run))["scores"] == measure(Job(run))["scores"]
+    assert measure(Job(run)).row.scores == measure(Job(run)).row.scores
 
 
 @pytest.mark.slow
@@ -137,18 +160,18 @@ def test_a_stopped_run_of_rounds_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_pa
     run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
     calm, folder, scored = measure(Job(run)), tmp_path / "unfinished", []
 
-    def stopping(*arguments: Any) -> Any:
+    def stopping(*arguments: Any, **more: Any) -> Any:
         scored.append(1)
         if len(scored) == 2:
             raise KeyboardInterrupt
-        return evaluate(*arguments)
+        return evaluate(*arguments, **more)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("pchmr.bench.cell.evaluate", stopping)
+        patch.setattr("pchmr.experiment.scene.evaluate", stopping)
         measure(Job(run), folder)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
     again = measure(Job(run), folder)
-    assert [again[n] for n in ("scores", "curve")] == [calm[n] for n in ("scores", "curve")]
+    assert (again.row.scores, again.row.curve) == (calm.row.scores, calm.row.curve)
     assert not folder.exists()
 
 
@@ -156,31 +179,33 @@ def test_a_damaged_stopped_run_starts_anew(monkeypatch: pytest.MonkeyPatch, tmp_
     run, folder = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base, tmp_path / "stopped"
     seen: list[bool] = []
 
-    def picky(job: Job, folder: Path) -> dict[str, Any]:
+    found = Measured(ResultRow(id="", label="", scores={"mpjpe_mm": 1.0}))
+
+    def picky(job: Job, folder: Path) -> Measured:
         seen.append(folder.exists())
         if folder.exists():
             raise SettingError("--resume: all checkpoints are damaged")
-        return {"scores": {"mpjpe_mm": 1.0}}
+        return found
 
-    monkeypatch.setattr(comparison, "measure", picky)
+    monkeypatch.setattr(cell_module, "measure", picky)
     folder.mkdir()
-    assert comparison.attempt(Job(run), folder) == {"scores": {"mpjpe_mm": 1.0}}
+    assert attempt(Job(run), folder) == found
     assert seen == [True, False]
 
-    def refusing(job: Job, folder: Path) -> dict[str, Any]:
+    def refusing(job: Job, folder: Path) -> Measured:
         raise SettingError("no such data")
 
-    monkeypatch.setattr(comparison, "measure", refusing)
+    monkeypatch.setattr(cell_module, "measure", refusing)
     with pytest.raises(SettingError, match="no such data"):
-        comparison.attempt(Job(run), folder)
+        attempt(Job(run), folder)
 
 
 def test_rows_do_not_depend_on_the_number_of_workers(few: None, tmp_path: Path) -> None:
     one, two = (
-        by_cell(comparison.run(config(tmp_path / str(n), "natural", num_workers=n))) for n in (1, 2)
+        by_id(comparison.run(config(tmp_path / str(n), "natural", num_workers=n))) for n in (1, 2)
     )
-    assert {cell: row["scores"] for cell, row in one.items()} == {
-        cell: row["scores"] for cell, row in two.items()
+    assert {name: row.scores for name, row in one.items()} == {
+        name: row.scores for name, row in two.items()
     }
 
 
@@ -188,8 +213,9 @@ def test_every_comparison_makes_runs_of_the_same_size() -> None:
     for name in COMPARISONS:
         for scale, size in SCALES.items():
             found = cells(name, scale, 2)
-            labels = [(cell.model, cell.name, cell.base.seed) for cell in found]
-            assert len(labels) > 3
+            trained = [cell for cell in found if cell.rates]
+            keys = [(cell.model, cell.id, cell.base.seed) for cell in trained]
+            assert len(set(keys)) == len(keys) >= 3
             for cell in found:
                 run = cell.base
                 if isinstance(run, FederateConfig):
@@ -211,42 +237,74 @@ def test_settings_that_a_benchmark_ignores_are_refused() -> None:
 
 def test_bytes_that_are_no_rows_are_left_alone(tmp_path: Path) -> None:
     assert whole_lines(tmp_path / "none.jsonl") == []
-    (tmp_path / "some.jsonl").write_text(json.dumps({"key": "a"}) + "\n" + '{"key": "b')
-    assert whole_lines(tmp_path / "some.jsonl") == [{"key": "a"}]
-    assert (tmp_path / "some.jsonl").read_text() == '{"key": "a"}\n'
+    line = json.dumps(ResultRow(id="a", label="A", key="a").to_json()) + "\n"
+    (tmp_path / "some.jsonl").write_text(line + '{"key": "b')
+    assert whole_lines(tmp_path / "some.jsonl") == [ResultRow(id="a", label="A", key="a")]
+    assert (tmp_path / "some.jsonl").read_text() == line
+
+
+@pytest.mark.parametrize("name", ["centralized", "10-of-10-clients", "before"])
+def test_a_cell_is_what_a_command_would_have_written(
+    name: str, tiny: Scale, tmp_path: Path
+) -> None:
+    """The same config by verb and by cell: the same weights and the same scores."""
+    cell = next(c for c in lda_like(recipes.Rows(TINY, "fastmetro_xs", 0)) if c.id == name)
+    run = replace(recipes.fixed(cell.base, 1e-3, {}), output=tmp_path)
+    verbs: dict[str, Any] = {
+        "centralized": experiment.train,
+        "10-of-10-clients": experiment.federate,
+        "before": experiment.evaluate,
+    }
+    summary, row = verbs[name](run), measure(Job(run)).row
+    assert row.model_sha256 == summary["model_sha256"]
+    after = {score: round(value, 3) for score, value in summary["after"].items()}
+    assert {score: row.scores[score] for score in after} == after
+    assert row.partition_sha256 == summary.get("partition_sha256")
+
+
+def test_without_a_name_benchmarks_are_listed_and_none_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"{name} " in said and bench.about in said for name, bench in BENCHES.items())
+    assert not list(tmp_path.iterdir())
+    assert main(["bench", "nothing"]) == 2
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    helped = capsys.readouterr().out
+    assert all(name in helped for name in BENCHES)
 
 
 def test_rows_that_may_close_the_gap() -> None:
-    made = {cell.name: cell for cell in cells("optimizers", "cpu", 1)}
-    made |= {
-        cell.name: cell for cell in cells("client-scale", "cpu", 1) if "tore" not in cell.model
-    }
-    small = made["10 of 10 clients, fedavg, local batch 2"]
+    made = {cell.id: cell for cell in cells("optimizers", "cpu", 1)}
+    made |= {cell.id: cell for cell in cells("client-scale", "cpu", 1) if "tore" not in cell.model}
+    small = made["10-of-10-clients-fedavg-local-batch-2"]
     assert isinstance(small.base, FederateConfig)
     assert small.base.optim_options.batch_size == small.tuned_on.optim_options.batch_size == 2
-    plain = made["10 of 10 clients"]
+    plain = made["10-of-10-clients"]
     assert isinstance(plain.base, FederateConfig)
     assert small.base.num_rounds == plain.base.num_rounds
     assert plain.base.optim_options.batch_size > 2
     assert isinstance(plain.tuned_on, FederateConfig)
-    momentum = made["10 of 1000 clients, fedavgm"]
+    momentum = made["10-of-1000-clients-fedavgm"]
     assert momentum.tuned_on == replace(plain.tuned_on, num_clients=1000, num_rounds=400)
     assert all(server["server_momentum"] > 0 for server in momentum.servers)
 
 
 def test_longer_runs_take_the_settings_of_shorter_ones() -> None:
-    made = {cell.name: cell for cell in cells("convergence", "cpu", 1)}
+    made = {cell.id: cell for cell in cells("convergence", "cpu", 1)}
     shorter = {
-        cell.name: cell
+        cell.id: cell
         for name in ("optimizers", "client-scale")
         for cell in cells(name, "cpu", 1)
         if "tore" not in cell.model
     }
-    for name in ("10 of 100 clients, fedavgm", "10 of 10 clients, fedavg, local batch 2"):
+    for name in ("10-of-100-clients-fedavgm", "10-of-10-clients-fedavg-local-batch-2"):
         long, short = made[name], shorter[name]
-        assert (long.tuned_on, long.like, long.servers) == (
-            short.tuned_on, short.like, short.servers,
-        )  # fmt: skip
+        assert (long.tuned_on, long.like) == (short.tuned_on, short.like)
+        assert long.servers == short.servers
         assert isinstance(long.base, FederateConfig)
         assert isinstance(short.base, FederateConfig)
         assert long.base == replace(short.base, num_rounds=MANY_TIMES * short.base.num_rounds)

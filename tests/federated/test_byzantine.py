@@ -93,9 +93,9 @@ def test_a_cell_is_measured_with_real_people() -> None:
         num_seen=40,
     )
     cell = Rows(tiny, "fastmetro_xs", 0).attacked("updates times 100", 3, gate=True)
-    row = measure(Job(cell.base))
-    assert row["quarantined"] == 3 * 2
-    assert row["scores"]["mpjpe_mm"] > 0
+    row = measure(Job(cell.base)).row
+    assert row.quarantined == 3 * 2
+    assert row.measures["mpjpe_mm"] > 0
 
 
 def test_rows_of_the_comparison() -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,62 +12,65 @@ from pchmr.report.comparison import (
     GAP,
     Interval,
     difference_percent,
-    of_cell,
+    of_id,
     reached,
     skew_correlation,
     with_gaps,
 )
-from pchmr.report.curves import _mean_curve, budget_curves
+from pchmr.report.curves import MeanCurve, budget_curves
 from pchmr.report.findings import _in_order, _robustness, _targets, findings_markdown, verdict
 from pchmr.report.results import CURVES, README, results_markdown
+from pchmr.results import CurvePoint, ResultRow, Start, figure, slug
 
 PEOPLE = np.linspace(-20, 20, 21)
-START = {"sha256": "start"}
+START = Start(sha256="start")
 
 
-def line(cell: str, kind: str, error: float, seed: int = 0, **more: Any) -> dict[str, Any]:
-    return {
-        "table": "fastmetro_xs",
-        "cell": cell,
-        "kind": kind,
-        "seed": seed,
-        "scores": {"mpjpe_mm": error},
-        "people_mm": (error + PEOPLE).tolist(),
-        "started_from": START,
-        **more,
-    }
+def line(name: str, kind: str, error: float, seed: int = 0, **more: Any) -> ResultRow:
+    row = ResultRow(
+        table="fastmetro_xs",
+        id=slug(name),
+        label=name,
+        kind=kind,
+        seed=seed,
+        scores={"mpjpe_mm": error},
+        people_mm=tuple((error + PEOPLE).tolist()),
+        started_from=START,
+        contest="10-of-10-clients" if kind == "federated" else None,
+    )
+    return replace(row, **more)
 
 
-def comparison(noise: float = 0.0) -> list[dict[str, Any]]:
+def comparison(noise: float = 0.0) -> list[ResultRow]:
     made = [line("before", "before", 200.0)]
     for seed in (0, 1):
-        curve = [[1, 100, 10, 180.0], [2, 200, 20, 120.0 + seed]]
+        curve = (CurvePoint(1, 100, 10, 180.0), CurvePoint(2, 200, 20, 120.0 + seed))
         made.append(line("centralized", "centralized", 100.0 + seed, seed))
-        made.append(
-            line("10 of 10 clients", "federated", 120.0 + seed + noise * seed, seed, curve=curve)
-        )
+        error = 120.0 + seed + noise * seed
+        made.append(line("10 of 10 clients", "federated", error, seed, curve=curve))
     return made
 
 
 def test_gap_closed_is_held_against_the_same_seed_and_start() -> None:
-    stranger = line("from nowhere", "federated", 150.0, started_from={"sha256": None})
+    stranger = line("from nowhere", "federated", 150.0, started_from=Start())
     found = with_gaps([*comparison(), stranger])
-    assert found[2]["scores"][GAP] == pytest.approx(80.0)
-    assert found[4]["scores"][GAP] == pytest.approx(100 * 79 / 99)
-    assert GAP not in found[0]["scores"] and GAP not in found[-1]["scores"]
-    assert with_gaps([{"figure": "x", "value": 1}]) == [{"figure": "x", "value": 1}]
+    assert found[2].scores[GAP] == pytest.approx(80.0)
+    assert found[4].scores[GAP] == pytest.approx(100 * 79 / 99)
+    assert GAP not in found[0].scores and GAP not in found[-1].scores
+    alone = [figure("x", 1.0, "s")]
+    assert with_gaps(alone) == alone
 
 
 def test_paired_difference_ignores_what_both_sides_share() -> None:
     lines = comparison()
-    found = difference_percent(of_cell(lines, "10 of 10 clients"), of_cell(lines, "centralized"))
+    found = difference_percent(of_id(lines, "10-of-10-clients"), of_id(lines, "centralized"))
     assert found is not None and found.num_seeds == 2
     assert found.low == pytest.approx(found.mean) == pytest.approx(found.high)
     assert found.mean == pytest.approx(100 * 20 / 100.5)
     wide = comparison(noise=4.0)
-    found = difference_percent(of_cell(wide, "10 of 10 clients"), of_cell(wide, "centralized"))
+    found = difference_percent(of_id(wide, "10-of-10-clients"), of_id(wide, "centralized"))
     assert found is not None and found.over == "seeds" and found.low < 19 < 25 < found.high
-    assert difference_percent({}, of_cell(lines, "centralized")) is None
+    assert difference_percent({}, of_id(lines, "centralized")) is None
 
 
 def test_verdicts() -> None:
@@ -83,8 +87,8 @@ def test_verdicts() -> None:
 def test_budget_to_the_target_is_read_off_the_curve() -> None:
     before, central, ours = comparison()[:3]
     way = reached(ours, before, central)  # target 130: five sixths of the second stretch
-    assert way == pytest.approx([1 + 5 / 6, 100 + 500 / 6, 10 + 50 / 6])
-    assert reached(ours | {"curve": [[1, 100, 10, 180.0]]}, before, central) is None
+    assert way == pytest.approx((1 + 5 / 6, 100 + 500 / 6, 10 + 50 / 6, 130))
+    assert reached(replace(ours, curve=ours.curve[:1]), before, central) is None
 
 
 def test_rank_correlation_with_skew() -> None:
@@ -95,7 +99,7 @@ def test_rank_correlation_with_skew() -> None:
 
 
 def test_a_folder_of_results_is_regenerated_with_findings_and_curves(tmp_path: Path) -> None:
-    text = "".join(json.dumps(row) + "\n" for row in comparison())
+    text = "".join(json.dumps(row.to_json()) + "\n" for row in comparison())
     (tmp_path / "client-scale.jsonl").write_text(text)
     assert is_results(tmp_path) and not is_results(tmp_path / "none")
     run(ReportConfig(runs=(tmp_path,), output=tmp_path / "report.html"))
@@ -113,19 +117,19 @@ def test_a_folder_of_results_is_regenerated_with_findings_and_curves(tmp_path: P
 
 
 def test_a_curve_is_the_mean_over_seeds_in_its_interval() -> None:
-    lines = [row for row in comparison() if row["cell"] == "10 of 10 clients"]
-    points, half = _mean_curve(lines, comparison()[0])
-    assert points[:, 3].tolist() == [200.0, 180.0, 120.5]
+    lines = [row for row in comparison() if row.id == "10-of-10-clients"]
+    found = MeanCurve.of(lines, comparison()[0])
+    assert found.points[:, 3].tolist() == [200.0, 180.0, 120.5]
     # two values one apart: the mean's standard error is 1/2, and t at 97.5 % with one degree 12.7
-    assert half == pytest.approx([0, 0, 12.706 / 2], rel=1e-3)
-    assert not _mean_curve(lines[:1], comparison()[0])[1].any()
+    assert found.half_width == pytest.approx([0, 0, 12.706 / 2], rel=1e-3)
+    assert not MeanCurve.of(lines[:1], comparison()[0]).half_width.any()
 
 
 def test_the_legend_tells_what_leaves_the_frame() -> None:
     inside = budget_curves("t", comparison()).decode()
     assert "leaves the frame" not in inside
-    far = line("10 of 10 clients, random start", "federated", 300.0)
-    far["curve"] = [[1, 1000, 10**6, 320.0], [2, 2000, 2 * 10**6, 300.0]]
+    curve = (CurvePoint(1, 1000, 10**6, 320.0), CurvePoint(2, 2000, 2 * 10**6, 300.0))
+    far = line("10 of 10 clients, random start", "federated", 300.0, curve=curve)
     picture = budget_curves("t", [*comparison(), far]).decode()
     assert "10 of 10 clients, random start (leaves the frame)" in picture
     assert picture.count("leaves the frame") == 1
@@ -153,25 +157,31 @@ def test_rows_stand_in_the_order_of_the_comparison() -> None:
              "centralized, weights averaged": "averaged",
              "another": "federated", "LDA alpha 100, 10 of 100 clients": "federated",
              "centralized": "centralized", "mean pose": "constant", "before": "before"}  # fmt: skip
-    found = _in_order("lda", [line(name, kind, 100.0) for name, kind in kinds.items()])
-    assert [row["cell"] for row in found] == [
+    runs = {"averaged": "centralized", "constant": "before"}
+    made = [line(name, kind, 100.0, of_run=runs.get(kind)) for name, kind in kinds.items()]
+    found = _in_order("lda", made)
+    assert [row.label for row in found] == [
         "before", "mean pose", "centralized", "centralized, weights averaged",
         "LDA alpha 100, 10 of 100 clients", "LDA alpha 1, 10 of 100 clients", "another",
     ]  # fmt: skip
 
 
 def test_attacks_are_held_against_honest_clients() -> None:
-    def attacked(name: str, error: float, gate: bool) -> dict[str, Any]:
-        return line(name, "federated", error, config={"attack": "a", "gate": gate}, quarantined=12)
+    def attacked(name: str, error: float, gate: bool) -> ResultRow:
+        return line(name, "federated", error, defended=gate, quarantined=12)
 
     lines = [
         line("10 of 10 clients", "federated", 100.0),
         attacked("mild, gate", 104.0, True),
         attacked("harsh, gate", 106.0, True),
         attacked("harsh, no gate", 300.0, False),
-        {**attacked("broken, no gate", 0.0, False), "scores": {"mpjpe_mm": None}, "people_mm": None,
-         "failed": "overflow"},
-    ]  # fmt: skip
+        replace(
+            attacked("broken, no gate", 0.0, False),
+            scores={"mpjpe_mm": None},
+            people_mm=(),
+            failed="overflow",
+        ),
+    ]
     text = _robustness(with_gaps(lines))
     assert "| mild, gate | +4.0 [+4.0, +4.0] | 12 | yes |" in text
     assert "| harsh, gate | +6.0 [+6.0, +6.0] | 12 | **no** |" in text

@@ -32,7 +32,7 @@ def folder(tmp_path: Path, tiny_body: BodyModel) -> Path:
 
 
 def test_examples_hold_truth_and_prediction(folder: Path, tiny_body: BodyModel) -> None:
-    examples = read_examples(folder)
+    examples = read_examples(folder / EXAMPLES)
     assert examples is not None
     assert list(examples.index) == [0, 1, 2, 3, 5, 6]
     _, vertices = people(tiny_body)
@@ -44,7 +44,7 @@ def test_examples_hold_truth_and_prediction(folder: Path, tiny_body: BodyModel) 
 
 
 def test_pictures_show_the_person_in_every_view(folder: Path) -> None:
-    examples = read_examples(folder)
+    examples = read_examples(folder / EXAMPLES)
     assert examples is not None
     picture = next(iter(draw(examples)))
     assert len(picture.tiles) == len(VIEWS) and picture.rank == "best"
@@ -58,7 +58,7 @@ def test_pictures_show_the_person_in_every_view(folder: Path) -> None:
 
 
 def test_side_view_is_upright_and_turned(folder: Path) -> None:
-    examples = read_examples(folder)
+    examples = read_examples(folder / EXAMPLES)
     assert examples is not None
     mesh = torch.from_numpy(examples.truth[0])
     depth = float(mesh[:, 2].max() - mesh[:, 2].min())
@@ -75,4 +75,4 @@ def test_people_without_a_mesh_leave_no_file(tmp_path: Path, tiny_body: BodyMode
     blind.sample = type(sample)(**{**vars(sample), "has_smpl": torch.zeros(7, dtype=torch.bool)})
     errors = SimpleNamespace(per_sample_mpjpe_mm=np.arange(7.0))
     write_examples(tmp_path, Seer(sample.images, vertices), tiny_body, blind, errors)
-    assert list(tmp_path.iterdir()) == [] and read_examples(tmp_path) is None
+    assert list(tmp_path.iterdir()) == [] and read_examples(None) is None

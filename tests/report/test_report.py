@@ -1,4 +1,6 @@
+import io
 import json
+import os
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -12,7 +14,7 @@ from crowd import Crowd, Seer, people
 from pchmr.body import BodyModel
 from pchmr.config import ReportConfig
 from pchmr.data.errors import InputError
-from pchmr.examples import write_examples
+from pchmr.examples import read_examples, write_examples
 from pchmr.report import paper, run, write_report
 from pchmr.report.page import render
 from pchmr.report.records import find_runs, read_record
@@ -220,3 +222,49 @@ def test_numbers_for_people() -> None:
         "1.2 s", "1 min 15 s", "2 h 1 min", "n/a",
     ]  # fmt: skip
     assert spread([None]) is None and str(spread([1.0, None, 3.0])) == "2.0 ± 1.4"
+
+
+def test_a_hostile_run_is_read_without_harm(make_run: Make, tmp_path: Path) -> None:
+    folder = make_run()
+    (tmp_path / "secret.json").write_text('{"commit": "SECRET"}')
+    (folder / "environment.json").unlink()
+    (folder / "environment.json").symlink_to(tmp_path / "secret.json")
+    (folder / "metrics.jsonl").unlink()
+    os.mkfifo(folder / "metrics.jsonl")
+    (folder / "start.json").write_text('{"a":' * 5000 + "1" + "}" * 5000)
+    huge = {"kind": "$x_{", "seconds": 10**400, "after": {"mpjpe_mm": 10**400}}
+    (folder / "summary.json").write_text(json.dumps(huge))
+    (folder / "examples.npz").write_bytes(b"PK\x03\x04" + bytes(40))
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    text, _ = page_of(tmp_path, output=tmp_path / "report.html")
+    assert "SECRET" not in text and "1 run." in text
+
+
+def test_another_page_is_not_overwritten(make_run: Make, tmp_path: Path) -> None:
+    output = tmp_path / "index.html"
+    output.write_text("<title>My own page</title>")
+    with pytest.raises(InputError, match="choose another --output"):
+        write_report([make_run()], output)
+    assert output.read_text() == "<title>My own page</title>"
+    write_report([make_run()], tmp_path / "own.html")
+    write_report([make_run()], tmp_path / "own.html")
+
+
+def test_few_held_out_images_are_said_to_be_few(make_run: Make, tmp_path: Path) -> None:
+    few = make_run("few", num_test_samples=3, mpjpe_half_width_mm=41.2)
+    text, _ = page_of(few, output=tmp_path / "report.html")
+    assert "Only 3 held-out images" in text and "± 41 mm" in text
+    text, _ = page_of(make_run("many"), output=tmp_path / "many.html")
+    assert "Only" not in text.split("<body>")[1]
+
+
+def test_examples_that_make_no_sense_are_left_out() -> None:
+    arrays = {
+        "index": np.arange(2),
+        "faces": np.zeros((1, 3), int),
+        "image": np.zeros((2, 4, 4, 3)),
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    assert read_examples(buffer.getvalue()) is None
+    assert read_examples(buffer.getvalue()[:-30]) is None

@@ -1,12 +1,21 @@
 import json
+import os
+from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pchmr.data.errors import InputError
+from pchmr.config import SettingError
 from pchmr.data.synthetic import current_origin
+from pchmr.report.findings import findings_markdown
+from pchmr.report.lines import rows_in
+from pchmr.report.page import results_section
 from pchmr.report.results import results_markdown, write_results
+from pchmr.results import CurvePoint, ResultRow
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def write(folder: Path, name: str, *lines: dict[str, Any]) -> None:
@@ -117,9 +126,87 @@ def test_a_stale_row_confirms_no_claim(tmp_path: Path) -> None:
         assert said in claim
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"value": 3}'])
-def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("line", ["{", "[]", '{"value": 3}', "[" * 100_000, '{"label": 3}'])
+def test_a_bad_line_is_left_out_and_counted(tmp_path: Path, line: str) -> None:
     (tmp_path / "t.jsonl").write_text('{"cell": "x", "value": 1}\n' + line + "\n")
-    with pytest.raises(InputError, match=r"t\.jsonl line 2"):
+    text = write_results(tmp_path).read_text()
+    assert "1 of 2 lines of `t.jsonl`" in text and [row[0] for row in rows(text, "t")][2:] == ["x"]
+
+
+def test_every_target_is_judged(tmp_path: Path) -> None:
+    lines = [
+        {"figure": "wrong", "value": 1, "unit": "rounds", "target": "0"},
+        {"figure": "right", "value": 0, "unit": "rounds", "target": "0"},
+        {"figure": "some", "value": 49, "unit": "of 50 identical", "target": "all"},
+        {"figure": "each", "value": 50, "unit": "of 50 identical", "target": "all"},
+        {"figure": "told", "value": 50, "unit": "ms", "target": "measured"},
+    ]
+    write(tmp_path, "t.jsonl", *lines)
+    found = {row[0]: row[-1] for row in rows(results_markdown(tmp_path), "t")[2:]}
+    assert found == {
+        "wrong": "**no**",
+        "right": "yes",
+        "some": "**no**",
+        "each": "yes",
+        "told": "–",
+    }
+
+
+def test_labels_are_for_people_only(tmp_path: Path) -> None:
+    """With every label changed the same claims are judged alike."""
+    folder = ROOT / "results"
+    for name in ("client-scale", "lda", "natural"):
+        found = rows_in(folder, name).rows
+        renamed = [replace(row, label=f"Row {place}") for place, row in enumerate(found)]
+        text = "".join(json.dumps(row.to_json()) + "\n" for row in renamed)
+        (tmp_path / f"{name}.jsonl").write_text(text)
+        (tmp_path / "kept").mkdir(exist_ok=True)
+        (tmp_path / "kept" / f"{name}.jsonl").write_text((folder / f"{name}.jsonl").read_text())
+    changed, kept = (
+        findings_markdown(place).split("## Claims")[1].split("\n## ")[0]
+        for place in (tmp_path, tmp_path / "kept")
+    )
+    assert changed == kept and "**refuted**" in kept
+
+
+def hostile(folder: Path) -> Path:
+    """A folder of results whose content reaches for what lies outside."""
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (outside / "secret.jsonl").write_text('{"label": "SECRET", "value": 1}\n')
+    (outside / "secret.svg").write_text("<svg>SECRET</svg>")
+    row = ResultRow(
+        id="before",
+        label="$x_{ \ud800",
+        kind="before",
+        table="a/../../../outside/TRAVERSED",
+        scores={"mpjpe_mm": 1e14},
+        curve=(CurvePoint(1, 1, 1, 5.0),),
+    )
+    raw = row.to_json() | {"seed": 10**400, "n": True, "clients_mm": "many", "config": [1]}
+    write(folder, "learning-curves.jsonl", raw, {"figure": "x", "value": 10**400})
+    (folder / "linked.jsonl").symlink_to(outside / "secret.jsonl")
+    os.mkfifo(folder / "pipe.jsonl")
+    (folder / "picture.jpg").symlink_to(outside / "secret.svg")
+    (folder / "curves").symlink_to(outside)
+    return outside
+
+
+def test_nothing_outside_a_folder_is_read_or_written(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    outside = hostile(folder)
+    before = sorted(outside.rglob("*"))
+    write_results(folder)
+    section = results_section(folder)
+    assert "SECRET" not in section and "SECRET" not in (folder / "README.md").read_text()
+    assert "c2VjcmV0" not in section and b64encode(b"<svg>SECRET").decode()[:12] not in section
+    assert sorted(outside.rglob("*")) == before
+    assert not list(tmp_path.glob("*TRAVERSED*"))
+
+
+def test_pages_of_others_are_not_overwritten(tmp_path: Path) -> None:
+    write(tmp_path, "t.jsonl", {"cell": "x", "value": 1})
+    (tmp_path / "README.md").write_text("My own notes.\n")
+    with pytest.raises(SettingError, match=r"README\.md was not made by"):
         write_results(tmp_path)
-    assert not (tmp_path / "README.md").exists()
+    assert (tmp_path / "README.md").read_text() == "My own notes.\n"

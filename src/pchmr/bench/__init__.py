@@ -1,86 +1,96 @@
 """Measures what the project promises, and appends one JSON line per figure to `results/`.
 
-A benchmark is a module with `tables(config) -> rows`, each with `figure`, `value`, `unit` and
-`target`; commit, versions and hardware are added here. Times are process CPU seconds on one thread.
-Rows go to `speed.jsonl`, or to the `FILE` of the module. One with `run(config)` writes files of its
-own, row by row, and goes on where it was stopped.
+A benchmark is a module with `tables(config)` that yields rows of figures; commit, versions and
+hardware are added here, once. Times are process CPU seconds on one thread. Rows go to
+`speed.jsonl`, or to the `FILE` of the module. One with `run(config)` writes files of its own, row
+by row, and goes on where it was stopped. Without a name the benchmarks are listed, none is run.
 """
 
 import json
 import os
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from pchmr.config import BenchConfig, SettingError
 from pchmr.progress import say
 from pchmr.recipes import BENCHES
 from pchmr.report.results import write_results
+from pchmr.results import MEASURED, Hardware, Number, Recipe, ResultRow
 from pchmr.runs import alone, environment
 
 
 @alone
-def run(config: BenchConfig) -> Path:
-    """Runs a named benchmark on one thread and appends its rows.
+def run(config: BenchConfig) -> Path | None:
+    """Runs a named benchmark on one thread and appends its rows; without a name lists them all.
 
     Raises:
         SettingError: There is no benchmark of that name.
     """
+    if not config.name:
+        print(listed())
+        return None
     if config.name not in BENCHES:
         raise SettingError(f"unknown benchmark {config.name}; known: {', '.join(sorted(BENCHES))}")
     import torch
 
     torch.set_num_threads(1)
     path = config.output
-    for part in BENCHES[config.name]:
+    for part in BENCHES[config.name].modules:
         module = import_module(f"pchmr.bench.{part}")
         say(f"measuring {part}")
         if hasattr(module, "run"):
             path = module.run(config)
             continue
         path = config.output / f"{getattr(module, 'FILE', 'speed')}.jsonl"
-        rows = list(stamped(part, module.tables(config)))
-        append(path, rows)
-        for row in rows:
+        for row in stamped(part, list(module.tables(config))):
+            append(path, row)
             say(_line(row))
     write_results(config.output)
     return path
 
 
-def _line(row: dict[str, Any]) -> str:
+def listed() -> str:
+    """Every benchmark with what it measures, a line each."""
+    width = max(map(len, BENCHES))
+    lines = [f"{name:<{width}}  {bench.about}" for name, bench in BENCHES.items()]
+    return "\n".join([*lines, "", "Run one with `pchmr bench NAME`; rows go to results/."])
+
+
+def _line(row: ResultRow) -> str:
     """A row for the person who waits."""
-    scores = row["scores"] if "scores" in row else {"value": row["value"]}
-    numbers = ", ".join(_shown(name, value) for name, value in scores.items())
-    target = f" (target {row['target']})" if "target" in row else ""
-    return f"  {row.get('figure', row.get('cell'))}: {numbers} {row.get('unit', '')}{target}"
+    numbers = ", ".join(_shown(name, value) for name, value in row.scores.items())
+    target = "" if row.target in (None, MEASURED) else f" (target {row.target})"
+    return f"  {row.label}: {numbers} {row.unit or ''}{target}"
 
 
-def _shown(name: str, value: float) -> str:
+def _shown(name: str, value: Number | None) -> str:
     return f"{value}" if name == "value" else f"{name} {value}"
 
 
-def stamped(table: str, rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """Rows with commit, versions, hardware, time and recipe.
+def stamped(table: str, rows: Iterable[ResultRow]) -> Iterator[ResultRow]:
+    """Rows with table, commit, versions, hardware, time and recipe.
 
-    The recipe is that of every rendered domain, where a row does not name its own.
+    Table and recipe are those of a row that names its own; else the recipe is that of every
+    rendered domain.
     """
     from pchmr.data.synthetic import current_origin
 
-    about, recipe = environment(), current_origin()
-    hardware = {"cpu": cpu_name(), "cpu_count": os.cpu_count(), "threads": 1}
+    about, recipe = environment(), Recipe(**current_origin())
+    hardware = Hardware(cpu=cpu_name(), cpu_count=os.cpu_count(), threads=1)
     for row in rows:
-        yield {
-            "table": table,
-            "recipe": recipe,
-            **row,
-            "commit": about["commit"],
-            "packages": about["packages"],
-            "hardware": hardware,
-            "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
+        yield replace(
+            row,
+            table=row.table or table,
+            recipe=row.recipe or recipe,
+            commit=about["commit"],
+            packages=about["packages"],
+            hardware=hardware,
+            measured=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
 
 
 def cpu_name() -> str:
@@ -93,9 +103,10 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor()
 
 
-def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Appends rows, one JSON line each."""
+def append(path: Path, row: ResultRow) -> None:
+    """Appends a row as one JSON line, and syncs it to disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(row.to_json(), allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

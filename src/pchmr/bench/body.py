@@ -2,7 +2,6 @@
 
 import time
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from pchmr.body.coarsen import posed_bodies
 from pchmr.body.files import embedded_meta
 from pchmr.body.levels import upsampling_errors
 from pchmr.config import BenchConfig
+from pchmr.results import ResultRow, Target, figure
 from pchmr.seeds import derive_seed
 
 BATCH = 32
@@ -23,7 +23,7 @@ UPSAMPLE_TARGET_MM = 3.5
 BETAS_TARGET_MM = 1.5
 
 
-def tables(config: BenchConfig) -> list[dict[str, Any]]:
+def tables(config: BenchConfig) -> list[ResultRow]:
     """Rows of the table `body`: CPU milliseconds on one thread, errors in millimetres."""
     body = load_body()
     times = forward_ms(body, config.repeats)
@@ -68,6 +68,5 @@ def forward_ms(body: BodyModel, repeats: int) -> list[float]:
     return times
 
 
-def _row(figure: str, value: float, unit: str, target: float) -> dict[str, Any]:
-    row: dict[str, Any] = {"figure": figure, "value": round(value, 3), "unit": unit}
-    return row | {"target": f"<= {target}"}
+def _row(label: str, value: float, unit: str, most: float) -> ResultRow:
+    return figure(label, round(value, 3), unit, Target("<=", most))

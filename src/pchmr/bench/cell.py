@@ -1,15 +1,14 @@
-"""Carries out one run of a comparison and measures what its row tells.
+"""Carries out one run of a comparison, as the verbs do, and makes rows of what came of it.
 
 A run is a function of its config, its start weights and its people; nothing here knows what the
-run is compared with.
+run is compared with. What rows tell beyond a run's own scores is measured on its last weights.
 """
 
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,39 @@ import torch
 from torch import Tensor, nn
 
 from pchmr.bench.byzantine import under_attack
-from pchmr.body import BodyModel, load_body
-from pchmr.compute import pick_device
-from pchmr.config import FederateConfig, ModelOptions, TrainConfig
-from pchmr.data import load_people
-from pchmr.data.partition import label_skew, partition_hash
-from pchmr.data.pose_clusters import deal
-from pchmr.data.sample import PeopleDataset, Subset
-from pchmr.data.synthetic.recipe import Split
+from pchmr.config import DivergedError, FederateConfig, SettingError, TrainConfig
+from pchmr.data.partition import label_skew
+from pchmr.data.sample import Subset
 from pchmr.evaluation import Scores, baselines, evaluate
-from pchmr.federated import World, run_federated
-from pchmr.models import HMRModel, load_model
+from pchmr.experiment.scene import (
+    Outcome,
+    Row,
+    Scene,
+    open_scene,
+    run_evaluate,
+    run_federate,
+    run_train,
+)
+from pchmr.federated import FederatedResult, World, run_federated
 from pchmr.recipes.rows import Run
+from pchmr.results import (
+    AVERAGED,
+    CENTRALIZED,
+    CONSTANT,
+    CurvePoint,
+    Number,
+    Recipe,
+    ResultRow,
+    Start,
+)
 from pchmr.runs import RunFolder
 from pchmr.seeds import derive_seed
-from pchmr.training import fit
 
 POINTS = 4  # of a curve, the start not counted
 TRIAL_SHARE, TRIAL_LEAST = 0.25, 2  # of the epochs or rounds, for choosing settings
 SHOWN_CLIENTS, SHOWN_IMAGES = 50, 8
 CLASSES = "action"
-Row = dict[str, Any]
+SCORE_NAMES = ("mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm")
 
 
 @dataclass(frozen=True)
@@ -48,96 +59,113 @@ class Job:
     run: Run
     is_trial: bool = False
 
+    def opened(self) -> Scene:
+        """What the run stands on."""
+        return open_scene(self.run, "validation" if self.is_trial else "test")
+
 
 @dataclass(frozen=True)
-class Scene:
-    """What a run stands on."""
+class Measured:
+    """What a job found: its own row, and the rows that it brings along, by kind.
 
-    body: BodyModel
-    model: HMRModel
-    started_from: dict[str, Any]
-    train_set: PeopleDataset
-    held_out: PeopleDataset
+    They have no name, table or key yet; whoever gave the job knows these.
+    """
 
-    def scores(self, model: nn.Module) -> Scores:
-        """Of a model on the held-out people."""
-        return evaluate(model, self.body, self.held_out)
-
-
-@lru_cache(maxsize=2)
-def body_of(path: Path | None, device: str) -> BodyModel:
-    """The body, loaded once a process."""
-    return load_body(path).to(device)
-
-
-def start_of(options: ModelOptions, seed: int, image_size: int | None, device: str) -> Any:
-    """The network to start from, and what it started from; see `load_model`."""
-    hierarchy = body_of(options.body, device).hierarchy
-    model, started_from = load_model(options, hierarchy, seed=seed, image_size=image_size)
-    return model.to(device), started_from
-
-
-def open_scene(job: Job) -> Scene:
-    """Loads body, network and people of a job."""
-    run = job.run
-    device = str(pick_device(run.device))
-    body = body_of(run.model_options.body, device)
-    model, started_from = start_of(run.model_options, run.seed, run.data_options.image_size, device)
-    held_out: Split = "validation" if job.is_trial else "test"
-    people = [
-        load_people(run.data_options, split, body=body, seed=run.seed, image_size=model.image_size)
-        for split in ("train", held_out)
-    ]
-    return Scene(body, model, started_from, *people)
+    row: ResultRow
+    beside: Mapping[str, ResultRow] = field(default_factory=dict)
 
 
 def shortened(run: Run) -> Run:
     """The run with a share of its epochs or rounds, at least `TRIAL_LEAST` where it has them."""
     if isinstance(run, TrainConfig):
-        return replace(run, num_epochs=_few(run.num_epochs))
+        return replace(run, num_epochs=_share_of(run.num_epochs))
     if isinstance(run, FederateConfig):
-        return replace(run, num_rounds=_few(run.num_rounds))
+        return replace(run, num_rounds=_share_of(run.num_rounds))
     return run
 
 
-def _few(number: int) -> int:
+def _share_of(number: int) -> int:
+    """Epochs or rounds of a short run."""
     return min(number, max(TRIAL_LEAST, round(TRIAL_SHARE * number)))
 
 
-def measure(job: Job, folder: Path | None = None) -> Row:
-    """Carries a job out on one thread; returns its scores and what else the row holds.
+def attempt(job: Job, folder: Path) -> Measured:
+    """What a job measured, or why it came to nothing: one bad setting stops no comparison.
+
+    What a stopped run left behind and cannot be gone on from is dropped, and the run starts anew.
+    A run that diverges is a result like any other and is not tried again.
+    """
+    try:
+        return measure(job, folder)
+    except DivergedError as error:
+        shutil.rmtree(folder, ignore_errors=True)  # there is nothing to go on from
+        return Measured(came_to_nothing(str(error)))
+    except SettingError:
+        if not folder.exists():
+            raise
+    shutil.rmtree(folder)
+    return attempt(job, folder)
+
+
+def came_to_nothing(why: str) -> ResultRow:
+    """The row of a run without scores."""
+    return ResultRow(id="", label="", scores=dict.fromkeys(SCORE_NAMES), failed=why)
+
+
+def measure(job: Job, folder: Path | None = None) -> Measured:
+    """Carries a job out on one thread.
 
     Args:
         job: The run.
         folder: Keeps the rounds of a federated run that is stopped, for the next call to go on
             from; removed at the end.
+
+    Raises:
+        DivergedError: The run has no usable end.
+        SettingError: What is left in the folder cannot be gone on from.
     """
     torch.set_num_threads(1)
     began, spent = time.perf_counter(), time.process_time()
-    scene = open_scene(job)
+    scene = job.opened()
     run = shortened(job.run) if job.is_trial else job.run
     if isinstance(run, TrainConfig):
-        row = _centralized(run, scene, job.is_trial)
+        found = _centralized(run, scene, job.is_trial)
     elif isinstance(run, FederateConfig):
-        row = _federated(run, scene, job.is_trial, folder)
+        found = _federated(run, scene, job.is_trial, folder)
     else:
-        row = _scored(scene.scores(scene.model), scene.held_out)
-        constant = baselines(scene.body, scene.train_set, scene.held_out)["mean_pose"]
-        row["constant"] = _scored(constant, scene.held_out)
-    row["started_from"] = scene.started_from
-    row["recipe"] = getattr(scene.train_set, "origin", None)
-    row["cpu_seconds"] = round(time.process_time() - spent, 1)
-    row["seconds"] = round(time.perf_counter() - began, 1)
-    return row
+        found = _before(run_evaluate(run, scene), scene)
+    seconds = round(time.perf_counter() - began, 1)
+    cpu_seconds = round(time.process_time() - spent, 1)
+    return replace(found, row=replace(found.row, cpu_seconds=cpu_seconds, seconds=seconds))
 
 
-def _scored(scores: Scores, held_out: PeopleDataset) -> Row:
+def _row_of(outcome: Outcome, scene: Scene) -> ResultRow:
+    """What every row tells of its run."""
+    start, recipe = outcome.started_from, scene.recipe
+    made = replace(
+        _scored(outcome.scores, scene),
+        kind=outcome.kind,
+        started_from=Start(**{n: start.get(n) for n in ("kind", "name", "file", "sha256")}),
+        model_sha256=outcome.model_sha256,
+    )
+    return made if recipe is None else replace(made, recipe=Recipe(**recipe))
+
+
+def _scored(scores: Scores, scene: Scene) -> ResultRow:
     """The three scores, and the mean error over each held-out person's images."""
-    subjects, codes = np.unique(held_out.columns["subject"], return_inverse=True)
+    subjects, codes = np.unique(scene.test_set.columns["subject"], return_inverse=True)
     sums = np.bincount(codes, scores.per_sample_mpjpe_mm, minlength=len(subjects))
-    means = sums / np.bincount(codes)
+    people_mm = np.round(sums / np.bincount(codes), 2)
     rounded = {name: None if v is None else round(v, 3) for name, v in scores.row().items()}
-    return {"scores": rounded, "people_mm": np.round(means, 2).tolist()}
+    known = tuple(people_mm.tolist()) if np.isfinite(people_mm).all() else ()
+    return ResultRow(id="", label="", scores=rounded, people_mm=known)
+
+
+def _before(outcome: Outcome, scene: Scene) -> Measured:
+    """The start weights as they are, and a constant fitted on the training people."""
+    constant = baselines(scene.body, scene.train_set, scene.test_set)["mean_pose"]
+    beside = {CONSTANT: replace(_scored(constant, scene), kind=CONSTANT)}
+    return Measured(replace(_row_of(outcome, scene), kind="before"), beside)
 
 
 class Average:
@@ -166,86 +194,86 @@ class Average:
             weight.copy_(mean)
 
 
-def _centralized(run: TrainConfig, scene: Scene, is_trial: bool) -> Row:
-    """Trains; with the mean of the second half's weights as `averaged`."""
+def _centralized(run: TrainConfig, scene: Scene, is_trial: bool) -> Measured:
+    """Trains; with the mean of the second half's weights beside it."""
     size = len(scene.train_set)
     average = Average(scene.model, run.num_epochs * size)
-    stored = int(getattr(scene.train_set, "stored_bytes", 0))
     every = 0 if is_trial else max(1, run.num_epochs // POINTS)
-    curve = []
-
-    def note(model: nn.Module) -> Mapping[str, Any]:
-        epoch = min((len(curve) + 1) * every, run.num_epochs)
-        curve.append([epoch, epoch * size, stored, scene.scores(model).mpjpe_mm])
-        return {}
-
-    fit(
-        scene.model, scene.body, scene.train_set, replace(run, evaluate_every=every),
-        evaluate_fn=None if is_trial else note, on_step=average,
-    )  # fmt: skip
-    row = _scored(scene.scores(scene.model), scene.held_out) | {"curve": curve}
-    if not is_trial:
-        average.load()
-        row["averaged"] = _scored(scene.scores(scene.model), scene.held_out)
-    return row
+    outcome = run_train(replace(run, evaluate_every=every), scene, on_step=average)
+    row = _row_of(outcome, scene)
+    if is_trial:
+        return Measured(row)
+    curve = tuple(
+        CurvePoint(epoch["round"], epoch["round"] * size, outcome.bytes_up, epoch["mpjpe_mm"])
+        for epoch in outcome.rows
+        if epoch.get("mpjpe_mm") is not None
+    )
+    average.load()
+    averaged = replace(_scored(scene.scores(scene.model), scene), kind=AVERAGED)
+    return Measured(replace(row, kind=CENTRALIZED, curve=curve), {AVERAGED: averaged})
 
 
-def _federated(run: FederateConfig, scene: Scene, is_trial: bool, folder: Path | None) -> Row:
+def _federated(run: FederateConfig, scene: Scene, is_trial: bool, folder: Path | None) -> Measured:
     """Runs the rounds; tells the curve, the clients' errors and what travelled."""
-    parts = deal(run, scene.train_set)
-    world = World(scene.model, scene.body, scene.train_set, parts)
     every = 0 if is_trial else max(1, run.num_rounds // POINTS)
-    met = under_attack(run, world)
+    settings = replace(run, evaluate_every=every, resume=True)
     with tempfile.TemporaryDirectory() as scratch:
-        result = run_federated(
-            replace(met.config, evaluate_every=every, resume=True),
-            met.world,
-            RunFolder(folder or Path(scratch)),
-            evaluate_fn=None if is_trial else lambda model: scene.scores(model).row(),
-            engine=met.engine,
-            gate=met.gate,
-        )
+        kept = RunFolder(folder or Path(scratch))
+        outcome = run_federate(settings, scene, kept, federated=_federated_under_attack)
     if folder is not None:
         shutil.rmtree(folder)
-    row = _scored(scene.scores(scene.model), scene.held_out)
+    row = _row_of(outcome, scene)
     if is_trial:
-        return row
-    row |= {
-        "curve": _curve(result.rows),
-        "quarantined": sum(len(found["quarantined"]) for found in result.rows),
-        "partition_sha256": partition_hash(parts),
-    }
-    row |= _clients(run, scene, parts)
-    row["scores"] |= {
-        "client_sd_mm": round(float(np.std(row["clients_mm"], ddof=1)), 3),
-        "client_worst_decile_mm": round(float(np.quantile(row["clients_mm"], 0.9)), 3),
-    }
-    return row
+        return Measured(row)
+    row = replace(
+        row,
+        curve=_curve(outcome.rows),
+        quarantined=sum(len(found["quarantined"]) for found in outcome.rows),
+        partition_sha256=outcome.partition_sha256,
+    )
+    return Measured(_with_clients(row, run, scene, outcome.partitions))
 
 
-def _curve(rows: list[Row]) -> list[list[Any]]:
-    """Round, images trained on so far, bytes so far in both directions, MPJPE."""
+def _federated_under_attack(
+    config: FederateConfig, world: World, run: RunFolder, **more: Any
+) -> FederatedResult:
+    """Runs rounds in which the clients that a run names mean harm; all are honest without."""
+    met = under_attack(config, world)
+    return run_federated(met.config, met.world, run, engine=met.engine, gate=met.gate, **more)
+
+
+def _curve(rows: list[Row]) -> tuple[CurvePoint, ...]:
+    """The scores of the rounds, with images and bytes up to each."""
     points, seen, moved = [], 0, 0
     for row in rows:
         seen += row["num_samples"]
         moved += row["bytes_up"] + row["bytes_down"]
         if row.get("mpjpe_mm") is not None:
-            points.append([row["round"], seen, moved, row["mpjpe_mm"]])
-    return points
+            points.append(CurvePoint(row["round"], seen, moved, row["mpjpe_mm"]))
+    return tuple(points)
 
 
-def _clients(run: FederateConfig, scene: Scene, parts: list[np.ndarray]) -> Row:
-    """Errors of the final model on images of some clients, and how skewed those clients are."""
+def _with_clients(
+    row: ResultRow, run: FederateConfig, scene: Scene, parts: list[np.ndarray]
+) -> ResultRow:
+    """The row with errors on images of some clients, and how skewed those clients are."""
     rng = np.random.default_rng(derive_seed(run.seed, "shown"))
     shown = np.sort(rng.permutation(len(parts))[:SHOWN_CLIENTS])
-    rows = [rng.permutation(parts[client])[:SHOWN_IMAGES] for client in shown]
-    people = Subset(scene.train_set, np.concatenate(rows))
+    images = [rng.permutation(parts[client])[:SHOWN_IMAGES] for client in shown]
+    people = Subset(scene.train_set, np.concatenate(images))
     errors = evaluate(scene.model, scene.body, people).per_sample_mpjpe_mm
-    ends = np.cumsum([len(r) for r in rows])[:-1]
+    ends = np.cumsum([len(r) for r in images])[:-1]
     skew = label_skew(scene.train_set.columns[CLASSES], parts)
-    return {
-        "clients_mm": [round(float(part.mean()), 2) for part in np.split(errors, ends)],
-        "client_skew": np.round(skew[shown], 4).tolist(),
-        "mean_skew": round(float(skew.mean()), 4),
-        "client_samples": [min(map(len, parts)), max(map(len, parts))],
+    clients_mm = [round(float(part.mean()), 2) for part in np.split(errors, ends)]
+    spread: dict[str, Number] = {
+        "client_sd_mm": round(float(np.std(clients_mm, ddof=1)), 3),
+        "client_worst_decile_mm": round(float(np.quantile(clients_mm, 0.9)), 3),
     }
+    return replace(
+        row,
+        scores={**row.scores, **spread},
+        clients_mm=tuple(clients_mm),
+        client_skew=tuple(np.round(skew[shown], 4).tolist()),
+        mean_skew=round(float(skew.mean()), 4),
+        client_samples=(min(map(len, parts)), max(map(len, parts))),
+    )

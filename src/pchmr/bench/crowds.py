@@ -5,7 +5,6 @@ A person counts where at least a third of them is seen. Needs `pchmr priors get 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +20,7 @@ from pchmr.data.synthetic.render import Rendered, render_rows
 from pchmr.data.synthetic.world import World
 from pchmr.perception.blazepose.prior import BlazePose
 from pchmr.perception.people import LIMBS, SeenPerson, similarity
+from pchmr.results import ResultRow, slug
 
 FILE = "crowds"
 DOMAINS: tuple[Domain, ...] = ("A", "B")
@@ -46,7 +46,7 @@ class Tally:
         return Tally(self.people + other.people, self.found + other.found, self.extra + other.extra)
 
 
-def tables(config: BenchConfig) -> Iterator[dict[str, Any]]:
+def tables(config: BenchConfig) -> Iterator[ResultRow]:
     """Rows of the table `crowds`, one a domain, number of people and draw."""
     body, prior = load_body(), BlazePose()
     for domain in DOMAINS:
@@ -56,15 +56,17 @@ def tables(config: BenchConfig) -> Iterator[dict[str, Any]]:
                 tally = Tally()
                 for crowd in crowds(shown, size, seed):
                     tally += count(prior.people(crowd.image), prior.names, crowd)
-                yield {
-                    "figure": f"{domain}: crowds of {size}, {WIDTH} x {HEIGHT} px",
-                    "seed": seed,
-                    "scores": {
+                label = f"{domain}: crowds of {size}, {WIDTH} x {HEIGHT} px"
+                yield ResultRow(
+                    id=slug(label),
+                    label=label,
+                    seed=seed,
+                    scores={
                         "found (%)": round(100 * tally.found / tally.people, 2),
                         "extra people (%)": round(100 * tally.extra / tally.people, 2),
                     },
-                    "prior": prior.provenance.version,
-                }
+                    differs=f"asked of {prior.provenance.name} {prior.provenance.version}",
+                )
 
 
 def rendered(domain: Domain, seed: int, body: BodyModel) -> Rendered:

@@ -6,6 +6,7 @@ costs in accuracy is measured with the shipped weights of XS.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pchmr.bench.models import Row, interleaved, row
+from pchmr.bench.models import interleaved, row
 from pchmr.body import BodyModel, load_body
 from pchmr.config import BenchConfig, DataOptions, ExportConfig, ModelOptions
 from pchmr.data import load_people
@@ -30,9 +31,10 @@ from pchmr.device.graph import export_model, write_graph
 from pchmr.device.runtime import OnnxModel
 from pchmr.device.variants import fold, write_fp16, write_int8
 from pchmr.models import MODELS, HMRModel, build_model, load_model
+from pchmr.results import MEASURED, ResultRow, Start, Target
 
 OVER_BACKBONE = {"fastmetro_s": 1.55, "tore_s": 1.18}
-INT8 = {"fastmetro_s": "<= 0.4"}
+INT8 = {"fastmetro_s": Target("<=", 0.4)}
 NUM_CALIBRATION = 16
 NUM_HELD_OUT = 400  # people that the cost of int8 is measured on
 XS_NAMES = tuple(name for name in MODELS if name.endswith("_xs"))
@@ -54,7 +56,7 @@ class BackboneAlone(nn.Module):
         return extract(image)
 
 
-def tables(config: BenchConfig) -> list[Row]:
+def tables(config: BenchConfig) -> list[ResultRow]:
     """Rows of the published networks, then of XS."""
     torch.set_num_threads(1)
     body = load_body()
@@ -68,7 +70,7 @@ def tables(config: BenchConfig) -> list[Row]:
     return rows
 
 
-def int8_cost(name: str, body: BodyModel, folder: Path) -> Row:
+def int8_cost(name: str, body: BodyModel, folder: Path) -> ResultRow:
     """MPJPE that the shipped weights lose in 8 bits on held-out people of A."""
     options = ModelOptions(model=name)
     config = ExportConfig(model_options=options, num_held_out=NUM_HELD_OUT, repeats=1)
@@ -77,13 +79,13 @@ def int8_cost(name: str, body: BodyModel, folder: Path) -> Row:
     path = build(model.eval(), trial, ("int8",), folder)["int8"]
     reference, about = measure_torch(model, trial)
     cost = measure_file(path, trial, reference, about["mpjpe_mm"])["cost_mm"]
-    target = f"<= {ALLOWED_COST_MM:g}"
     figure = f"{name} int8, MPJPE lost on {len(trial.held_out)} people"
-    return row(figure, cost, "mm", target) | {"started_from": started_from}
+    made = row(figure, cost, "mm", Target("<=", ALLOWED_COST_MM))
+    return replace(made, started_from=Start(**started_from))
 
 
 @torch.no_grad()
-def of_model(name: str, body: BodyModel, folder: Path, repeats: int) -> list[Row]:
+def of_model(name: str, body: BodyModel, folder: Path, repeats: int) -> list[ResultRow]:
     """Exports a network and its backbone, and times them in turns."""
     torch.manual_seed(0)
     model = build_model(name, body.hierarchy).eval()
@@ -96,18 +98,20 @@ def of_model(name: str, body: BodyModel, folder: Path, repeats: int) -> list[Row
     apart = (sessions["fp32"](image)["vertices"] - model(image).vertices).abs().max().item()
     over = [
         row(
-            f"{name} {key} over fp32 PyTorch, CPU time", spent[key] / spent["pytorch"], "ratio",
-            INT8.get(name, "measured") if key == "int8" else "measured",
+            f"{name} {key} over fp32 PyTorch, CPU time",
+            spent[key] / spent["pytorch"],
+            "ratio",
+            INT8.get(name, MEASURED) if key == "int8" else MEASURED,
         )
         for key in ("fp32", "fp16", "int8")
-    ]  # fmt: skip
+    ]
     if name in OVER_BACKBONE:
-        ratio, target = spent["fp32"] / spent["backbone"], f"<= {OVER_BACKBONE[name]}"
+        ratio, target = spent["fp32"] / spent["backbone"], Target("<=", OVER_BACKBONE[name])
         over.insert(0, row(f"{name} ONNX fp32 over its backbone alone", ratio, "ratio", target))
     return [
         *over,
-        row(f"{name} ONNX fp32, one crop", spent["fp32"], "CPU-ms", "measured"),
-        row(f"{name} ONNX fp32 distance from PyTorch", apart, "m", "<= 1e-5"),
+        row(f"{name} ONNX fp32, one crop", spent["fp32"], "CPU-ms", MEASURED),
+        row(f"{name} ONNX fp32 distance from PyTorch", apart, "m", Target("<=", 1e-5)),
     ]
 
 

@@ -34,6 +34,7 @@ from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.server import Server
 from pchmr.federated.flower.server_app import make_server_app
 from pchmr.federated.outcome import Row
+from pchmr.results import ResultRow, Target, figure
 from pchmr.runs import RunFolder, state_sha256
 from pchmr.runs.checkpoints import CHECKPOINTS
 
@@ -299,18 +300,24 @@ def _run_and_kill(folder: Path, moment: int, algorithm: str = "fedavg") -> None:
         raise RuntimeError(f"the run ended before it could be killed at moment {moment}")
 
 
-def tables(config: BenchConfig) -> list[dict[str, Any]]:
-    """Rows with `figure`, `value`, `unit` and `target`; per repeat 240 faults, 10 kills."""
+def tables(config: BenchConfig) -> list[ResultRow]:
+    """Rows of the table `faults`; per repeat 240 faults, 10 kills."""
     faults = in_own_process("pchmr.bench.faults", "inject", 240 * config.repeats)
     kills = in_own_process("pchmr.bench.faults", "kill_and_resume", 10 * config.repeats)
     damage = in_own_process("pchmr.bench.faults", "damage_and_resume", 10 * config.repeats)
     whole = damage["identical"] + damage["refused"]
     same, told = f"of {kills['killed']} identical", f"of {damage['damaged']} identical or told"
+    none = Target("==", 0)
     return [
-        {"figure": "kinds of faults", "value": faults["kinds"], "unit": "kinds", "target": None},
-        {"figure": "faults", "value": faults["injected"], "unit": "injected", "target": ">= 1000"},
-        {"figure": "wrong aggregates", "value": faults["wrong"], "unit": "rounds", "target": "0"},
-        {"figure": "runs died", "value": faults["died"], "unit": "runs", "target": "0"},
-        {"figure": "kill -9, resume", "value": kills["identical"], "unit": same, "target": "all"},
-        {"figure": "damaged checkpoint", "value": whole, "unit": told, "target": "all"},
+        figure("kinds of faults", faults["kinds"], "kinds"),
+        figure("faults", faults["injected"], "injected", Target(">=", 1000)),
+        figure("wrong aggregates", faults["wrong"], "rounds", none),
+        figure("runs died", faults["died"], "runs", none),
+        figure("kill -9, resume", kills["identical"], same, _all(kills["killed"])),
+        figure("damaged checkpoint", whole, told, _all(damage["damaged"])),
     ]
+
+
+def _all(number: int) -> Target:
+    """Every one of so many."""
+    return Target("==", number, "all")

@@ -24,6 +24,7 @@ from torch import nn
 
 from pchmr.config import BenchConfig, FederateConfig
 from pchmr.federated import Training, World, run_federated
+from pchmr.results import ResultRow, Target, figure
 from pchmr.runs import RunFolder
 
 NUM_TENSORS = 300
@@ -158,7 +159,7 @@ def measure_plain_loop(millions: int, num_rounds: int) -> dict[str, float]:
     return {"cpu_seconds": median(cpu)}
 
 
-def in_own_process(module: str, function: str, *arguments: int | str) -> dict[str, Any]:
+def in_own_process(module: str, function: str, *arguments: int | str) -> Any:
     """What a function returns, as JSON holds it, run on one thread in a fresh Python."""
     call = f"import json, torch; torch.set_num_threads(1); from {module} import {function} as f; "
     call += f"print(json.dumps(f(*{arguments!r})))"
@@ -171,12 +172,13 @@ def in_own_process(module: str, function: str, *arguments: int | str) -> dict[st
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def tables(config: BenchConfig) -> list[dict[str, Any]]:
-    """Rows with `figure`, `value`, `unit` and `target`; medians over `repeats` rounds."""
-    rows: list[dict[str, Any]] = []
+def tables(config: BenchConfig) -> list[ResultRow]:
+    """Rows of the table `federated`; medians over `repeats` rounds."""
+    rows: list[ResultRow] = []
 
-    def add(figure: str, value: float, unit: str, target: str | None = None) -> None:
-        rows.append({"figure": figure, "value": round(value, 3), "unit": unit, "target": target})
+    def add(label: str, value: float, unit: str, most: float | None = None) -> None:
+        target = None if most is None else Target("<=", most)
+        rows.append(figure(label, round(value, 3), unit, target))
 
     def rounds(*arguments: int | str) -> dict[str, float]:
         return in_own_process(__name__, "measure_rounds", *arguments)
@@ -184,11 +186,11 @@ def tables(config: BenchConfig) -> list[dict[str, Any]]:
     for millions, num_clients in SIZES:
         found = rounds(millions, num_clients, config.repeats + WARM_UP, "inprocess")
         name = f"round overhead, {millions} M weights, 10 of {num_clients} clients"
-        add(name, found["cpu_seconds"], "CPU-s", f"<= {TARGETS[millions]}")
+        add(name, found["cpu_seconds"], "CPU-s", TARGETS[millions])
         add(f"{name}, wall", found["wall_seconds"], "s")
-        add(f"{name}, peak memory", found["peak_gb"], "GB", "<= 1.5")
+        add(f"{name}, peak memory", found["peak_gb"], "GB", 1.5)
         if num_clients == 1000:
-            add(f"{name}, start to first client", found["start_seconds"], "s", "<= 5")
+            add(f"{name}, start to first client", found["start_seconds"], "s", 5.0)
     for millions in TARGETS:
         found = in_own_process(__name__, "measure_plain_loop", millions, config.repeats)
         add(f"plain torch loop, {millions} M weights, 10 clients", found["cpu_seconds"], "CPU-s")

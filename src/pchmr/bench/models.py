@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,16 @@ from pchmr.models import MODELS, build_model
 from pchmr.models.hmr import HMRModel
 from pchmr.models.output import HMROutput
 from pchmr.models.plain import plain_copy
+from pchmr.results import MEASURED, Number, ResultRow, Start, Target, figure
 
 BATCH_SIZE, XS_BATCH_SIZE = 8, 32
 INFERENCE_TARGETS = {"fastmetro_s": 1.2, "tore_s": 1.1}
 XS_NAMES = tuple(name for name in MODELS if name.endswith("_xs"))
 XS_TARGET_PARAMETERS = 5_000_000
 MIB = 2**20
-Row = dict[str, Any]
 
 
-def tables(config: BenchConfig) -> list[Row]:
+def tables(config: BenchConfig) -> list[ResultRow]:
     """Rows with figure, value, unit and target; CPU times on one thread."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -44,15 +45,10 @@ def tables(config: BenchConfig) -> list[Row]:
     return rows
 
 
-def row(figure: str, value: float, unit: str, target: str) -> Row:
+def row(label: str, value: Number, unit: str, target: Target) -> ResultRow:
     """One figure, rounded to four digits, of a network with random weights."""
-    return {
-        "figure": figure,
-        "value": float(f"{value:.4g}"),
-        "unit": unit,
-        "target": target,
-        "started_from": {"kind": "random"},
-    }
+    made = figure(label, float(f"{value:.4g}"), unit, target)
+    return replace(made, started_from=Start(kind="random"))
 
 
 def made(name: str) -> HMRModel:
@@ -79,7 +75,7 @@ def interleaved(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, f
 
 
 @torch.no_grad()
-def inference(name: str, repeats: int) -> list[Row]:
+def inference(name: str, repeats: int) -> list[ResultRow]:
     """Batch 1: how much faster than the plain formulation, and how far from it."""
     fast = made(name).eval()
     plain = plain_copy(fast)
@@ -88,13 +84,18 @@ def inference(name: str, repeats: int) -> list[Row]:
     apart = (fast(image).vertices - plain(image).vertices).abs().max().item()
     target = INFERENCE_TARGETS[name]
     return [
-        row(f"{name} inference over plain", spent["plain"] / spent["fast"], "x", f">= {target}"),
-        row(f"{name} inference", spent["fast"], "CPU-ms", "measured"),
-        row(f"{name} distance from plain", apart, "m", "<= 1e-5"),
+        row(
+            f"{name} inference over plain",
+            spent["plain"] / spent["fast"],
+            "x",
+            Target(">=", target),
+        ),
+        row(f"{name} inference", spent["fast"], "CPU-ms", MEASURED),
+        row(f"{name} distance from plain", apart, "m", Target("<=", 1e-5)),
     ]
 
 
-def training(name: str) -> list[Row]:
+def training(name: str) -> list[ResultRow]:
     """A training step of batch 8: CPU time and peak memory against the plain formulation."""
     rows = []
     found = {}
@@ -103,7 +104,8 @@ def training(name: str) -> list[Row]:
             found[kind] = pool.apply(training_cost, (name, kind == "plain"))
     for index, (what, unit) in enumerate((("CPU time", "CPU-s"), ("peak memory", "MiB"))):
         fast, plain = found["fast"][index], found["plain"][index]
-        rows.append(row(f"{name} training step {what}", fast, unit, f"< {plain:.4g} (plain)"))
+        limit = Target("<", plain, f"< {plain:.4g} (plain)")
+        rows.append(row(f"{name} training step {what}", fast, unit, limit))
     return rows
 
 
@@ -141,7 +143,7 @@ def step(model: HMRModel, images: torch.Tensor) -> None:
     torch.stack(parts).sum().backward()
 
 
-def small(name: str, repeats: int) -> list[Row]:
+def small(name: str, repeats: int) -> list[ResultRow]:
     """XS: cost of training and of inference for one image, parameters, file size."""
     model = made(name).train()
     images = torch.rand(XS_BATCH_SIZE, 3, model.image_size, model.image_size)
@@ -150,10 +152,10 @@ def small(name: str, repeats: int) -> list[Row]:
     with torch.no_grad():
         alone = interleaved({"one": lambda: model(images[:1])}, repeats)["one"]
     count = sum(parameter.numel() for parameter in model.parameters())
-    limit = f"<= {XS_TARGET_PARAMETERS}"
+    limit = Target("<=", XS_TARGET_PARAMETERS)
     return [
-        row(f"{name} training", trained / XS_BATCH_SIZE, "CPU-ms/image", "measured"),
-        row(f"{name} inference", alone, "CPU-ms", "measured"),
+        row(f"{name} training", trained / XS_BATCH_SIZE, "CPU-ms/image", MEASURED),
+        row(f"{name} inference", alone, "CPU-ms", MEASURED),
         row(f"{name} parameters", count, "parameters", limit),
-        row(f"{name} checkpoint, half precision", 2 * count / 1e6, "MB", "<= 10"),
+        row(f"{name} checkpoint, half precision", 2 * count / 1e6, "MB", Target("<=", 10)),
     ]

@@ -5,7 +5,6 @@ import tempfile
 import time
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +14,7 @@ from pchmr.config import BenchConfig, Domain
 from pchmr.data import num_workers
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.check import check, contact_sheet
+from pchmr.results import ResultRow, Target, figure
 from pchmr.runs import write_bytes
 
 FILE = "people"
@@ -26,7 +26,7 @@ IMAGE_SIZE = 112
 DOMAINS: tuple[Domain, ...] = ("A", "B", "V")
 
 
-def tables(config: BenchConfig) -> list[dict[str, Any]]:
+def tables(config: BenchConfig) -> list[ResultRow]:
     """Rows of the table `people`; contact sheets go beside it as JPEG."""
     body = load_body()
     rows = []
@@ -48,24 +48,26 @@ def _recipe(domain: Domain, count: int) -> SyntheticRecipe:
     )
 
 
-def _checked(domain: Domain, people: SyntheticPeople, body: BodyModel) -> list[dict[str, Any]]:
+def _checked(domain: Domain, people: SyntheticPeople, body: BodyModel) -> list[ResultRow]:
     found = check(people, body).summary
     contact, labels = found["contact_cm"], found["labels"]
     worst = max(gap["max"] for gap in contact["support_gap"].values())
+    record, inside = labels["joints_from_record_mm"], 100 * labels["joints_inside_person"]
+    exact, seen = Target("<=", 0.1), Target(">=", 95)
     return [
         _row(f"{domain}: largest gap under what carries a body", worst, "cm"),
         _row(f"{domain}: deepest vertex below the ground", contact["deepest_below_ground"], "cm"),
         _row(f"{domain}: angle beyond its limit", found["limits"]["drawn_deg"], "degrees"),
-        _row(f"{domain}: joints from the record against the picture's",
-             labels["joints_from_record_mm"], "mm", "<= 0.1"),
-        _row(f"{domain}: visible joints that lie on the person",
-             100 * labels["joints_inside_person"], "%", ">= 95"),
-        *(_row(f"{domain}: rows whose {name} repeat", float(value), "rows")
-          for name, value in found["duplicates"].items()),
-    ]  # fmt: skip
+        _row(f"{domain}: joints from the record against the picture's", record, "mm", exact),
+        _row(f"{domain}: visible joints that lie on the person", inside, "%", seen),
+        *(
+            _row(f"{domain}: rows whose {name} repeat", float(value), "rows")
+            for name, value in found["duplicates"].items()
+        ),
+    ]
 
 
-def _client_world(body: BodyModel) -> dict[str, Any]:
+def _client_world(body: BodyModel) -> ResultRow:
     """Seconds to render the people of a thousand clients with the processes at hand."""
     workers = num_workers(CLIENT_WORLD)
     with tempfile.TemporaryDirectory() as cache:
@@ -73,7 +75,7 @@ def _client_world(body: BodyModel) -> dict[str, Any]:
         SyntheticPeople(_recipe("B", CLIENT_WORLD), body, Path(cache), num_workers=workers)
         seconds = time.perf_counter() - began
     what = f"B: {CLIENT_WORLD} images of {IMAGE_SIZE} px, {max(workers, 1)} of {os.cpu_count()}"
-    return _row(f"{what} processors, wall", seconds, "s", f"<= {CLIENT_WORLD_SECONDS}")
+    return _row(f"{what} processors, wall", seconds, "s", Target("<=", CLIENT_WORLD_SECONDS))
 
 
 def _draw(path: Path, people: SyntheticPeople) -> None:
@@ -88,6 +90,5 @@ def _draw(path: Path, people: SyntheticPeople) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def _row(figure: str, value: float, unit: str, target: str | None = None) -> dict[str, Any]:
-    row: dict[str, Any] = {"figure": figure, "value": round(float(value), 4), "unit": unit}
-    return row if target is None else {**row, "target": target}
+def _row(label: str, value: float, unit: str, target: Target | None = None) -> ResultRow:
+    return figure(label, round(float(value), 4), unit, target)

@@ -6,7 +6,6 @@ Every picture has patterns on cloth, boxes, ground and walls; one in four is out
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from pchmr.data.synthetic.picture import SceneBatch, box_corners, to_camera
 from pchmr.data.synthetic.rasterizer import rasterize
 from pchmr.data.synthetic.shading import render_scene
 from pchmr.geometry import rotvec_to_rotmat
+from pchmr.results import MEASURED, ResultRow, Target, figure
 from pchmr.seeds import derive_seed
 
 BATCH, SIZE, NUM_BOXES = 16, 224, 3
@@ -27,7 +27,7 @@ FOCAL = 0.8 * SIZE * DISTANCE / 1.75
 GROUND, BACK, LEFT, RIGHT = (0, 1, 0, 0), (0, 0, 1, 1.5), (1, 0, 0, 2.0), (-1, 0, 0, 2.0)
 
 
-def tables(config: BenchConfig) -> list[dict[str, Any]]:
+def tables(config: BenchConfig) -> list[ResultRow]:
     """Rows of the table `rasterizer`: CPU milliseconds per image on one thread."""
     scene = bench_scene(load_body())
     what = f"{SIZE}x{SIZE}, {scene.vertices.shape[1]} vertices, {len(scene.faces)} faces"
@@ -37,8 +37,8 @@ def tables(config: BenchConfig) -> list[dict[str, Any]]:
     )
     rows = []
     for name, times, target in (
-        (f"picture with shading and shadow, {what}", shaded, f"<= {TARGET_MS}"),
-        (f"z-buffer and fragments alone, {what}", bare, "measured"),
+        (f"picture with shading and shadow, {what}", shaded, Target("<=", TARGET_MS)),
+        (f"z-buffer and fragments alone, {what}", bare, MEASURED),
     ):
         rows.append(_row(f"{name}, min", min(times), target))
         rows.append(_row(f"{name}, median", median(times), target))
@@ -140,5 +140,5 @@ def _about_y(angle: Tensor) -> Tensor:
     return torch.nn.functional.pad(angle[..., None], (1, 1))
 
 
-def _row(figure: str, value: float, target: str) -> dict[str, Any]:
-    return {"figure": figure, "value": round(value, 3), "unit": "CPU-ms/image", "target": target}
+def _row(label: str, value: float, target: Target) -> ResultRow:
+    return figure(label, round(value, 3), "CPU-ms/image", target)

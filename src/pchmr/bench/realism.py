@@ -6,7 +6,6 @@ Three draws a domain at 256 px, so the table shows a spread. Needs `pchmr priors
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from pchmr.data import num_workers
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
 from pchmr.perception.blazepose.prior import BlazePose
 from pchmr.perception.realism import Realism, realism
+from pchmr.results import ResultRow, slug
 from pchmr.worlds import pictures_of
 
 FILE = "realism"
@@ -25,18 +25,20 @@ NUM_PEOPLE = 60
 IMAGE_SIZE = 256
 
 
-def tables(config: BenchConfig) -> Iterator[dict[str, Any]]:
+def tables(config: BenchConfig) -> Iterator[ResultRow]:
     """Rows of the table `realism`, one a domain and draw."""
     body, prior = load_body(), BlazePose()
     for domain in DOMAINS:
         for seed in SEEDS:
             found = _asked(prior, body, domain, seed)
-            yield {
-                "figure": f"{domain}: {NUM_PEOPLE} people of {IMAGE_SIZE} px",
-                "seed": seed,
-                "scores": scores(found),
-                "prior": prior.provenance.version,
-            }
+            label = f"{domain}: {NUM_PEOPLE} people of {IMAGE_SIZE} px"
+            yield ResultRow(
+                id=slug(label),
+                label=label,
+                seed=seed,
+                scores=scores(found),
+                differs=f"asked of {prior.provenance.name} {prior.provenance.version}",
+            )
 
 
 def scores(found: Realism) -> dict[str, float]:

@@ -7,7 +7,6 @@ are random and nobody trains. Memory is what the process grew by since before th
 import hashlib
 import resource
 import time
-from typing import Any
 
 import numpy as np
 
@@ -16,11 +15,12 @@ from pchmr.config import BenchConfig
 from pchmr.federated.secure import Group, SecureClient, SecureServer
 from pchmr.federated.secure.rehearsal import make_clients, make_offer, settings_of
 from pchmr.federated.secure.state import ClientState
+from pchmr.results import ResultRow, Target, figure
 
 MILLIONS = 33
 NUM_CLIENTS = 10
 BOUND = 0.01
-MODES = {20: ("packed", "<= 0.7", "<= 1e-3"), 32: ("full", "<= 1.01", "<= 1e-6")}
+MODES = {20: ("packed", 0.7, 1e-3), 32: ("full", 1.01, 1e-6)}
 
 
 def _begin(millions: int, bits: int) -> tuple[SecureServer, list[SecureClient], list[ClientState]]:
@@ -87,24 +87,24 @@ def measure_unmasking(millions: int, bits: int, num_lost: int) -> dict[str, floa
     return {"cpu_seconds": spent, "error": error}
 
 
-def tables(config: BenchConfig) -> list[dict[str, Any]]:
-    """Rows with `figure`, `value`, `unit` and `target`; the best of `repeats` processes."""
-    rows: list[dict[str, Any]] = []
+def tables(config: BenchConfig) -> list[ResultRow]:
+    """Figures with their targets; the best of `repeats` processes."""
+    rows: list[ResultRow] = []
 
     def best(function: str, *arguments: int) -> dict[str, float]:
         found = [in_own_process(__name__, function, *arguments) for _ in range(config.repeats)]
         return min(found, key=lambda figures: figures["cpu_seconds"])
 
-    def add(figure: str, value: float, unit: str, target: str) -> None:
-        rows.append({"figure": figure, "value": value, "unit": unit, "target": target})
+    def add(label: str, value: float, unit: str, most: float) -> None:
+        rows.append(figure(label, value, unit, Target("<=", most)))
 
     for bits, (mode, upload, error) in MODES.items():
         name = f"secure aggregation, {mode}, {MILLIONS} M weights, {NUM_CLIENTS} clients"
         found = best("measure_client", MILLIONS, bits)
-        add(f"{name}, client", round(found["cpu_seconds"], 3), "CPU-s", "<= 1.0")
-        add(f"{name}, client's memory", round(found["memory_ratio"], 3), "x model", "<= 4")
+        add(f"{name}, client", round(found["cpu_seconds"], 3), "CPU-s", 1.0)
+        add(f"{name}, client's memory", round(found["memory_ratio"], 3), "x model", 4)
         add(f"{name}, upload", round(found["upload_ratio"], 4), "x plain fp32", upload)
-        for num_lost, target in ((0, "<= 0.5"), (3, "<= 1.5")):
+        for num_lost, target in ((0, 0.5), (3, 1.5)):
             found = best("measure_unmasking", MILLIONS, bits, num_lost)
             add(
                 f"{name}, {num_lost} lost, unmasking",

@@ -335,10 +335,12 @@ BENCH_DEFAULTS = {"data": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """Measure, and append one JSON line per figure."""
+    """Measure, and append one JSON line per figure; without a name, list the benchmarks."""
 
-    name: Annotated[str, tyro.conf.Positional] = "speed"
-    """Benchmark, see `pchmr doctor`."""
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """Benchmark: speed, rasterizer, body, federated, faults, models, export, annotators, people, or
+    a comparison of runs: learning-curves, learning-samples, client-scale, convergence, lda,
+    natural, optimizers, finetune, byzantine. Without one, each is listed and none is run."""
     output: Path = Path("results")
     """Folder of the JSONL files."""
     repeats: int = 5
@@ -355,10 +357,9 @@ class BenchConfig:
     def __post_init__(self) -> None:
         require(self.num_seeds >= 1, "--num-seeds must be at least 1")
         require(self.num_workers >= 1, "--num-workers must be at least 1")
+        own = f"not by {self.name or 'the list'}"
         for name, default in BENCH_DEFAULTS.items():
             readers = COMPARISONS if name != "data" else ("annotators", *COMPARISONS)
-            flag = name.replace("_", "-")
-            require(
-                getattr(self, name) == default or self.name in readers,
-                f"--{flag} is read by {', '.join(readers)} only, not by {self.name}: leave it out",
-            )
+            said = f"--{name.replace('_', '-')} is read by {', '.join(readers)} only, {own}"
+            is_read = getattr(self, name) == default or self.name in readers
+            require(is_read, f"{said}: leave it out")

@@ -1,33 +1,46 @@
 """Named configs, and the benchmarks by name."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pchmr.config import DataOptions, FederateConfig, ModelOptions, OptimOptions, TrainConfig
 
-# Names of `pchmr bench`, and the modules of `pchmr.bench` that each runs.
-BENCHES: dict[str, tuple[str, ...]] = {
-    "speed": ("rasterizer", "body", "federated", "engines", "models"),
-    "rasterizer": ("rasterizer",),
-    "body": ("body",),
-    "federated": ("federated", "engines"),
-    "faults": ("faults",),
-    "secure": ("secure",),
-    "models": ("models",),
-    "export": ("export",),
-    "annotators": ("annotators",),
-    "people": ("people",),
-    "realism": ("realism",),
-    "crowds": ("crowds",),
-    "learning-curves": ("comparison",),
-    "learning-samples": ("comparison",),
-    "client-scale": ("comparison",),
-    "convergence": ("comparison",),
-    "lda": ("comparison",),
-    "natural": ("comparison",),
-    "optimizers": ("comparison",),
-    "finetune": ("comparison",),
-    "byzantine": ("comparison",),
+
+@dataclass(frozen=True)
+class Bench:
+    """A benchmark: what it measures, in a line, and the modules of `pchmr.bench` that do."""
+
+    about: str
+    modules: tuple[str, ...] = ("comparison",)
+
+
+BENCHES: dict[str, Bench] = {
+    "speed": Bench(
+        "rasterizer, body, federated, engines and models, one after the other",
+        ("rasterizer", "body", "federated", "engines", "models"),
+    ),
+    "rasterizer": Bench("CPU time of a rendered picture", ("rasterizer",)),
+    "body": Bench("CPU time of skinning, errors of coarse meshes and shapes", ("body",)),
+    "federated": Bench(
+        "what a round costs beyond local training, on both engines", ("federated", "engines")
+    ),
+    "faults": Bench("broken replies, killed runs, damaged checkpoints", ("faults",)),
+    "secure": Bench("what secure aggregation costs a client and a server", ("secure",)),
+    "models": Bench("speed and memory of the networks, size of XS", ("models",)),
+    "export": Bench("speed and accuracy of exported networks", ("export",)),
+    "annotators": Bench("errors and speed of each way of annotating", ("annotators",)),
+    "people": Bench("checks, costs and contact sheets of the rendered people", ("people",)),
+    "realism": Bench("whether a network that has seen photos finds rendered people", ("realism",)),
+    "crowds": Bench("people missed and made up in rendered crowds", ("crowds",)),
+    "learning-curves": Bench("what all of domain B teaches the start weights"),
+    "learning-samples": Bench("the same on fewer images, and from random weights"),
+    "client-scale": Bench("centralized against 10, 100 and 1000 clients"),
+    "convergence": Bench("how far both come on four times the images"),
+    "lda": Bench("Dirichlet partitions by action, from nearly iid to one action each"),
+    "natural": Bench("every scene a client, against people dealt at random"),
+    "optimizers": Bench("every algorithm on one skewed partition"),
+    "finetune": Bench("fine-tuning everything, the head, or low-rank corrections"),
+    "byzantine": Bench("clients that mean harm, behind each defence"),
 }
 
 START_OPTIONS = OptimOptions(optimizer="muon", learning_rate=1.5e-3, batch_size=16, clip=1.0)

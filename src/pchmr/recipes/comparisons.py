@@ -6,19 +6,22 @@ How runs are compared is in `docs/comparison.md`.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from pchmr.config import PartitionOptions
 from pchmr.recipes.rows import (
     ATTACKS,
+    DEALT,
     EVERYONE,
     LONGER,
+    NATURAL,
     NATURAL_CLIENTS,
     PER_ROUND,
     SCALES,
     SWEPT,
     Cell,
     Rows,
+    ServerChanges,
     fixed,
 )
 
@@ -30,7 +33,7 @@ NUM_BAD, TRIMMED = (3, 1), 3  # of ten clients
 RULES = (None, "geometric-median")
 WHOLE_B = 12_000  # ten images or more for each of 1000 clients
 # Server options of each algorithm: two values of what it adds, so that all get the same grid.
-SERVERS: dict[str, tuple[dict[str, Any], ...]] = {
+SERVERS: dict[str, tuple[ServerChanges, ...]] = {
     "fedavg": ({}, {"server_learning_rate": 1.5}),
     "fedavgm": ({"server_momentum": 0.3}, {"server_momentum": 0.6}),
     "fedprox": ({"mu": 0.01}, {"mu": 0.1}),
@@ -50,15 +53,18 @@ def client_scale(rows: Rows) -> list[Cell]:
     random weights to start from.
     """
     made = [rows.before(), rows.centralized()]
-    made += [rows.federated(f"10 of {n} clients", n) for n in (10, 100, 1000)]
+    made += [rows.iid(number) for number in (10, 100, 1000)]
     if rows.model == rows.scale.models[0]:
         made += [rows.with_momentum(100), rows.with_momentum(1000)]
-    made += [rows.longer(2).centralized(LONGER)] if rows.seed == 0 else []
+    if rows.seed == 0:
+        made.append(rows.longer(2).centralized(LONGER, "centralized, twice as long"))
     if rows.seed == 0 and rows.model == rows.scale.models[-1]:
         first = rows.first
         made += [
-            first.centralized("centralized, random start", from_scratch=True),
-            first.federated("10 of 10 clients, random start", 10, from_scratch=True),
+            first.centralized_from_scratch(),
+            first.federated(
+                f"{EVERYONE}-random-start", "10 of 10 clients, random start", 10, from_scratch=True
+            ),
         ]
     return made
 
@@ -82,8 +88,7 @@ def learning_samples(rows: Rows) -> list[Cell]:
     """As many passes over fewer images, and from random weights."""
     rows = _whole_b(rows)
     fewer = [rows.centralized_on(number) for number in FEWER_IMAGES]
-    scratch = rows.centralized("centralized, random start", from_scratch=True)
-    return [*learning_curves(rows), *fewer, scratch]
+    return [*learning_curves(rows), *fewer, rows.centralized_from_scratch()]
 
 
 def _whole_b(rows: Rows) -> Rows:
@@ -101,14 +106,30 @@ def _whole_b(rows: Rows) -> Rows:
 
 def lda(rows: Rows) -> list[Cell]:
     """Dirichlet partitions by action, with equal volumes, from nearly iid to one action each."""
-    first = [rows.before(), rows.centralized(), rows.federated("10 of 100 clients", 100)]
+    first = [rows.before(), rows.centralized(), rows.iid(100)]
     return first + [_lda(rows, alpha) for alpha in ALPHAS]
 
 
-def _lda(rows: Rows, alpha: float, name: str | None = None, **changes: Any) -> Cell:
-    deal = PartitionOptions(alpha=alpha, equal_sizes=True)
-    label = name or f"LDA alpha {alpha:g}, 10 of 100 clients"
-    return rows.federated(label, 100, partition="dirichlet", partition_options=deal, **changes)
+def of_alpha(alpha: float) -> str:
+    """Id of the row of FedAvg on a Dirichlet partition."""
+    return f"LDA-alpha-{alpha:g}-10-of-100-clients"
+
+
+def _lda(rows: Rows, alpha: float) -> Cell:
+    name = f"LDA alpha {alpha:g}, 10 of 100 clients"
+    return rows.federated(of_alpha(alpha), name, 100, **_dealt(alpha))
+
+
+class _Dealt(TypedDict):
+    """Settings of a Dirichlet partition."""
+
+    partition: Literal["dirichlet"]
+    partition_options: PartitionOptions
+
+
+def _dealt(alpha: float) -> _Dealt:
+    options = PartitionOptions(alpha=alpha, equal_sizes=True)
+    return {"partition": "dirichlet", "partition_options": options}
 
 
 def natural(rows: Rows) -> list[Cell]:
@@ -116,14 +137,14 @@ def natural(rows: Rows) -> list[Cell]:
     return [
         rows.before(),
         rows.centralized(),
-        rows.federated(f"iid, 10 of {NATURAL_CLIENTS} clients", NATURAL_CLIENTS),
+        rows.federated(DEALT, f"iid, 10 of {NATURAL_CLIENTS} clients", NATURAL_CLIENTS),
         _natural(rows),
     ]
 
 
 def _natural(rows: Rows) -> Cell:
     name = f"natural, 10 of {NATURAL_CLIENTS} scenes"
-    return rows.federated(name, NATURAL_CLIENTS, partition="natural")
+    return rows.federated(NATURAL, name, NATURAL_CLIENTS, partition="natural")
 
 
 def optimizers(rows: Rows) -> list[Cell]:
@@ -135,9 +156,9 @@ def optimizers(rows: Rows) -> list[Cell]:
         return []
     made = [rows.before(), rows.centralized()]
     for name, servers in SERVERS.items():
-        made.append(
-            _lda(rows, SKEW, f"{name}, LDA alpha {SKEW:g}", algorithm=name, servers=servers)
-        )
+        id_, label = f"{name}-LDA-alpha-{SKEW:g}", f"{name}, LDA alpha {SKEW:g}"
+        skewed = _dealt(SKEW)
+        made.append(rows.federated(id_, label, 100, algorithm=name, servers=servers, **skewed))
     if rows.seed == 0:
         made.append(rows.in_small_batches(10))
     return made
@@ -150,9 +171,10 @@ def finetune(rows: Rows) -> list[Cell]:
     """
     made = natural(rows)
     for what in ("head", "lora"):
-        name, only = f"{what} trains, iid, 10 of {NATURAL_CLIENTS} clients", {"trainable": what}
-        cell = rows.federated(name, NATURAL_CLIENTS, servers=(only,))
-        like = rows.first.federated(name, NATURAL_CLIENTS).base
+        id_, only = f"{what}-trains-{DEALT}", {"trainable": what}
+        name = f"{what} trains, iid, 10 of {NATURAL_CLIENTS} clients"
+        cell = rows.federated(id_, name, NATURAL_CLIENTS, servers=(only,))
+        like = rows.first.federated(id_, name, NATURAL_CLIENTS).base
         made.append(replace(cell, tuned_on=fixed(like, 0.0, only)))
     return made
 
@@ -161,7 +183,7 @@ def byzantine(rows: Rows) -> list[Cell]:
     """Ten clients, of which three, then one, mean harm: behind the gate, trimmed, or neither."""
     if rows.model != rows.scale.models[0]:
         return []
-    made = [rows.before(), rows.centralized(), rows.federated(EVERYONE, PER_ROUND)]
+    made = [rows.before(), rows.centralized(), rows.iid(PER_ROUND)]
     made.append(rows.trimmed(TRIMMED))
     for num_bad in NUM_BAD:
         for attack in ATTACKS:

@@ -3,9 +3,10 @@
 How runs are compared is in `docs/comparison.md`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pchmr.config import (
     DataOptions,
@@ -18,6 +19,9 @@ from pchmr.config import (
 )
 
 Run = TrainConfig | FederateConfig | EvaluateConfig
+ServerChanges = Mapping[str, Any]
+"""Server options by name, as a run changes them."""
+BEFORE, CENTRALIZED = "before", "centralized"
 ATTACKS = ("updates backwards", "updates times 100", "one value", "labels of other pictures")
 FACTORS = (-1000.0, -100.0, -27.0, -10.0, -4.5, -2.0, -1.0, 4.5, 10.0, 100.0)
 # The attacks of the sweep, which is made with few images.
@@ -99,22 +103,26 @@ class Cell:
     validation people: the learning rate by those of `tuned_on`, then the server options by its own.
 
     Attributes:
-        name: Of the row.
+        id: Of the row: it is found by it.
+        name: Of the row, for people.
         base: The run, but for what is chosen.
         tuned_on: The run that decides the learning rate.
         like: The run that decides the server options; without it, `base` has none to choose.
         rates: Learning rates to choose from; none for a run that trains nothing.
         servers: Server options to choose from, each the changes against `base`.
         paper: MPJPE / PA-MPJPE that the paper printed for this row, mm on its own data.
+        contest: Rows that compete for one target share it.
     """
 
+    id: str
     name: str
     base: Run
     tuned_on: Run
     rates: tuple[float, ...] = ()
-    servers: tuple[dict[str, Any], ...] = ({},)
+    servers: tuple[ServerChanges, ...] = ({},)
     paper: str | None = None
     like: Run | None = None
+    contest: str | None = None
 
     @property
     def model(self) -> str:
@@ -122,14 +130,22 @@ class Cell:
         return self.base.model_options.model
 
 
-def fixed(run: Run, rate: float, server: dict[str, Any]) -> Run:
+def fixed(run: Run, rate: float, server: ServerChanges) -> Run:
     """The run with a learning rate and changed server options."""
     if isinstance(run, EvaluateConfig):
         return run
     run = replace(run, optim_options=replace(run.optim_options, learning_rate=rate))
     if isinstance(run, TrainConfig):
         return run
-    return replace(run, server_options=replace(run.server_options, **server))
+    return replace(run, server_options=replace(run.server_options, **dict(server)))
+
+
+class _Common(TypedDict):
+    """Settings that every run has."""
+
+    seed: int
+    data_options: DataOptions
+    model_options: ModelOptions
 
 
 @dataclass(frozen=True)
@@ -158,24 +174,33 @@ class Rows:
         scale = replace(self.scale, num_seen=times * self.scale.num_seen)
         return replace(self, scale=scale, tuning_scale=self.scale)
 
-    def _common(self, from_scratch: bool) -> dict[str, Any]:
+    def _common(self, from_scratch: bool) -> _Common:
         checkpoint = None if from_scratch else self.scale.checkpoints.get(self.model)
         start = ModelOptions(model=self.model, from_scratch=from_scratch, checkpoint=checkpoint)
         return {"seed": self.seed, "data_options": self.scale.data, "model_options": start}
 
-    def _cell(self, name: str, base: Run, tuned_on: Run, **more: Any) -> Cell:
-        paper = PAPER.get((self.model.split("_")[0], name))
+    def _cell(self, id_: str, name: str, base: Run, tuned_on: Run, **more: Any) -> Cell:
+        paper = PAPER.get((self.model.split("_")[0], id_))
         rates = self.scale.learning_rates
-        return Cell(name=name, base=base, tuned_on=tuned_on, rates=rates, paper=paper, **more)
+        return Cell(
+            id=id_, name=name, base=base, tuned_on=tuned_on, rates=rates, paper=paper, **more
+        )
 
     def before(self) -> Cell:
         """The start weights as they are."""
         run = EvaluateConfig(**replace(self, seed=0)._common(from_scratch=False))
-        return Cell(name="before", base=run, tuned_on=run)
+        return Cell(id=BEFORE, name="before", base=run, tuned_on=run)
 
-    def centralized(self, name: str = "centralized", *, from_scratch: bool = False) -> Cell:
+    def centralized(
+        self, id_: str = CENTRALIZED, name: str = "centralized", *, from_scratch: bool = False
+    ) -> Cell:
         """Every image in one place; the learning rate is chosen from the start weights."""
-        return self._cell(name, self._central(from_scratch), self.first._central(False))
+        return self._cell(id_, name, self._central(from_scratch), self.first._central(False))
+
+    def centralized_from_scratch(self) -> Cell:
+        """The same from random weights."""
+        name = "centralized, random start"
+        return self.centralized("centralized-random-start", name, from_scratch=True)
 
     def centralized_on(self, num_samples: int) -> Cell:
         """As many epochs on fewer images."""
@@ -183,8 +208,8 @@ class Rows:
         epochs = self.scale.num_seen // self.scale.data.num_samples
         scale = replace(self.scale, data=data, num_seen=epochs * num_samples)
         few = replace(self, scale=scale)
-        name = f"centralized, {num_samples} images"
-        return self._cell(name, few._central(False), self.first._central(False))
+        id_, name = f"centralized-{num_samples}-images", f"centralized, {num_samples} images"
+        return self._cell(id_, name, few._central(False), self.first._central(False))
 
     def _central(self, from_scratch: bool) -> TrainConfig:
         first = self.scale.keypoint_epochs
@@ -198,33 +223,47 @@ class Rows:
 
     def federated(
         self,
+        id_: str,
         name: str,
         num_clients: int,
         *,
         from_scratch: bool = False,
-        servers: tuple[dict[str, Any], ...] = ({},),
+        servers: tuple[ServerChanges, ...] = ({},),
+        contest: str | None = None,
         **changes: Any,
     ) -> Cell:
         """Ten clients a round; the learning rate is that of FedAvg on iid clients (`TUNED_ON`).
 
         Args:
-            name: Of the row.
+            id_: Of the row.
+            name: Of the row, for people.
             num_clients: In total.
             from_scratch: Random weights in place of the start weights.
             servers: Server options to choose from.
+            contest: See `Cell`.
             changes: Other settings of the run.
         """
         base = self._rounds(num_clients, from_scratch, **changes)
-        like = TUNED_ON.get(num_clients, num_clients)
-        return self._cell(
-            name, base, self.first._rounds(like, False), servers=servers,
-            like=self.first._rounds(num_clients, False, **changes),
-        )  # fmt: skip
+        tuned_on = self.first._rounds(TUNED_ON.get(num_clients, num_clients), False)
+        like = self.first._rounds(num_clients, False, **changes)
+        return self._cell(id_, name, base, tuned_on, servers=servers, like=like, contest=contest)
+
+    def iid(self, num_clients: int) -> Cell:
+        """FedAvg on clients whose people were dealt at random."""
+        id_ = of_clients(num_clients)
+        return self.federated(id_, f"10 of {num_clients} clients", num_clients, contest=id_)
 
     def with_momentum(self, num_clients: int) -> Cell:
         """FedAvg with momentum at the server, at the client's learning rate of FedAvg."""
-        name = f"10 of {num_clients} clients, fedavgm"
-        return self.federated(name, num_clients, algorithm="fedavgm", servers=MOMENTA)
+        contest = of_clients(num_clients)
+        return self.federated(
+            f"{contest}-fedavgm",
+            f"10 of {num_clients} clients, fedavgm",
+            num_clients,
+            algorithm="fedavgm",
+            servers=MOMENTA,
+            contest=contest,
+        )
 
     def in_small_batches(self, num_clients: int) -> Cell:
         """FedAvg in local batches of `SMALL_BATCH`, which choose a learning rate of their own."""
@@ -234,18 +273,21 @@ class Rows:
         )
         small = replace(self, scale=scale, tuning_scale=tuned_on)
         name = f"10 of {num_clients} clients, fedavg, local batch {SMALL_BATCH}"
-        return small.federated(name, num_clients)
+        contest = of_clients(num_clients)
+        id_ = f"{contest}-fedavg-local-batch-{SMALL_BATCH}"
+        return small.federated(id_, name, num_clients, contest=contest)
 
     def attacked(
         self, attack: str, num_bad: int, *, gate: bool, trimmed: int | None = None
     ) -> Cell:
         """All of ten clients, of which some attack, at the rate that is best for honest ones."""
-        honest = self.trimmed(trimmed) if trimmed else self.federated(EVERYONE, PER_ROUND)
+        honest = self.trimmed(trimmed) if trimmed else self.iid(PER_ROUND)
         settings = {f.name: getattr(honest.base, f.name) for f in fields(FederateConfig)}
         run = AttackedRun(**settings, attack=attack, num_bad=num_bad, gate=gate)
         defence = f"trimmed by {trimmed}" if trimmed else "gate" if gate else "no gate"
         name = f"{attack}, {num_bad} of {PER_ROUND} clients, {defence}"
-        return replace(honest, name=name, base=run, paper=None)
+        id_ = name.replace(",", "").replace(" ", "-")
+        return replace(honest, id=id_, name=name, base=run, paper=None, contest=None)
 
     def few_images(self) -> "Rows":
         """Runs of the sweep over attacks, with the settings of the longer ones."""
@@ -285,8 +327,9 @@ class Rows:
 
     def trimmed(self, number: int) -> Cell:
         """FedAvg on iid clients, so many replies left out at each end of every weight."""
-        only = {"trimmed_replies": number}
-        return self.federated(f"{EVERYONE}, trimmed by {number}", PER_ROUND, servers=(only,))
+        only, id_ = {"trimmed_replies": number}, f"{EVERYONE}-trimmed-by-{number}"
+        name = f"10 of {PER_ROUND} clients, trimmed by {number}"
+        return self.federated(id_, name, PER_ROUND, servers=(only,))
 
     def _rounds(self, num_clients: int, from_scratch: bool, **changes: Any) -> FederateConfig:
         """As many rounds of one local epoch as the images allow."""
@@ -302,23 +345,30 @@ class Rows:
         )
 
 
+def of_clients(num_clients: int) -> str:
+    """Id of the row of FedAvg on so many iid clients, for which others compete."""
+    return f"10-of-{num_clients}-clients"
+
+
 PER_ROUND = 10
-EVERYONE = "10 of 10 clients"
+EVERYONE = of_clients(PER_ROUND)
 SMALL_BATCH = 2
 MOMENTA = ({"server_momentum": 0.5}, {"server_momentum": 0.7})
-LONGER = "centralized, twice as long"
+LONGER = "centralized-twice-as-long"
 NATURAL_CLIENTS = 60  # scenes among the training people of B
+NATURAL = f"natural-10-of-{NATURAL_CLIENTS}-scenes"
+DEALT = f"iid-10-of-{NATURAL_CLIENTS}-clients"  # as many clients, people dealt at random
 TUNED_ON = {NATURAL_CLIENTS: 100}  # clients whose learning rate others take over
-# (family of the network, row) -> MPJPE / PA-MPJPE in mm on Human3.6M or, natural, on 3DPW.
+# MPJPE / PA-MPJPE in mm on Human3.6M or, natural, on 3DPW, by family of the network and id.
 PAPER = {
-    ("fastmetro", "centralized"): "57.98 / 40.62",
-    ("fastmetro", "10 of 10 clients"): "56.85 / 40.52",
-    ("fastmetro", "10 of 100 clients"): "59.31 / 41.48",
-    ("fastmetro", "10 of 1000 clients"): "60.82 / 44.53",
-    ("fastmetro", "natural, 10 of 60 scenes"): "86.83 / 55.61",
-    ("tore", "centralized"): "63.88 / 41.99",
-    ("tore", "10 of 10 clients"): "61.27 / 41.60",
-    ("tore", "10 of 100 clients"): "62.92 / 43.11",
-    ("tore", "10 of 1000 clients"): "66.04 / 44.04",
-    ("tore", "natural, 10 of 60 scenes"): "88.00 / 55.07",
+    ("fastmetro", CENTRALIZED): "57.98 / 40.62",
+    ("fastmetro", "10-of-10-clients"): "56.85 / 40.52",
+    ("fastmetro", "10-of-100-clients"): "59.31 / 41.48",
+    ("fastmetro", "10-of-1000-clients"): "60.82 / 44.53",
+    ("fastmetro", NATURAL): "86.83 / 55.61",
+    ("tore", CENTRALIZED): "63.88 / 41.99",
+    ("tore", "10-of-10-clients"): "61.27 / 41.60",
+    ("tore", "10-of-100-clients"): "62.92 / 43.11",
+    ("tore", "10-of-1000-clients"): "66.04 / 44.04",
+    ("tore", NATURAL): "88.00 / 55.07",
 }

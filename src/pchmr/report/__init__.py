@@ -6,12 +6,16 @@ from pathlib import Path
 from markupsafe import Markup
 
 from pchmr.config import ReportConfig
+from pchmr.data.errors import InputError
 from pchmr.data.synthetic import current_origin
 from pchmr.progress import say
+from pchmr.report.files import files_of, is_file, may_write
 from pchmr.report.page import render, results_section
 from pchmr.report.records import find_runs, read_record, worlds_of
 from pchmr.report.results import write_results
 from pchmr.runs import CONFIG, METRICS, write_bytes
+
+MARK = "<title>pchmr report</title>"  # by it a page of ours is known
 
 
 def write_report(
@@ -27,11 +31,16 @@ def write_report(
     page over private runs is its owner's alone, and shows people `with_pictures` only.
 
     Raises:
-        InputError: A folder does not exist, or none of them holds a run.
+        InputError: A folder does not exist, or none of them holds a run; or another page is there.
     """
     records = [read_record(folder) for folder in find_runs(run_folders)] if run_folders else []
+    if not may_write(output, MARK):
+        raise InputError(
+            f"{output} was not made by `pchmr report`: move it or choose another --output"
+        )
     page = render(records, worlds_of(current_origin()), more, with_pictures=with_pictures)
-    write_bytes(output, page.encode(), private=any(record.is_private for record in records))
+    private = any(record.is_private for record in records)
+    write_bytes(output, page.encode("utf-8", "replace"), private=private)
     return output
 
 
@@ -53,5 +62,5 @@ def run(config: ReportConfig) -> Path:
 
 def is_results(folder: Path) -> bool:
     """Whether a folder holds rows of `pchmr bench`, like `results/`, and is no run."""
-    is_run = (folder / CONFIG).exists() or (folder / METRICS).exists()
-    return not is_run and any(folder.glob("*.jsonl"))
+    is_run = is_file(folder, CONFIG) or is_file(folder, METRICS)
+    return not is_run and bool(files_of(folder, "*.jsonl"))

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pchmr.report.records import CENTRALIZED, EVALUATION, FEDERATED, SCORES, RunRecord
+from pchmr.report.records import EVALUATION, SCORES, RunRecord
 from pchmr.report.tables import BASELINES, Comparison, variant_labels
+from pchmr.results import CENTRALIZED, FEDERATED
 
 # A hue for each paradigm that both themes carry; variants of one paradigm differ in their dashes.
 COLORS = {CENTRALIZED: "#4c8bd6", FEDERATED: "#e0803c"}
@@ -38,6 +39,11 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def as_it_is(words: str) -> str:
+    """Words in which a dollar sign begins no formula."""
+    return words.replace("$", r"\$")
+
+
 @dataclass(frozen=True)
 class Curve:
     """An inline SVG, what it shows in words, and the numbers behind it."""
@@ -48,7 +54,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Line:
+class RunLine:
     """One run's score over its rounds or epochs."""
 
     label: str
@@ -67,7 +73,7 @@ def curves(comparison: Comparison) -> list[Curve]:
     return drawn
 
 
-def _lines(records: list[RunRecord], score: str) -> list[Line]:
+def _lines(records: list[RunRecord], score: str) -> list[RunLine]:
     """A line for every trained run; seeds of one variant share their look and one label."""
     labels, lines = variant_labels(records), []
     looks: dict[str, tuple[str, str]] = {}
@@ -82,11 +88,11 @@ def _lines(records: list[RunRecord], score: str) -> list[Line]:
             dash = DASHES[counts[record.kind] % len(DASHES)]
             looks[record.variant] = (COLORS.get(record.kind, OTHER_COLOR), dash)
             counts[record.kind] += 1
-        lines.append(Line(label, *looks[record.variant], points))
+        lines.append(RunLine(label, *looks[record.variant], points))
     return lines
 
 
-def _curve(comparison: Comparison, score: str, lines: list[Line]) -> Curve:
+def _curve(comparison: Comparison, score: str, lines: list[RunLine]) -> Curve:
     with rc_context(STYLE):
         figure = Figure(figsize=(5.4, 3.5), layout="constrained")
         axes = figure.add_subplot()
@@ -98,7 +104,7 @@ def _curve(comparison: Comparison, score: str, lines: list[Line]) -> Curve:
                 marker="o",
                 markersize=3.5,
                 linewidth=1.8,
-                label=line.label or UNLISTED,
+                label=as_it_is(line.label) or UNLISTED,
             )
         for row, name in zip(comparison.rows, BASELINES, strict=False):
             held = row.scores.get(score)

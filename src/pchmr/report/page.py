@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,11 +14,12 @@ from markupsafe import Markup
 from PIL import Image
 
 from pchmr.config.options import PRIVATE_DATA
-from pchmr.examples import VIEWS, draw, read_examples
+from pchmr.examples import EXAMPLES, VIEWS, draw, read_examples
 from pchmr.report import paper
 from pchmr.report.figures import Curve, curves
-from pchmr.report.records import SCORES, RunRecord, number
-from pchmr.report.results import TEXT_COLUMNS, pictures, tables_of
+from pchmr.report.files import is_file, read_bytes
+from pchmr.report.records import SCORES, Plain, RunRecord, number
+from pchmr.report.results import TEXT_COLUMNS, notes_of, pictures, tables_of
 from pchmr.report.tables import (
     ABSENT,
     Comparison,
@@ -32,6 +32,8 @@ from pchmr.report.tables import (
 
 HASH_LENGTH = 16
 WEB = "pchmr.web"
+# What drawing raises on arrays that no run has written.
+UNDRAWABLE = (ValueError, RuntimeError, IndexError, ArithmeticError, MemoryError, TypeError)
 MEDIA = {".svg": "image/svg+xml", ".jpg": "image/jpeg"}
 
 
@@ -101,13 +103,19 @@ def render(
 def results_section(folder: Path) -> Markup:
     """The tables, curves and contact sheets of a folder of `pchmr bench`, as a section."""
     shown = [
-        {"name": path.stem, "address": _address(MEDIA[path.suffix], path.read_bytes())}
+        {"name": path.stem, "address": _address(MEDIA[path.suffix], content)}
         for path in pictures(folder)
+        if (content := read_bytes(folder, path.relative_to(folder).as_posix())) is not None
     ]
     page = _environment().get_template("results.html.j2")
-    tables = tables_of(folder)
     return Markup(
-        page.render(folder=folder.name, tables=tables, pictures=shown, texts=TEXT_COLUMNS)
+        page.render(
+            folder=folder.name,
+            notes=notes_of(folder),
+            tables=tables_of(folder),
+            pictures=shown,
+            texts=TEXT_COLUMNS,
+        )
     )
 
 
@@ -142,34 +150,44 @@ def _section(comparison: Comparison, with_pictures: bool) -> Section:
 
 def _run_part(record: RunRecord, title: str, with_pictures: bool) -> RunPart:
     shown = with_pictures or not record.is_private
-    examples = read_examples(record.path) if shown else None
     config = _placeless(record.config) if record.is_private else record.config
-    sheet = [
-        SheetRow(p.rank, p.index, p.error_mm, [_data_address(tile) for tile in p.tiles])
-        for p in (draw(examples) if examples else ())
-    ]
     return RunPart(
         title=title,
         folder=record.path.name,
         unfinished=not record.finished,
-        sheet=sheet,
+        sheet=_sheet(record) if shown else [],
         facts=_facts(record),
         private=record.is_private,
         config=json.dumps(config, indent=2),
     )
 
 
-def _placeless(value: Any) -> Any:
+def _placeless(value: object) -> object:
     """A config without places on the disk: absolute paths become names (runs of version 0.1)."""
     if isinstance(value, dict):
-        return {name: None if name == "data" and not _is_hash(held) else _placeless(held)
-                for name, held in value.items()}  # fmt: skip
+        return {
+            name: None if name == "data" and not _is_hash(held) else _placeless(held)
+            for name, held in value.items()
+        }
     is_place = isinstance(value, str) and Path(value).is_absolute()
     return Path(value).name if is_place else value
 
 
-def _is_hash(data: Any) -> bool:
+def _is_hash(data: object) -> bool:
     return str(data).startswith(PRIVATE_DATA)
+
+
+def _sheet(record: RunRecord) -> list[SheetRow]:
+    """The contact sheet of a run; empty where its examples cannot be read or drawn."""
+    held = record.path / EXAMPLES if is_file(record.path, EXAMPLES) else None
+    examples = read_examples(held)
+    try:
+        return [
+            SheetRow(p.rank, p.index, p.error_mm, [_data_address(tile) for tile in p.tiles])
+            for p in (draw(examples) if examples else ())
+        ]
+    except UNDRAWABLE:
+        return []
 
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:
@@ -177,7 +195,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     summary, environment = record.summary, record.environment
     start = record.recorded("started_from")
     packages = environment.get("packages")
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "Seed": record.settings.get("seed"),
         "Started from": started_from([record]),
         "Start weights": _short_hash(start.get("sha256")) if isinstance(start, dict) else None,
@@ -198,17 +216,17 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "", ABSENT)]
 
 
-def _machine(environment: dict[str, Any]) -> str:
+def _machine(environment: Plain) -> str:
     parts = [str(environment[k]) for k in ("system", "machine") if environment.get(k)]
     count = environment.get("cpu_count")
     return ", ".join([*parts, f"{count} cores"] if count else parts)
 
 
-def _listed(packages: dict[str, Any]) -> str:
+def _listed(packages: Plain) -> str:
     return ", ".join(f"{name} {version}" for name, version in packages.items() if version)
 
 
-def _short_hash(value: Any) -> str | None:
+def _short_hash(value: object) -> str | None:
     return f"sha256 {str(value)[:HASH_LENGTH]}" if value else None
 
 

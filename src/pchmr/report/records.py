@@ -4,26 +4,30 @@ Nothing here raises on the content of a run; what cannot be read is absent and s
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pchmr.data.errors import InputError
-from pchmr.runs import CONFIG, ENVIRONMENT, METRICS, START, SUMMARY, RunFolder
+from pchmr.report.files import folders_of, is_file, read_json, read_lines
+from pchmr.results import CENTRALIZED, FEDERATED
+from pchmr.results import number as figure_of
+from pchmr.runs import CONFIG, ENVIRONMENT, METRICS, START, SUMMARY
 
 SCORES = {"mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "mpvpe_mm": "MPVPE"}
-CENTRALIZED, FEDERATED, EVALUATION = "centralized", "federated", "evaluation"
+EVALUATION = "evaluation"
 # Settings that change neither what is learned from nor what is scored, or that a seed decides.
 UNCOMPARED = ("output", "seed", "data_seed", "cache", "resume", "device", "evaluate_every",
               "with_pictures")  # fmt: skip
 # Settings that decide what is scored: runs that share them stand in one table.
 WORLD_SETTINGS = (
-    "data", "domain", "num_test_samples", "image_size",
-    "model", "checkpoint", "from_scratch", "backbone", "backbone_weights", "body",
-)  # fmt: skip
+    *("data", "domain", "num_test_samples", "image_size", "model", "checkpoint", "from_scratch"),
+    *("backbone", "backbone_weights", "body"),
+)
 
 Scores = dict[str, float | None]
+Plain = Mapping[str, object]
+"""What a JSON object of a run holds: anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +38,11 @@ class RunRecord:
     """
 
     path: Path
-    config: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
-    start: dict[str, Any] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    summary: dict[str, Any] = field(default_factory=dict)
+    config: Plain = field(default_factory=dict)
+    environment: Plain = field(default_factory=dict)
+    start: Plain = field(default_factory=dict)
+    rows: list[Plain] = field(default_factory=list)
+    summary: Plain = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -49,16 +53,16 @@ class RunRecord:
     def kind(self) -> str:
         """What the run did: centralized, federated or evaluation."""
         known = self.summary.get("kind")
-        if known:
-            return str(known)
+        if isinstance(known, str):
+            return known
         if "num_rounds" in self.config:
             return FEDERATED
         return CENTRALIZED if "num_epochs" in self.config else EVALUATION
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Plain:
         """The config without its levels."""
-        flat: dict[str, Any] = {}
+        flat: dict[str, object] = {}
         for name, value in self.config.items():
             flat |= value if isinstance(value, dict) else {name: value}
         return flat
@@ -70,16 +74,17 @@ class RunRecord:
         return bool(self.settings.get("data") and not self.worlds) if known is None else bool(known)
 
     @property
-    def num_planned(self) -> int | None:
+    def num_planned(self) -> float | None:
         """Rounds or epochs that the config asks for."""
-        return self.settings.get("num_rounds") or self.settings.get("num_epochs")
+        settings = self.settings
+        return number(settings.get("num_rounds")) or number(settings.get("num_epochs"))
 
     @property
     def worlds(self) -> dict[str, str]:
         """Hash of each rendered world that the run's people are from, as the run recorded it."""
         return worlds_of(_dict(self.recorded("recipe")))
 
-    def recorded(self, name: str) -> Any:
+    def recorded(self, name: str) -> object:
         """A value of the summary, or of what the run wrote before it began."""
         for held in (self.summary, self.start, self.environment):
             if held.get(name) is not None:
@@ -121,7 +126,7 @@ class RunRecord:
 
         After a run that did not finish come the last scores it recorded.
         """
-        held = self.recorded(name) or _dict(self.recorded("baselines")).get(name)
+        held: object = self.recorded(name) or _dict(self.recorded("baselines")).get(name)
         if name == "after" and not held:
             scored = [
                 row for row in self.rows if any(number(row.get(s)) is not None for s in SCORES)
@@ -138,51 +143,37 @@ class RunRecord:
         return None if value is None else str(value)
 
 
-def worlds_of(recipe: Any) -> dict[str, str]:
+def worlds_of(recipe: object) -> dict[str, str]:
     """Hash of each rendered world that a recorded recipe names."""
     return {str(name): str(sha) for name, sha in _dict(_dict(recipe).get("worlds")).items()}
 
 
-def number(value: Any) -> float | None:
-    """The value as a float; None where it is no finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if abs(value) < float("inf") else None
+def number(value: object) -> float | None:
+    """The value as a float; None where it is no number that can be a figure."""
+    known = figure_of(value)
+    return None if known is None else float(known)
 
 
-def _dict(value: Any) -> dict[str, Any]:
+def _dict(value: object) -> Plain:
     return value if isinstance(value, dict) else {}
 
 
 def read_record(folder: Path) -> RunRecord:
     """Whatever can be read of a run folder."""
-    run = RunFolder(folder)
     return RunRecord(
         path=folder,
-        config=_readable(run, CONFIG),
-        environment=_readable(run, ENVIRONMENT),
-        start=_readable(run, START),
-        rows=_rows(run),
-        summary=_readable(run, SUMMARY),
+        config=_dict(read_json(folder, CONFIG)),
+        environment=_dict(read_json(folder, ENVIRONMENT)),
+        start=_dict(read_json(folder, START)),
+        rows=[row for row in read_lines(folder, METRICS) if isinstance(row, dict)],
+        summary=_dict(read_json(folder, SUMMARY)),
     )
-
-
-def _readable(run: RunFolder, name: str) -> dict[str, Any]:
-    try:
-        return _dict(run.read_json(name))
-    except (OSError, ValueError):
-        return {}
-
-
-def _rows(run: RunFolder) -> list[dict[str, Any]]:
-    try:
-        return [row for row in run.read_rows() if isinstance(row, dict)]
-    except (OSError, ValueError):
-        return []
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
     """The run folders among the paths and two levels below them, in order, each once.
+
+    Links below the paths are not followed.
 
     Raises:
         InputError: A path does not exist, or none of them leads to a run.
@@ -192,7 +183,7 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise InputError(f"{path} is no folder: give a run folder, as --output of a run names")
-        below = [folder for depth in ("*", "*/*") for folder in sorted(path.glob(depth))]
+        below = folders_of(path, ("*", "*/*"))
         found |= dict.fromkeys(folder for folder in (path, *below) if _is_run(folder))
     if not found:
         names = ", ".join(map(str, paths))
@@ -201,4 +192,4 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    return folder.is_dir() and any((folder / name).is_file() for name in (CONFIG, METRICS))
+    return any(is_file(folder, name) for name in (CONFIG, METRICS))

@@ -4,22 +4,22 @@ import json
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from pchmr.report.lines import outdated
 from pchmr.report.records import (
-    CENTRALIZED,
     EVALUATION,
-    FEDERATED,
     SCORES,
     UNCOMPARED,
+    Plain,
     RunRecord,
     number,
 )
+from pchmr.results import CENTRALIZED, FEDERATED
 
 BASELINES = {"mean_pose": "Mean pose", "t_pose": "T-pose"}
 LABELS = {CENTRALIZED: "Centralized", FEDERATED: "Federated"}
 ABSENT = "n/a"
+FEW_IMAGES = 100  # below that a page says how little the held-out images are
 BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -126,12 +126,25 @@ def _comparison(records: list[RunRecord], current: Mapping[str, str]) -> Compari
     shown = num_test or settings.get("num_test_samples", "?")
     return Comparison(
         title=f"{model} on {data}",
-        subtitle=f"{shown} held-out images",
+        subtitle=_over(shown, records),
         synthetic=settings.get("data") is None or bool(worlds),
         stale=outdated(worlds, current),
         rows=_rows(records),
         records=records,
     )
+
+
+def _over(shown: object, records: list[RunRecord]) -> str:
+    """Of how many images the scores are, and how little that is."""
+    said = f"{shown} held-out image{'' if shown == 1 else 's'}"
+    if not isinstance(shown, int) or shown >= FEW_IMAGES:
+        return said
+    widths = [number(record.summary.get("mpjpe_half_width_mm")) for record in records]
+    known = [width for width in widths if width is not None]
+    chance = (
+        f", by chance alone MPJPE is off by up to ± {max(known):.0f} mm (95 %)" if known else ""
+    )
+    return f"Only {said}: too few to tell runs apart{chance}; give --num-test-samples {FEW_IMAGES}"
 
 
 def _rows(records: list[RunRecord]) -> list[Row]:
@@ -242,8 +255,8 @@ def _unfinished(members: list[RunRecord]) -> str:
     open_runs = [record for record in members if not record.finished]
     if not open_runs:
         return ""
-    reached = max(record.reached for record in open_runs)
-    return f"unfinished: {reached:g} of {open_runs[0].num_planned or '?'}"
+    reached, planned = max(record.reached for record in open_runs), open_runs[0].num_planned
+    return f"unfinished: {reached:g} of {'?' if planned is None else f'{planned:g}'}"
 
 
 def _detail(members: list[RunRecord], rivals: list[RunRecord]) -> str:
@@ -267,7 +280,7 @@ def _detail(members: list[RunRecord], rivals: list[RunRecord]) -> str:
 NAMED = ("num_clients", "clients_per_round", "partition", "num_rounds", "algorithm", "num_epochs")
 
 
-def _differing(settings: dict[str, Any], rivals: list[dict[str, Any]]) -> dict[str, Any]:
+def _differing(settings: Plain, rivals: list[Plain]) -> Plain:
     """Settings that are not the same in all of the rivals and that no row names anyway."""
     names = [name for name in settings if name not in (*NAMED, *UNCOMPARED)]
     values = {name: {json.dumps(r.get(name), default=str) for r in rivals} for name in names}

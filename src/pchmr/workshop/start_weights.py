@@ -8,6 +8,7 @@ ratio to the mean pose become rows of `results/start.jsonl`.
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pchmr.evaluation import baselines, evaluate
 from pchmr.models import HMRModel, load_model, save_checkpoint
 from pchmr.models.checkpoint import SHIPPED
 from pchmr.report.results import write_results
+from pchmr.results import ResultRow, Start, Target, figure, slug
 from pchmr.runs import CONFIG, ENVIRONMENT, MODEL, SUMMARY, RunFolder, file_sha256, write_bytes
 from pchmr.runs.hashes import record_shipped
 
@@ -28,7 +30,7 @@ NUM_PEOPLE = 500
 MPJPE = "mpjpe_mm"
 DOMAINS: tuple[Domain, ...] = ("A", "B", "V")
 RESULTS, FILE = Path("results"), "start"
-TARGET = "<= 0.45"  # on a CPU
+TARGET = Target("<=", 0.45)  # on a CPU
 
 
 def ship(folder: Path) -> Path:
@@ -58,27 +60,28 @@ def ship(folder: Path) -> Path:
     }
     write_bytes(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
     record_shipped()
-    append(RESULTS / f"{FILE}.jsonl", stamped(FILE, rows(model.name, card)))
+    for row in stamped(FILE, rows(model.name, card)):
+        append(RESULTS / f"{FILE}.jsonl", row)
     write_results(RESULTS)
     return path
 
 
-def rows(model: str, card: dict[str, Any]) -> list[dict[str, Any]]:
+def rows(model: str, card: dict[str, Any]) -> list[ResultRow]:
     """What a card says, as rows of results."""
-    weights = {"kind": "shipped", "name": model, "sha256": card["weights_sha256"]}
-    common = {"seed": card["config"]["seed"], "started_from": weights}
-    found = []
+    scored: dict[str, dict[str, float]] = {}
     for epoch in card["curve"]:
         scores = {name: epoch[name] for name in card["run"]["after"]}
-        found.append({"cell": f"{model}, A, epoch {epoch['round']}", "scores": scores})
+        scored[f"{model}, A, epoch {epoch['round']}"] = scores
     for domain, by_name in card["scores_of_stored_weights"].items():
         for name in ("model", "mean_pose", "t_pose"):
             label = model if name == "model" else f"{name.replace('_', ' ')} beside {model}"
-            found.append({"cell": f"{label}, {domain}, as stored", "scores": by_name[name]})
+            scored[f"{label}, {domain}, as stored"] = by_name[name]
+    found = [ResultRow(id=slug(label), label=label, scores=s) for label, s in scored.items()]
     ratio = card["run"]["after"][MPJPE] / card["run"]["baselines"]["mean_pose"][MPJPE]
-    figure = f"{model}, A: MPJPE over that of the mean pose"
-    found.append({"figure": figure, "value": round(ratio, 4), "unit": "x", "target": TARGET})
-    return [common | row for row in found]
+    label = f"{model}, A: MPJPE over that of the mean pose"
+    found.append(figure(label, round(ratio, 4), "x", TARGET))
+    weights = Start(kind="shipped", name=model, sha256=card["weights_sha256"])
+    return [replace(row, seed=card["config"]["seed"], started_from=weights) for row in found]
 
 
 def num_steps(config: dict[str, Any]) -> int:

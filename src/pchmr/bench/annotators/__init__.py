@@ -19,9 +19,9 @@ from pchmr.bench.annotators.tables import (
     DENSE,
     KEYPOINT,
     STRONG,
+    About,
     Case,
     Crowd,
-    Row,
     coverage_rows,
     curve_cases,
     curve_rows,
@@ -31,6 +31,7 @@ from pchmr.bench.annotators.tables import (
 from pchmr.body import load_body
 from pchmr.config import BenchConfig
 from pchmr.progress import say
+from pchmr.results import ResultRow
 
 __all__ = ["FILE", "Studio", "score", "tables"]
 
@@ -57,10 +58,10 @@ class Studio:
         return dress(body, people, CLOTHES) if clothed else people
 
     @property
-    def about(self) -> Row:
+    def about(self) -> About:
         """What every row says of its people."""
         words = "rendered people, oracle observations"
-        return {"n": self.count, "seed": self.seed, "differs": words}
+        return About(n=self.count, seed=self.seed, differs=words)
 
     def run(self, case: Case) -> Run:
         """Scores of a case, from the cache where they are."""
@@ -74,7 +75,7 @@ class Studio:
         return kept(f"{name} {self.seed} {self.annotator.body.sha256}", compute)
 
 
-def tables(config: BenchConfig, count: int = NUM_PEOPLE) -> Iterator[Row]:
+def tables(config: BenchConfig, count: int = NUM_PEOPLE) -> Iterator[ResultRow]:
     """All rows, table by table; runs that a killed benchmark finished are taken from the cache."""
     from pchmr.bench.annotators.images import image_rows
     from pchmr.bench.annotators.speed import speed_rows
@@ -82,11 +83,11 @@ def tables(config: BenchConfig, count: int = NUM_PEOPLE) -> Iterator[Row]:
     studio = Studio(count)
     if config.data is None:
         yield from _oracle_rows(studio)
-        yield from speed_rows(config.repeats, {"seed": studio.seed})
+        yield from speed_rows(config.repeats, About(seed=studio.seed))
     yield from image_rows(studio.annotator, config.data)
 
 
-def _oracle_rows(studio: Studio) -> Iterator[Row]:
+def _oracle_rows(studio: Studio) -> Iterator[ResultRow]:
     has_anny = find_spec("anny") is not None
     if not has_anny:
         say("without Anny (pip install pchmr[build]) its own people are left out")

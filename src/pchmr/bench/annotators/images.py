@@ -7,6 +7,7 @@ new to it. Nothing of an oracle is used, the camera is not known either.
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,14 +21,16 @@ from pchmr.annotate.quality import load_predictors
 from pchmr.bench.annotators.presence import detection_rows, picture
 from pchmr.bench.annotators.scores import Run, kept, run_mode
 from pchmr.bench.annotators.tables import (
+    ERRORS,
     KEYPOINT,
     METRIC,
     STRONG,
+    About,
     Case,
-    Row,
     coverage_rows,
     error_row,
     ratio_rows,
+    scores_row,
 )
 from pchmr.body import BodyModel
 from pchmr.config import DataOptions
@@ -37,6 +40,7 @@ from pchmr.data.sample import PeopleDataset
 from pchmr.data.synthetic import SyntheticPeople
 from pchmr.perception.embedded import WEIGHTS, Embedded
 from pchmr.progress import say
+from pchmr.results import ResultRow
 
 NUM_IMAGES, NUM_BASELINE = 500, 100
 IMAGE_SIZE = 112
@@ -45,7 +49,7 @@ SETTING, SOURCE = "images only", "embedded/"
 LABELED = "against labels of `pchmr annotate`: consistency, not accuracy"
 
 
-def image_rows(annotator: Annotator, data: Path | None) -> Iterator[Row]:
+def image_rows(annotator: Annotator, data: Path | None) -> Iterator[ResultRow]:
     """Errors of every mode from pictures alone, ratios to `strong-2d`, what the prior sees.
 
     Args:
@@ -72,29 +76,30 @@ def image_rows(annotator: Annotator, data: Path | None) -> Iterator[Row]:
             seen.append(reader.observe_image(picture(people, row)))
         return stack(seen[:count])
 
-    runs: dict[str, tuple[Case, Run, Row]] = {}
+    runs: dict[str, tuple[Case, Run, About]] = {}
     for mode in MODES:
         count = min(len(people), NUM_IMAGES if mode in (STRONG, KEYPOINT) else NUM_BASELINE)
         name = f"{mode} images {people.content_hash} {count} {_weights_sha256()}"
-        run = kept(name, lambda m=mode, n=count: run_mode(
-            annotator, meshes(annotator.body, people, n), observed(n), m
-        ))  # fmt: skip
-        about = {"n": count, "seed": 0, "differs": words}
+
+        def compute(mode: str = mode, count: int = count) -> Run:
+            truth = meshes(annotator.body, people, count)
+            return run_mode(annotator, truth, observed(count), mode)
+
+        run = kept(name, compute)
+        about = About(n=count, seed=0, differs=words)
         depth = "embedded prior" if mode == KEYPOINT else "none"
-        case = Case(setting=setting, mode=mode, depth=depth, noise=METRIC,
-                    targets={"mpvpe_mm": 1.0, "mpjpe_mm": 1.0, "pa_mpjpe_mm": 1.0})  # fmt: skip
+        targets = dict.fromkeys(ERRORS, 1.0)
+        case = Case(setting=setting, mode=mode, depth=depth, noise=METRIC, targets=targets)
         runs[mode] = (case, run, about)
-        row = error_row(case, run, about)
-        yield {k: v for k, v in row.items() if k != "noise"} | {"table": SETTING}
+        yield replace(error_row(case, run, about), noise={}, table=SETTING)
     _, strong, _ = runs[STRONG]
     case, run, about = runs[KEYPOINT]
-    yield from ({**row, "table": SETTING} for row in ratio_rows(case, run, strong, about))
+    yield from (replace(row, table=SETTING) for row in ratio_rows(case, run, strong, about))
     judged = {mode: runs[mode][1] for mode in (STRONG, KEYPOINT)}
     if {f"{SOURCE}{mode}" for mode in judged} <= set(load_predictors()):
-        for row in coverage_rows(judged, about, SOURCE):
-            name = "cell" if "cell" in row else "figure"
-            own = row[name] if data is None else f"{setting}: {row[name]}"
-            yield {**row, name: own, "table": SETTING}
+        before = "" if data is None else f"{setting}: "
+        for row in coverage_rows(judged, about, SOURCE, before):
+            yield replace(row, table=SETTING)
 
 
 def _people(body: BodyModel, data: Path | None) -> PeopleDataset:
@@ -107,15 +112,13 @@ def _people(body: BodyModel, data: Path | None) -> PeopleDataset:
     return load_people(options, "test", body=body, seed=0, image_size=IMAGE_SIZE)
 
 
-def card_rows() -> Iterator[Row]:
+def card_rows() -> Iterator[ResultRow]:
     """What stands on the network's card: px, PCK and depth on domains A, B and V."""
     card = json.loads(WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
     for domain, scores in card["scores_of_stored_weights"].items():
         numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
-        yield {
-            "table": "embedded prior", "cell": f"keypoints of domain {domain}", "seed": 0,
-            "n": scores["num_people"], "scores": numbers,
-        }  # fmt: skip
+        about = About(n=scores["num_people"], seed=0)
+        yield scores_row("embedded prior", f"keypoints of domain {domain}", numbers, about)
 
 
 @torch.no_grad()

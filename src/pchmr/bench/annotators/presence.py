@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from pchmr.bench.annotators.tables import Row, figure
+from pchmr.bench.annotators.tables import About, figure
 from pchmr.body import load_body
 from pchmr.config import DataOptions, Domain
 from pchmr.data import load_people
@@ -25,6 +25,7 @@ from pchmr.perception.detection import (
 )
 from pchmr.perception.embedded import WEIGHTS, Embedded
 from pchmr.perception.interfaces import Box, Image
+from pchmr.results import MEASURED, ResultRow, Target
 from pchmr.runs import file_sha256, write_bytes
 from pchmr.runs.hashes import record_shipped
 from pchmr.seeds import derive_seed
@@ -53,8 +54,8 @@ def backgrounds(people: PeopleDataset, row: int) -> Iterator[Image]:
     """The strips of a picture to the left and to the right of its person."""
     image, sample = picture(people, row), people.batch([row])
     across = (sample.keypoints_2d[0, :, 0].numpy() + 1) / 2 * SIDE
-    for strip in (image[:, : max(int(across.min()) - BESIDE, 0)],
-                  image[:, int(across.max()) + BESIDE :]):  # fmt: skip
+    left, right = max(int(across.min()) - BESIDE, 0), int(across.max()) + BESIDE
+    for strip in (image[:, :left], image[:, right:]):
         if strip.shape[1] >= LEAST_STRIP:
             yield np.ascontiguousarray(strip[: 2 * strip.shape[1]])
 
@@ -89,8 +90,10 @@ def _closer_signals(prior: Embedded, image: Image, rng: np.random.Generator) -> 
     share = float(rng.uniform(*JITTER))
     wide, high = width * share, height * share
     x, y = (width - wide) / 2, (height - high) / 2
-    places = (Box(x=0.0, y=0.0, width=float(width), height=float(height)),
-              Box(x=x, y=y, width=wide, height=high))  # fmt: skip
+    places = (
+        Box(x=0.0, y=0.0, width=float(width), height=float(height)),
+        Box(x=x, y=y, width=wide, height=high),
+    )
     boxes = [box_of(prior.keypoints(image, place)) for place in places]
     return [prior.signals(image, box) for box in boxes if box is not None]
 
@@ -117,7 +120,7 @@ def save(presence: Presence) -> None:
     record_shipped()
 
 
-def detection_rows(count: int = NUM_SCORED) -> Iterator[Row]:
+def detection_rows(count: int = NUM_SCORED) -> Iterator[ResultRow]:
     """How often nobody, one person and two people of domain B are taken for what they are not.
 
     The people are of a seed of their own: those of seed 0 were looked at to set the threshold.
@@ -130,17 +133,22 @@ def detection_rows(count: int = NUM_SCORED) -> Iterator[Row]:
     strips = [strip for row in range(count) for strip in backgrounds(people, row)]
     behind = [len(finder.detect(strip)) for strip in strips]
     nothing = [len(finder.detect(image)) for image in blanks(count, SCORED_SEED + 1)]
-    about = {"seed": SCORED_SEED, "differs": f"rendered people of B, {SIDE} px"}
-    for name, counts, wrong, target in (
-        ("one person taken for nobody", alone, lambda n: n == 0, "measured"),
-        ("one person taken for several", alone, lambda n: n > 1, "<= 2"),
-        ("two people side by side not taken for several", both, lambda n: n < 2, "measured"),
-        ("someone found in a strip of background", behind, lambda n: n > 0, "measured"),
-        ("someone found in plain, noisy, smooth or ramped pictures", nothing, lambda n: n > 0,
-         "<= 2"),
-    ):  # fmt: skip
+    words, few = f"rendered people of B, {SIDE} px", Target("<=", 2)
+    for label, counts, wrong, target in (
+        ("one person taken for nobody", alone, lambda n: n == 0, MEASURED),
+        ("one person taken for several", alone, lambda n: n > 1, few),
+        ("two people side by side not taken for several", both, lambda n: n < 2, MEASURED),
+        ("someone found in a strip of background", behind, lambda n: n > 0, MEASURED),
+        (
+            "someone found in plain, noisy, smooth or ramped pictures",
+            nothing,
+            lambda n: n > 0,
+            few,
+        ),
+    ):
+        about = About(seed=SCORED_SEED, n=len(counts), differs=words)
         share = 100 * float(np.mean([wrong(n) for n in counts]))
-        yield figure(name, share, "%", target, {**about, "n": len(counts)}, table="detection")
+        yield figure(label, share, "%", target, about, table="detection")
 
 
 if __name__ == "__main__":

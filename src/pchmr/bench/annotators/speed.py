@@ -16,37 +16,43 @@ from pchmr.annotate.solver import energy
 from pchmr.annotate.surface import Surface
 from pchmr.bench.annotators.oracle import draw_people, observe
 from pchmr.bench.annotators.scores import BATCH
-from pchmr.bench.annotators.tables import DENSE, KEYPOINT, METRIC, Row, figure
+from pchmr.bench.annotators.tables import DENSE, KEYPOINT, METRIC, About, figure
 from pchmr.body import load_body
 from pchmr.geometry import rotmat_to_rotvec, rotvec_to_rotmat
+from pchmr.results import MEASURED, ResultRow, Target
 
 NUM_LBFGS = 8
 STEP = 1e-6
 
 
-def speed_rows(repeats: int, about: Row) -> list[Row]:
+def speed_rows(repeats: int, about: About) -> list[ResultRow]:
     """A batch of 32, one refit, L-BFGS on the same objective, and the worst derivative."""
     annotator = Annotator(load_body())
     seen = observe(annotator.body, draw_people(annotator.body, BATCH, domain="B"), METRIC)
-    rows: list[Row] = []
+    rows: list[ResultRow] = []
 
-    def put(name: str, value: float, unit: str, target: str) -> None:
+    def put(name: str, value: float, unit: str, target: Target) -> None:
         rows.append(figure(name, value, unit, target, about, table="speed"))
 
     for mode in MODES:
         ms = [_milliseconds(lambda m=mode: annotator.fit(seen, MODES[m])) for _ in range(repeats)]
-        put(f"{mode}, CPU-ms an image at batch {BATCH}, least", min(ms) / BATCH, "ms", "<= 60")
+        put(
+            f"{mode}, CPU-ms an image at batch {BATCH}, least",
+            min(ms) / BATCH,
+            "ms",
+            Target("<=", 60),
+        )
         middle = float(np.median(ms)) / BATCH
-        put(f"{mode}, CPU-ms an image at batch {BATCH}, median", middle, "ms", "measured")
+        put(f"{mode}, CPU-ms an image at batch {BATCH}, median", middle, "ms", MEASURED)
     single = seen.take(slice(0, 1))
     held = annotator.fit(single, MODES[DENSE])
     ms = [_milliseconds(lambda: refit(annotator, single, held)) for _ in range(repeats)]
-    put("one interactive refit, CPU-ms, least", min(ms), "ms", "<= 300")
+    put("one interactive refit, CPU-ms, least", min(ms), "ms", Target("<=", 300))
     ratio, cost = against_lbfgs(annotator, seen, NUM_LBFGS)
-    put("one-by-one L-BFGS over ours, CPU time", ratio, "x", ">= 30")
-    put("our mean robust cost over that of L-BFGS", cost, "x", "<= 1")
-    put("worst derivative against central differences, float64, relative", worst_derivative(),
-        "x", "<= 1e-6")  # fmt: skip
+    put("one-by-one L-BFGS over ours, CPU time", ratio, "x", Target(">=", 30))
+    put("our mean robust cost over that of L-BFGS", cost, "x", Target("<=", 1))
+    label = "worst derivative against central differences, float64, relative"
+    put(label, worst_derivative(), "x", Target("<=", 1e-6))
     return rows
 
 
@@ -110,9 +116,13 @@ def _lbfgs(objective: Objective, state: State, weights: Weights) -> tuple[State,
 
     free = [leaves[0], *leaves[2:]] if weights.free == "root" else leaves
     optimizer = torch.optim.LBFGS(
-        free, lr=1.0, max_iter=30, tolerance_grad=1e-9, tolerance_change=1e-9,
+        free,
+        lr=1.0,
+        max_iter=30,
+        tolerance_grad=1e-9,
+        tolerance_change=1e-9,
         line_search_fn="strong_wolfe",
-    )  # fmt: skip
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()

@@ -1,0 +1,280 @@
+"""What `train`, `federate` and `evaluate` do: a scene is opened, run, and written as a run folder.
+
+`run_train`, `run_federate` and `run_evaluate` carry a config out on a scene and write no summary;
+the verbs write the run folder around them, and a benchmark's cell makes a row of what they return,
+so a table's cell is exactly what a user's command would have written.
+"""
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from scipy import stats
+
+from pchmr import compute
+from pchmr.body import load_body
+from pchmr.body.files import BodyFileError
+from pchmr.config import EvaluateConfig, FederateConfig, TrainConfig
+from pchmr.data import planned_columns
+from pchmr.data.partition import make_partition
+from pchmr.data.pose_clusters import POSE
+from pchmr.data.synthetic.recipe import RECIPE_VERSION, SyntheticRecipe
+from pchmr.evaluation import Scores, baselines
+from pchmr.evaluation import evaluate as evaluate_model
+from pchmr.examples import write_examples
+from pchmr.experiment.scene import (
+    LOCAL_EGRESS,
+    Config,
+    Outcome,
+    Scene,
+    open_scene,
+    run_evaluate,
+    run_federate,
+    run_train,
+)
+from pchmr.models import save_checkpoint
+from pchmr.progress import bar, console, say
+from pchmr.runs import MODEL, START, SUMMARY, RunFolder, alone, state_sha256
+from pchmr.training import num_own_rows
+
+__all__ = [
+    "Config",
+    "Outcome",
+    "Scene",
+    "evaluate",
+    "federate",
+    "open_scene",
+    "run_evaluate",
+    "run_federate",
+    "run_train",
+    "train",
+]
+
+FEW_IMAGES = 100  # below that a run says how little its held-out images are
+CONFIDENCE = 0.95
+
+
+def _open_run(config: Config, scene: Scene, before: Scores) -> RunFolder:
+    """The run folder, as private as the people; says where there is nothing to resume."""
+    resume = not isinstance(config, EvaluateConfig) and config.resume
+    data_sha256 = scene.train_set.content_hash if scene.is_private else None
+    run = RunFolder.create(config.output, config, resume=resume, private_data=data_sha256)
+    if resume and run.checkpoints.is_empty:
+        say(f"--resume: nothing to resume in {config.output}, the run starts anew")
+    _begin(run, scene, before)
+    return run
+
+
+def _begin(run: RunFolder, scene: Scene, before: Scores) -> None:
+    """Writes what is known before the first round, so that a killed run can be reported."""
+    known = {
+        "before": before.row(),
+        "before_egress": LOCAL_EGRESS,
+        "started_from": scene.started_from,
+        "recipe": scene.recipe,
+        "private": scene.is_private,
+    }
+    run.write_json(START, known)
+
+
+def _summary(scene: Scene, before: Scores, began: float, outcome: Outcome) -> dict[str, object]:
+    after = outcome.scores
+    constants = baselines(scene.body, scene.train_set, scene.test_set)
+    return {
+        "kind": outcome.kind,
+        "before": before.row(),
+        "after": after.row(),
+        "baselines": {name: scores.row() for name, scores in constants.items()},
+        "per_joint_mm": after.per_joint_mm,
+        "per_action_mm": after.per_action_mm,
+        "acceleration_error_mm": after.acceleration_error_mm,
+        "num_test_samples": after.num_samples,
+        "num_nonfinite": after.num_nonfinite,
+        "mpjpe_half_width_mm": half_width_mm(after),
+        "started_from": scene.started_from,
+        "recipe": scene.recipe,
+        "private": scene.is_private,
+        "train_set_sha256": outcome.train_set_sha256,
+        "test_set_sha256": outcome.test_set_sha256,
+        "body_sha256": outcome.body_sha256,
+        "model_sha256": outcome.model_sha256,
+        "egress": outcome.egress,
+        "bytes_up": outcome.bytes_up,
+        "bytes_down": outcome.bytes_down,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def half_width_mm(scores: Scores) -> float | None:
+    """Half the width of the 95 % interval of the MPJPE over images; None for fewer than two."""
+    known = scores.per_sample_mpjpe_mm[np.isfinite(scores.per_sample_mpjpe_mm)]
+    if len(known) < 2:
+        return None
+    return float(stats.sem(known) * stats.t.ppf((1 + CONFIDENCE) / 2, len(known) - 1))
+
+
+def _gendered(scene: Scene, config: EvaluateConfig) -> dict[str, object]:
+    """Scores against meshes of each person's own gender, where labels and body files have them.
+
+    3DPW's truth in the papers comes from the neutral body, although its labels carry a gender.
+    """
+    path, genders = config.model_options.body, scene.test_set.columns.get("gender")
+    if path is None or not path.is_dir() or genders is None:
+        return {}
+    device = scene.body.v_template.device
+    try:
+        bodies = {
+            str(gender): load_body(path, gender=str(gender)).to(device)
+            for gender in np.unique(genders)
+        }
+    except BodyFileError as error:
+        say(f"scores against gendered truth are left out: {error}")
+        return {}
+    scores = evaluate_model(scene.model, scene.body, scene.test_set, bodies=bodies, bf16=scene.bf16)
+    return {"after_gendered": scores.row()}
+
+
+def _finished(run: RunFolder, scene: Scene) -> dict[str, object] | None:
+    """The summary of a run that was resumed although it was over: its files stay what they are."""
+    summary = run.read_json(SUMMARY)
+    if summary is None or not (run.path / MODEL).is_file():
+        return None
+    if summary["model_sha256"] != state_sha256(scene.model.state_dict()):
+        return None
+    say(f"{run.path} is finished: nothing was left to do")
+    return summary
+
+
+def _finish(
+    run: RunFolder,
+    scene: Scene,
+    outcome: Outcome,
+    summary: dict[str, object],
+    with_pictures: bool,
+) -> None:
+    """Writes weights, examples and, last, the summary that marks the run as finished.
+
+    Pictures and meshes of people who stood before a camera are examples only on demand.
+    """
+    note = {"started_from": scene.started_from, "synthetic": scene.recipe is not None}
+    run.write_with(MODEL, lambda path: save_checkpoint(path, scene.model, note))
+    if with_pictures or not scene.is_private:
+        write_examples(run.path, scene.model, scene.body, scene.test_set, outcome.scores)
+    run.write_json(SUMMARY, summary)
+    _tell(run, outcome, summary)
+
+
+def _tell(run: RunFolder, outcome: Outcome, summary: Mapping[str, object]) -> None:
+    for name in ("before", "after", "after_gendered"):
+        scores = summary.get(name)
+        text = ", ".join(
+            f"{key.removesuffix('_mm').upper().replace('_', '-')} {value:.1f} mm"
+            for key, value in (scores.items() if isinstance(scores, dict) else ())
+            if value is not None
+        )
+        if text:
+            say(f"{name:<7} {text}")
+    if outcome.scores.num_nonfinite:
+        say(
+            f"{outcome.scores.num_nonfinite} of {outcome.scores.num_samples} predictions are not "
+            "finite: the weights have diverged and have no score; lower --learning-rate"
+        )
+    if outcome.scores.num_samples < FEW_IMAGES:
+        say(how_little(outcome.scores))
+    say(f"run folder: {run.path}   next: pchmr report {run.path}")
+
+
+def how_little(scores: Scores) -> str:
+    """How much chance is in scores over few images, in words."""
+    width, number = half_width_mm(scores), scores.num_samples
+    chance = "" if width is None else f"; chance alone moves MPJPE by ± {width:.0f} mm (95 %)"
+    return f"scores are over {number} held-out image{'' if number == 1 else 's'} only{chance}"
+
+
+@alone
+def train(config: TrainConfig) -> dict[str, object]:
+    """Centralized training; returns the summary written to the run folder.
+
+    Under `torchrun` every process trains on its share of each step; rank 0 alone renders first,
+    scores, writes and returns the summary.
+    """
+    device = compute.pick_device(config.device)
+    with compute.joined(device):
+        console.quiet = compute.rank() > 0
+        return _train(config, device)
+
+
+def _train(config: TrainConfig, device: torch.device) -> dict[str, object]:
+    began = time.perf_counter()
+    if config.resume:
+        RunFolder(config.output).require_same_config(config)
+    scene = open_scene(config)
+    before, run = scene.scores(scene.model), RunFolder(config.output)
+    with compute.first_alone():
+        if compute.rank() == 0:
+            run = _open_run(config, scene, before)
+    if config.compile:
+        compute.compiled(scene.model, device)
+    each = num_own_rows(len(scene.train_set), config.optim_options.batch_size)
+    with bar("training", config.num_epochs * each) as advance:
+        outcome = run_train(config, scene, run, advance)
+    if compute.rank():
+        return {}
+    if held := _finished(run, scene):
+        return held
+    speed = outcome.rows[-1].get("images_per_second")
+    summary = _summary(scene, before, began, outcome)
+    summary |= {"num_processes": compute.count(), "images_per_second": speed}
+    say(f"trained at {speed:.1f} images/s")
+    _finish(run, scene, outcome, summary, config.data_options.with_pictures)
+    return summary
+
+
+def _refuse_early(config: FederateConfig) -> None:
+    """Refuses what can be refused before people are rendered."""
+    if config.resume:
+        RunFolder(config.output).require_same_config(config)
+    data, label = config.data_options, config.partition_options.partition_label
+    if data.data is None and label != POSE:
+        seed = config.seed if data.data_seed is None else data.data_seed
+        recipe = SyntheticRecipe(
+            domain=data.domain,
+            num_samples=data.num_samples,
+            seed=seed,
+            version=data.world or RECIPE_VERSION,
+        )
+        make_partition(config, planned_columns(recipe), data.num_samples)
+
+
+@alone
+def federate(config: FederateConfig) -> dict[str, object]:
+    """Federated training; returns the summary written to the run folder."""
+    began = time.perf_counter()
+    _refuse_early(config)
+    scene = open_scene(config)
+    before = scene.scores(scene.model)
+    run = _open_run(config, scene, before)
+    with bar("rounds", config.num_rounds) as advance:
+        outcome = run_federate(config, scene, run, lambda: advance(1))
+    if held := _finished(run, scene):
+        return held
+    summary = _summary(scene, before, began, outcome)
+    summary["partition_sha256"] = outcome.partition_sha256
+    _finish(run, scene, outcome, summary, config.data_options.with_pictures)
+    return summary
+
+
+@alone
+def evaluate(config: EvaluateConfig) -> dict[str, object]:
+    """Scores of the weights as they are; returns the summary written to the run folder."""
+    began = time.perf_counter()
+    scene = open_scene(config)
+    before = scene.scores(scene.model)
+    run = _open_run(config, scene, before)
+    outcome = run_evaluate(config, scene)
+    run.append_row(outcome.rows[0])
+    summary = _summary(scene, before, began, outcome)
+    summary |= {"protocol": config.protocol, **_gendered(scene, config)}
+    _finish(run, scene, outcome, summary, config.data_options.with_pictures)
+    return summary
