@@ -92,7 +92,7 @@ def record(
             f"the time for which {known.who} let {folder} be kept has passed: delete it with "
             f"`pchmr labels {folder} --delete all`, and ask again"
         )
-    now = round(time.time())
+    now = float(round(time.time()))
     known = known or Consent(who=who, given=now)
     until = known.until if keep_days is None else now + keep_days * SECONDS_PER_DAY
     own = [str(path.resolve()) for path in personal_models]

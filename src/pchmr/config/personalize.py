@@ -30,8 +30,9 @@ class FittingOptions:
     """Share of rendered people of the source domain in every pass, against forgetting."""
     pull: float = 5.0
     """Pull to the shared weights (L2-SP), decoupled from the gradient as weight decay is."""
-    use_review: bool = False
-    """Labels to look at count too, with a lower weight; rejected ones never do."""
+    use_review: bool | None = None
+    """Labels to look at count too, with a lower weight; rejected ones never do. Without it they do
+    for rendered users, whom nobody can ask, and do not for a person's own pictures."""
     min_labels: int = 20
     """Fewest usable labels; with fewer the shared model stays as it is."""
 

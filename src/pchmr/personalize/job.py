@@ -52,6 +52,7 @@ def run(config: PersonalizeConfig) -> dict[str, Any]:
         f"--images {config.images} does not exist: give photos, a video or a root of `pchmr data "
         "synth`",
     )
+    config = _decided(config)
     make_private(config.output, "--output", marks=(CONFIG, LABELS, SUMMARY))
     shared = Shared.open(config)
     folder = RunFolder.create(config.output, config)
@@ -73,6 +74,15 @@ def run(config: PersonalizeConfig) -> dict[str, Any]:
     folder.write_json(SUMMARY, summary)
     tell(config, summary)
     return summary
+
+
+def _decided(config: PersonalizeConfig) -> PersonalizeConfig:
+    """The config with labels for review decided: for rendered users nobody can look at them."""
+    options = config.fitting_options
+    if options.use_review is not None:
+        return config
+    options = dataclasses.replace(options, use_review=is_root(config.images))
+    return dataclasses.replace(config, fitting_options=options)
 
 
 @dataclasses.dataclass(frozen=True)
