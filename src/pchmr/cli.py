@@ -62,6 +62,7 @@ VERBS: dict[str, Verb] = {
     "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run", LABELED),
     "labels": Verb(configs.LabelsConfig, "pchmr.annotate:manage", KEPT),
     "personalize": Verb(configs.PersonalizeConfig, "pchmr.personalize:run", KEPT_ON),
+    "loop": Verb(configs.LoopConfig, "pchmr.loop:run", KEPT_ON),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
     "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),

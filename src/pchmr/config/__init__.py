@@ -14,7 +14,12 @@ from pchmr.config.options import (
     PartitionOptions,
     ServerOptions,
 )
-from pchmr.config.personalize import FittingOptions, LabelingOptions, PersonalizeConfig
+from pchmr.config.personalize import (
+    FittingOptions,
+    LabelingOptions,
+    LoopConfig,
+    PersonalizeConfig,
+)
 from pchmr.config.plain import from_dict, from_json, to_json
 from pchmr.config.priors import PriorsConfig
 from pchmr.config.verbs import (
@@ -52,6 +57,7 @@ __all__ = [
     "FittingOptions",
     "LabelingOptions",
     "LabelsConfig",
+    "LoopConfig",
     "ModelOptions",
     "OptimOptions",
     "Partition",

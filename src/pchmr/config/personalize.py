@@ -30,9 +30,9 @@ class FittingOptions:
     """Share of rendered people of the source domain in every pass, against forgetting."""
     pull: float = 5.0
     """Pull to the shared weights (L2-SP), decoupled from the gradient as weight decay is."""
-    use_review: bool | None = None
-    """Labels to look at count too, with a lower weight; rejected ones never do. Without it they do
-    for rendered users, whom nobody can ask, and do not for a person's own pictures."""
+    use_review: bool = False
+    """Labels to look at count too, with a lower weight; rejected ones never do. Rendered users,
+    whom nobody can ask, always count them."""
     min_labels: int = 20
     """Fewest usable labels; with fewer the shared model stays as it is."""
 
@@ -110,3 +110,46 @@ class PersonalizeConfig:
         require(ok, "--num-users must be at least 1")
         ok = self.keep_days is None or self.keep_days >= 0
         require(ok, "--keep-days must not be negative")
+
+
+LABEL_KINDS = ("deposer", "true", "smplifyx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """Label on each client, federate on these labels, make the model that comes back personal."""
+
+    images: Path
+    """Root of `pchmr data synth --domain V`: each subject is a client with unlabeled images."""
+    output: Path = Path("runs/loop")
+    """Private folder for labels, models and loop.json."""
+    seed: int = 0
+    """Seed of everything drawn."""
+    num_clients: int = 4
+    """First subjects that take part; at least four."""
+    num_rounds: int = 5
+    """Rounds of federated training."""
+    label_kinds: str = ",".join(LABEL_KINDS)
+    """Labels to learn from, with commas: deposer, true (the upper bound), smplifyx."""
+    device: Device = "auto"
+    """Where to compute."""
+    model_options: ModelOptions = field(default_factory=ModelOptions)
+    """Which network."""
+    fitting_options: FittingOptions = field(default_factory=FittingOptions)
+    """How a client's personal model learns."""
+    labeling_options: LabelingOptions = field(default_factory=LabelingOptions)
+    """How pictures are labeled."""
+
+    def __post_init__(self) -> None:
+        require(self.num_clients >= 4, "--num-clients must be at least 4")
+        require(self.num_rounds >= 1, "--num-rounds must be at least 1")
+        unknown = [kind for kind in self.kinds if kind not in LABEL_KINDS]
+        require(
+            bool(self.kinds) and not unknown,
+            f"--label-kinds {self.label_kinds}: give some of {', '.join(LABEL_KINDS)}",
+        )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of labels, each once."""
+        return tuple(dict.fromkeys(filter(None, map(str.strip, self.label_kinds.split(",")))))

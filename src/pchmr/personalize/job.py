@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from numpy import ndarray
 from pchmr import compute
 from pchmr.annotate.consent import PERSONAL, record
 from pchmr.body import BodyModel, load_body
-from pchmr.config import PersonalizeConfig, UserError, require
+from pchmr.config import ExportConfig, PersonalizeConfig, UserError, require
 from pchmr.data.sample import Subset
+from pchmr.device.export import EXTRA
+from pchmr.device.export import run as export
 from pchmr.evaluation import Scores, evaluate
 from pchmr.models import HMRModel, load_model, save_checkpoint
 from pchmr.personalize.fitting import Fitted, personalize
@@ -32,7 +35,8 @@ from pchmr.progress import say
 from pchmr.runs import CONFIG, MODEL, SUMMARY, RunFolder, alone, make_private
 from pchmr.seeds import derive_seed
 
-LABELS, USERS = "labels", "users"
+LABELS, USERS, EXPORT = "labels", "users", "export"
+NUM_EXPORT_CHECKED = 16  # rendered people that the exported model is held against
 
 
 class NothingToLearnError(UserError):
@@ -72,16 +76,37 @@ def run(config: PersonalizeConfig) -> dict[str, Any]:
         "seconds": time.perf_counter() - began,
     }
     folder.write_json(SUMMARY, summary)
+    export_own(config)
     tell(config, summary)
     return summary
 
 
+def export_own(config: PersonalizeConfig) -> None:
+    """Exports the personal model of a person's own pictures, where the extra is installed."""
+    model = config.output / MODEL
+    if is_root(config.images) or not model.is_file():
+        return
+    if not all(map(find_spec, EXTRA)):
+        say(f"not exported: pip install 'pchmr[export]', then pchmr export --checkpoint {model}")
+        return
+    options = dataclasses.replace(config.model_options, checkpoint=model)
+    export(
+        ExportConfig(
+            output=config.output / EXPORT,
+            variants="fp32",
+            num_calibration=NUM_EXPORT_CHECKED,
+            num_held_out=NUM_EXPORT_CHECKED,
+            repeats=2,
+            model_options=options,
+        )
+    )
+
+
 def _decided(config: PersonalizeConfig) -> PersonalizeConfig:
-    """The config with labels for review decided: for rendered users nobody can look at them."""
-    options = config.fitting_options
-    if options.use_review is not None:
+    """The config; labels for review count for rendered users, as nobody can look at them."""
+    if not is_root(config.images):
         return config
-    options = dataclasses.replace(options, use_review=is_root(config.images))
+    options = dataclasses.replace(config.fitting_options, use_review=True)
     return dataclasses.replace(config, fitting_options=options)
 
 

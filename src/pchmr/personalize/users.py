@@ -41,7 +41,7 @@ class User:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-def usable(people: PeopleDataset, use_review: bool | None) -> np.ndarray:
+def usable(people: PeopleDataset, use_review: bool) -> np.ndarray:
     """Rows whose labels may teach: accepted ones, those to look at when asked, rejected never."""
     status = people.columns["status"]
     kept = np.isin(status, (ACCEPTED, REVIEW)) if use_review else status == ACCEPTED
