@@ -72,10 +72,6 @@ class LabelingOptions:
             0 < self.accept_mm <= self.reject_mm,
             "--accept-mm must be positive and at most --reject-mm",
         )
-        require(
-            (self.keypoint_prior is None) == (self.keypoint_weights is None),
-            "--keypoint-prior and --keypoint-weights belong together: give both or neither",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
