@@ -11,9 +11,9 @@ from pchmr.personalize import rehearsal
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve training images of each of four people of the headset domain."""
+    """Six training images of each of four people of the headset domain."""
     folder = tmp_path_factory.mktemp("root")
-    data = DataOptions(domain="V", num_samples=48, num_test_samples=16, image_size=64, world=1)
+    data = DataOptions(domain="V", num_samples=24, num_test_samples=16, image_size=64, world=1)
     worlds.run(DataConfig(task="synth", output=folder, data_options=data))
     return folder
 
@@ -21,5 +21,5 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def few_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rendered people of the source domain."""
-    monkeypatch.setattr(rehearsal, "NUM_REHEARSED", 12)
-    monkeypatch.setattr(rehearsal, "NUM_SCORED", 8)
+    monkeypatch.setattr(rehearsal, "NUM_REHEARSED", 6)
+    monkeypatch.setattr(rehearsal, "NUM_SCORED", 4)
