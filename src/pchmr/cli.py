@@ -28,6 +28,7 @@ RESUMABLE = f"{READ}, --resume goes on"
 SHOWN = "any viewer opens the finished pictures and meshes in {output}"
 KEPT = "`pchmr labels {labels}` says what is left"
 LABELED = "`pchmr labels {output}` lists the finished clips, the same command goes on after them"
+KEPT_ON = "finished labels stay in {output}, the same command goes on after them"
 ABOUT = (
     "Human mesh recovery for people whose images must not leave their device: centralized and "
     "federated training, evaluation and local inference. Try `pchmr demo`."
@@ -60,6 +61,8 @@ VERBS: dict[str, Verb] = {
     "predict": Verb(configs.PredictConfig, "pchmr.inference:run", SHOWN),
     "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run", LABELED),
     "labels": Verb(configs.LabelsConfig, "pchmr.annotate:manage", KEPT),
+    "personalize": Verb(configs.PersonalizeConfig, "pchmr.personalize:run", KEPT_ON),
+    "loop": Verb(configs.LoopConfig, "pchmr.loop:run", KEPT_ON),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
     "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),

@@ -7,8 +7,8 @@ from toy import ToyNet, config_of, folder, world_of
 
 from pchmr.config import ServerOptions, SettingError
 from pchmr.federated import run_federated
-from pchmr.federated.low_rank import only_low_rank_trains
 from pchmr.federated.vector import FlatSpec
+from pchmr.models.low_rank import only_low_rank_trains
 from pchmr.runs import state_sha256
 
 X = torch.randn(5, 10)

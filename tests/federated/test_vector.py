@@ -7,7 +7,8 @@ from torch import nn
 from toy import ToyNet
 
 from pchmr.config import SettingError
-from pchmr.federated.vector import Counters, FlatSpec, FlatView, frozen_norms, only_head_trains
+from pchmr.federated.vector import Counters, FlatSpec, FlatView
+from pchmr.models.trainable import frozen_norms, only_head_trains
 
 
 def noise_of(size: int, seed: int = 0) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from pchmr.annotate.consent import LABELING, read_consent, record, withdraw
 from pchmr.annotate.labels import LabelFolder
 from pchmr.body.joints import SMPL_24
 from pchmr.config import LabelsConfig, SettingError
@@ -64,7 +65,15 @@ def manage(config: LabelsConfig) -> Path:
     if config.export is not None:
         count = export(folder, config.export)
         print(f"{count} clips exported to {config.export}")
+    if config.who is not None:
+        record(folder.path, who=config.who, purpose=LABELING, keep_days=config.consent_days)
     doomed = _too_old(folder, config.keep_days) + _named(folder, config.delete)
+    consent = read_consent(folder.path)
+    if consent is not None and consent.is_over:
+        print(f"the time that {consent.who} gave has passed")
+        doomed += list(folder.rows)
+    if doomed:
+        print("".join(f"{line}\n" for line in withdraw(folder.path)), end="")
     for clip in dict.fromkeys(doomed):
         folder.forget(clip)
         print(f"deleted: {clip}")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from pchmr.annotate.consent import CONSENT
 from pchmr.config import SettingError
 from pchmr.data.labels import DECIDED, MANIFEST, verdicts
 from pchmr.door import FileError, read_json_lines
@@ -189,7 +190,8 @@ class LabelFolder:
 
     def close(self) -> None:
         """Deletes the folder of which no clip is left, with whatever was derived there."""
-        for path in (*self.orphans(), *self.path.glob(".*.tmp"), self.path / MANIFEST):
+        own = (self.path / MANIFEST, self.path / CONSENT)
+        for path in (*self.orphans(), *self.path.glob(".*.tmp"), *own):
             path.unlink(missing_ok=True)
         if {path.name for path in self.path.iterdir()} <= {LOCK}:
             shutil.rmtree(self.path)

@@ -17,6 +17,8 @@ from pchmr.inference.predictor import Predictor
 from pchmr.models import load_model
 from pchmr.perception.interfaces import Box, Image
 
+START_STEPS = 3  # of the fit to the predicted mesh: the fit to the picture goes on from it
+
 
 @dataclass(frozen=True)
 class HmrStarts:
@@ -50,7 +52,7 @@ class HmrStarts:
             corners = None
         person = self.predictor.predict(image, corners)
         body = self.predictor.body
-        fit = fit_body(body, person.vertices[None].to(body.v_template))
+        fit = fit_body(body, person.vertices[None].to(body.v_template), max_steps=START_STEPS)
         rotvec = torch.cat([fit.global_orient[:, None], fit.body_pose], dim=1)
         return Start(rotvec_to_rotmat(rotvec), fit.betas)
 

@@ -51,7 +51,9 @@ class _State(NamedTuple):
 
 
 @torch.no_grad()
-def fit_body(body: Skinning, vertices: Float[Tensor, "batch vertices 3"]) -> BodyFit:
+def fit_body(
+    body: Skinning, vertices: Float[Tensor, "batch vertices 3"], *, max_steps: int = MAX_STEPS
+) -> BodyFit:
     """The body parameters whose mesh lies closest to each mesh in squared distance.
 
     A mesh that is not finite gets NaN for all its parameters; the others are fitted as ever.
@@ -59,13 +61,14 @@ def fit_body(body: Skinning, vertices: Float[Tensor, "batch vertices 3"]) -> Bod
     Args:
         body: Body whose topology the meshes have.
         vertices: Meshes in metres, any frame.
+        max_steps: After which it ends at the latest; few are enough for a start of another fit.
     """
     sound = (vertices.abs() < LARGEST).flatten(start_dim=1).all(dim=1)
     given, vertices = vertices, _where(sound, vertices, body.v_template.expand_as(vertices))
     state = _rigid_parts(body, vertices)
     cost = _cost(body, state, vertices)
     damping = torch.full_like(cost, DAMPING)
-    for _ in range(MAX_STEPS):
+    for _ in range(max_steps):
         tried = _step(body, state, vertices, damping)
         tried_cost = _cost(body, tried, vertices)
         better = tried_cost < cost

@@ -14,6 +14,12 @@ from pchmr.config.options import (
     PartitionOptions,
     ServerOptions,
 )
+from pchmr.config.personalize import (
+    FittingOptions,
+    LabelingOptions,
+    LoopConfig,
+    PersonalizeConfig,
+)
 from pchmr.config.plain import from_dict, from_json, to_json
 from pchmr.config.priors import PriorsConfig
 from pchmr.config.tools import (
@@ -50,11 +56,15 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "FederateConfig",
+    "FittingOptions",
+    "LabelingOptions",
     "LabelsConfig",
+    "LoopConfig",
     "ModelOptions",
     "OptimOptions",
     "Partition",
     "PartitionOptions",
+    "PersonalizeConfig",
     "PredictConfig",
     "PriorsConfig",
     "ReportConfig",

@@ -112,8 +112,15 @@ class LabelsConfig:
     keep_days: float | None = None
     """Delete what was labeled longer ago."""
     delete: str | None = None
-    """Clips to delete, with commas, or all."""
+    """Clips to delete, with commas, or all; personal models that learned from them go too."""
+    who: str | None = None
+    """Whose pictures these are: written into consent.json beside the labels."""
+    consent_days: float | None = None
+    """Days for which they may be kept; the next `pchmr labels` after that deletes them."""
 
     def __post_init__(self) -> None:
         ok = self.keep_days is None or self.keep_days >= 0
         require(ok, "--keep-days must not be negative")
+        days = self.consent_days
+        require(days is None or days >= 0, "--consent-days must not be negative")
+        require(days is None or self.who is not None, "--consent-days needs --who: whose consent?")

@@ -40,6 +40,9 @@ TABLES: dict[str, tuple[int, ...]] = {
     "intrinsics": (3, 3),
 }
 """What is read of a label file, and the shape of a frame."""
+ERROR = "predicted_error_mm"
+TOLD = (ERROR, "status")
+"""What the columns say of each label."""
 
 
 def verdicts(fitted: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
@@ -61,13 +64,21 @@ class LabeledPictures:
     Attributes:
         image_size: Side of the crops in pixels.
         content_hash: Over labels, pictures, split and side.
-        columns: `COLUMNS`; one subject; scene and action are the number of the clip, never its
-            name.
+        columns: `COLUMNS` and `TOLD`; one subject; scene and action are the number of the clip,
+            never its name.
     """
 
     is_private = True
 
-    def __init__(self, folder: Path, split: Split, *, body: BodyModel, image_size: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        split: Split,
+        *,
+        body: BodyModel,
+        image_size: int,
+        statuses: tuple[str, ...] = (ACCEPTED,),
+    ) -> None:
         """Reads labels and pictures and cuts the crops.
 
         Args:
@@ -75,14 +86,15 @@ class LabeledPictures:
             split: "train", or anything else for what is held out.
             body: Body that the labels were made with.
             image_size: Side of the crops in pixels.
+            statuses: Which labels count.
 
         Raises:
-            InputError: No accepted label for the split, labels of another body, or a picture that
+            InputError: No such label for the split, labels of another body, or a picture that
                 is gone or has changed.
         """
         self.image_size = image_size
-        rows = [row for row in _manifest(folder) if row.get("status", {}).get(ACCEPTED)]
-        parts = [(row, *_accepted(folder, row)) for row in _pictured(folder, rows)]
+        rows = [row for row in _manifest(folder) if any(map(row.get("status", {}).get, statuses))]
+        parts = [(row, *_chosen(folder, row, statuses)) for row in _pictured(folder, rows)]
         chosen = _split([len(frames) for _, _, frames in parts], split == "train")
         if not any(len(part) for part in chosen):
             raise InputError(
@@ -90,8 +102,10 @@ class LabeledPictures:
                 "or raise --accept-mm of `pchmr annotate`"
             )
         digest = hashlib.sha256(f"{split} {image_size} {body.sha256}".encode())
+        if statuses != (ACCEPTED,):
+            digest.update(" ".join(statuses).encode())
         own = copy.deepcopy(body).cpu()
-        samples, columns = [], {name: [] for name in COLUMNS}
+        samples, columns = [], {name: [] for name in (*COLUMNS, *TOLD)}
         for clip, ((row, arrays, frames), keep) in enumerate(zip(parts, chosen, strict=True)):
             if row["key"]["body_sha256"] not in (body.sha256, body.mesh_sha256):
                 raise InputError(f"labels {row['labels']} belong to another body: give its --body")
@@ -104,6 +118,8 @@ class LabeledPictures:
             for name, value in (("subject", 0), ("scene", clip), ("action", clip), ("clip", clip)):
                 columns[name] += [value] * len(keep)
             columns["frame"] += frames[keep].tolist()
+            for name in TOLD:
+                columns[name] += some[name].tolist()
         self.columns = {name: np.array(values) for name, values in columns.items()}
         self.content_hash = digest.hexdigest()
         self._samples: list[Sample] = samples
@@ -161,21 +177,28 @@ def _pictured(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _accepted(folder: Path, row: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Label arrays of a clip, and the frames that were accepted."""
+def _chosen(
+    folder: Path, row: dict[str, Any], statuses: Sequence[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Label arrays of a clip, and the frames whose labels count."""
     path = folder / str(row.get("labels"))
     try:
         path = inside(folder, row["labels"])
-        arrays = read_arrays(path, (*TABLES, "status"), sha256=row["labels_sha256"])
-        status = verdicts(arrays.pop("status"), row)
-        _check_tables(arrays, status)
-        return arrays, np.flatnonzero(status == ACCEPTED)
+        arrays = read_arrays(path, (*TABLES, *TOLD), sha256=row["labels_sha256"])
+        status = verdicts(arrays["status"], row)
+        chosen = np.isin(status, statuses)
+        _check_tables(arrays, status, chosen)
+        told = arrays.get(ERROR, np.full(len(status), np.nan))
+        if told.shape != status.shape:
+            raise ValueError(f"{ERROR} has the shape {told.shape}")
+        arrays |= {"status": status, ERROR: told}
+        return arrays, np.flatnonzero(chosen)
     except (FileError, ValueError, KeyError, IndexError, AttributeError) as error:
         reason = error.reason if isinstance(error, FileError) else error
         raise InputError(f"cannot read labels {path}: {reason}; label the picture again") from None
 
 
-def _check_tables(arrays: dict[str, np.ndarray], status: np.ndarray) -> None:
+def _check_tables(arrays: dict[str, np.ndarray], status: np.ndarray, chosen: np.ndarray) -> None:
     """Refuses labels whose arrays contradict each other, or hold anything but numbers."""
     missing = [name for name in TABLES if name not in arrays]
     if missing or status.ndim != 1 or status.dtype.kind != "U":
@@ -184,7 +207,7 @@ def _check_tables(arrays: dict[str, np.ndarray], status: np.ndarray) -> None:
         array = arrays[name]
         if array.shape != (len(status), *shape) or array.dtype.kind != "f":
             raise ValueError(f"{name} is {array.dtype} {array.shape}")
-        if not np.isfinite(array[status == ACCEPTED]).all():
+        if not np.isfinite(array[chosen]).all():
             raise ValueError(f"{name} holds values that are not finite")
 
 

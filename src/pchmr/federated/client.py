@@ -23,7 +23,8 @@ from pchmr.federated.corrections import StepCount, Variate, before_step, proxima
 from pchmr.federated.policy import Errand, Guard
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.update import Update, UpdateSchema
-from pchmr.federated.vector import Counters, FlatSpec, FlatView, frozen_norms
+from pchmr.federated.vector import Counters, FlatSpec, FlatView
+from pchmr.models.trainable import frozen_norms
 
 
 @runtime_checkable

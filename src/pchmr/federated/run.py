@@ -15,11 +15,12 @@ from pchmr.federated.client import World, schema_of
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.flower.engines import ENGINES, Engine
 from pchmr.federated.flower.server import Server
-from pchmr.federated.low_rank import only_low_rank_trains
 from pchmr.federated.outcome import Row
 from pchmr.federated.policy import Ledger
 from pchmr.federated.validation import Gate
-from pchmr.federated.vector import Counters, FlatSpec, FlatView, only_head_trains
+from pchmr.federated.vector import Counters, FlatSpec, FlatView
+from pchmr.models.low_rank import only_low_rank_trains
+from pchmr.models.trainable import only_head_trains
 from pchmr.runs import Checkpoint, Checkpoints, RunFolder, settings_of, state_sha256
 from pchmr.seeds import derive_seed
 

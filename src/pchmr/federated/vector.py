@@ -8,21 +8,18 @@ nowhere. Values are copied once in each direction; nothing is concatenated.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from types import MethodType
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from pchmr.config import SettingError
+from pchmr.models.trainable import norm_layers, norm_trains
 
 Flat = Float[np.ndarray, " size"]
-BACKBONE = "backbone."
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ def _norm_names(model: nn.Module) -> tuple[list[str], set[str]]:
     """Names of running statistics and of scales (weight, bias) of normalization layers."""
     statistics, scales = [], set()
     for path, layer in norm_layers(model):
-        if not _trains(layer):
+        if not norm_trains(layer):
             continue
         prefix = f"{path}." if path else ""
         for name in ("running_mean", "running_var"):
@@ -122,17 +119,6 @@ def _norm_names(model: nn.Module) -> tuple[list[str], set[str]]:
                 statistics.append(f"{prefix}{name}")
         scales |= {f"{prefix}{name}" for name, p in layer._parameters.items() if p is not None}
     return statistics, scales
-
-
-def norm_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Layers that keep running statistics, by name."""
-    return ((n, layer) for n, layer in model.named_modules() if isinstance(layer, _NormBase))
-
-
-def _trains(layer: nn.Module) -> bool:
-    """Whether a normalization layer takes part; one whose scales are frozen stays as it is."""
-    scales = [p for p in layer._parameters.values() if p is not None]
-    return not scales or any(p.requires_grad for p in scales)
 
 
 def _slots(tensors: Mapping[str, Tensor]) -> tuple[Slot, ...]:
@@ -205,49 +191,3 @@ class Counters:
         """Sets every counter to its value at the start."""
         for counter, start in self._pairs:
             counter.copy_(start)
-
-
-@contextmanager
-def frozen_norms(model: nn.Module, every: bool) -> Iterator[None]:
-    """Holds normalization layers in evaluation mode, whatever `model.train()` asks.
-
-    Args:
-        model: The network.
-        every: All of them, or only those whose scales are frozen.
-    """
-    layers = [layer for _, layer in norm_layers(model) if every or not _trains(layer)]
-
-    def stay(layer: nn.Module, mode: bool = True) -> nn.Module:
-        return nn.Module.train(layer, False)
-
-    for layer in layers:
-        layer.__dict__["train"] = MethodType(stay, layer)
-        layer.train()
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.__dict__["train"]
-
-
-@contextmanager
-def only_head_trains(model: nn.Module, active: bool) -> Iterator[None]:
-    """Takes the backbone's weights out of training, and puts them back.
-
-    Raises:
-        SettingError: The model has no part called backbone.
-    """
-    frozen = [
-        p
-        for name, p in model.named_parameters()
-        if active and p.requires_grad and name.startswith(BACKBONE)
-    ]
-    if active and not frozen:
-        raise SettingError("--trainable head: this model has no backbone; use --trainable all")
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)

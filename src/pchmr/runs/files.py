@@ -38,7 +38,8 @@ def make_folder(folder: Path, *, private: bool | None = None) -> None:
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
-        closed = is_private(path.parent) if private is None else private and path == folder
+        inherits = private is not False and is_private(path.parent)
+        closed = inherits or (private is True and path == folder)
         path.mkdir(mode=FOLDER_MODE if closed else OPEN_FOLDER_MODE, exist_ok=True)
 
 

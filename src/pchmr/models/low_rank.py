@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pchmr.config import SettingError
-from pchmr.federated.vector import BACKBONE
+from pchmr.models.trainable import BACKBONE
 from pchmr.seeds import derive_seed
 
 PART = "low_rank"

@@ -1,0 +1,138 @@
+"""Fine-tuning of a shared model on one person's labels, ended by labels that were held out.
+
+The epoch is that of every paradigm (`pchmr.training`); what is added is what moves, a pull to the
+shared weights (L2-SP, Li et al. 2018, arXiv 1802.01483) and the choice of the best epoch.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pchmr.body import BodyModel
+from pchmr.config import FittingOptions, OptimOptions
+from pchmr.data.sample import PeopleDataset
+from pchmr.evaluation import evaluate
+from pchmr.models.low_rank import only_low_rank_trains
+from pchmr.models.trainable import frozen_norms, only_head_trains, only_norms_train
+from pchmr.personalize.lessons import Lessons
+from pchmr.seeds import derive_seed
+from pchmr.training import new_optimizer, schedule, train_epoch
+
+LORA_RANK = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What fine-tuning did.
+
+    Attributes:
+        validation_mm: MPJPE against held-out labels: of the shared model, then after each epoch.
+        best_epoch: The one that was kept; 0 is the shared model.
+    """
+
+    validation_mm: tuple[float, ...]
+    best_epoch: int
+
+
+def personalize(
+    model: nn.Module,
+    body: BodyModel,
+    lessons: Lessons,
+    validation: PeopleDataset,
+    options: FittingOptions,
+    *,
+    seed: int,
+    on_epoch: Callable[[int], None] | None = None,
+) -> Fitted:
+    """Changes `model` to the weights that fit the held-out labels best.
+
+    Args:
+        model: The shared model.
+        body: Body of the labels.
+        lessons: What to learn from.
+        validation: Held-out labels of the same person.
+        options: What moves, how fast, how long.
+        seed: Order, augmentation, dropout.
+        on_epoch: Told the number of each finished epoch.
+
+    Raises:
+        DivergedError: A loss turned NaN or infinite.
+    """
+    errors = [_mpjpe(model, body, validation)]
+    best, best_state = 0, copy.deepcopy(model.state_dict())
+    optim = OptimOptions(learning_rate=options.learning_rate, batch_size=options.batch_size)
+    with moving(model, options.trainable, seed) as merged:
+        optimizer = new_optimizer(model, optim)
+        pull_back(model, optimizer, options.pull)
+        factor = schedule("cosine", options.num_epochs)
+        for epoch in range(options.num_epochs):
+            train_epoch(
+                model, body, lessons.of_epoch(epoch), optimizer, optim,
+                seed=derive_seed(seed, "personal", epoch), epoch=float(epoch), factor=factor,
+            )  # fmt: skip
+            errors.append(_mpjpe(model, body, validation))
+            if errors[-1] < errors[best]:
+                best, best_state = epoch + 1, merged()
+            if on_epoch:
+                on_epoch(epoch + 1)
+            if epoch + 1 - best >= options.patience:
+                break
+    model.load_state_dict(best_state)
+    model.eval()
+    return Fitted(validation_mm=tuple(errors), best_epoch=best)
+
+
+def _mpjpe(model: nn.Module, body: BodyModel, people: PeopleDataset) -> float:
+    error = evaluate(model, body, people).mpjpe_mm
+    assert error is not None
+    return error
+
+
+@contextmanager
+def moving(
+    model: nn.Module, trainable: str, seed: int
+) -> Iterator[Callable[[], dict[str, Tensor]]]:
+    """Leaves trainable what is asked for; yields a function that gives the weights as they are.
+
+    Running statistics of normalization stay those of the shared model: a person's few pictures
+    would bend them.
+    """
+    with ExitStack() as stack:
+        if trainable == "lora":
+            stack.enter_context(only_low_rank_trains(model, LORA_RANK, seed))
+        elif trainable == "norms":
+            stack.enter_context(only_norms_train(model))
+        else:
+            stack.enter_context(only_head_trains(model, trainable == "head"))
+        stack.enter_context(frozen_norms(model, every=True))
+        yield lambda: merged_state(model)
+
+
+def merged_state(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the weights, low-rank corrections added in."""
+    part = model._modules.get("low_rank")
+    state = {n: v.clone() for n, v in model.state_dict().items() if not n.startswith("low_rank.")}
+    if part is not None:
+        with torch.no_grad():
+            for name, correction in part.corrections():  # pyright: ignore
+                state[name] += correction
+    return state
+
+
+def pull_back(model: nn.Module, optimizer: torch.optim.Optimizer, strength: float) -> None:
+    """Moves weights towards where they began before every step, by learning rate times strength."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    anchors = [p.detach().clone() for p in weights]
+
+    @torch.no_grad()
+    def pull(*_: object) -> None:
+        rate = optimizer.param_groups[0]["lr"] * strength
+        for weight, anchor in zip(weights, anchors, strict=True):
+            weight.lerp_(anchor, min(rate, 1.0))
+
+    if strength:
+        optimizer.register_step_pre_hook(pull)

@@ -1,0 +1,68 @@
+"""Whose model becomes personal: pictures with labels, dealt to training, early stopping, scores.
+
+A user of a rendered root has truth beside the labels; it is read by scores alone. Users with their
+own pictures have none.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pchmr.config import FittingOptions
+from pchmr.data.labels import ACCEPTED
+from pchmr.data.sample import PeopleDataset, Subset
+
+REVIEW, REJECTED = "review", "rejected"
+HALF_MM = 60.0  # predicted error at which a label counts half
+REVIEW_WEIGHT = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """One person's pictures.
+
+    Attributes:
+        name: Of the user: the subject of a root, or `own`.
+        train: Labeled pictures to learn from.
+        validation: Labeled pictures that end training.
+        test: Labeled pictures to score on.
+        truth: The true splits of the same pictures, where pictures are rendered.
+        about: What else the summary says, such as the error of the labels.
+    """
+
+    name: str
+    train: PeopleDataset
+    validation: PeopleDataset
+    test: PeopleDataset
+    truth: Mapping[str, PeopleDataset] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def usable(people: PeopleDataset, use_review: bool) -> np.ndarray:
+    """Rows whose labels may teach: accepted ones, those to look at when asked, rejected never."""
+    status = people.columns["status"]
+    kept = np.isin(status, (ACCEPTED, REVIEW)) if use_review else status == ACCEPTED
+    return np.flatnonzero(kept)
+
+
+def held_out(people: PeopleDataset, options: FittingOptions) -> PeopleDataset:
+    """Labels that end training: usable ones, or all that are not rejected where these are few."""
+    rows = usable(people, options.use_review)
+    if len(rows) < options.min_labels // 4:
+        rows = usable(people, use_review=True)
+    return Subset(people, rows)
+
+
+def weights(people: PeopleDataset) -> np.ndarray:
+    """How much each label counts: less the larger its predicted error, less if not accepted."""
+    error = np.nan_to_num(people.columns["predicted_error_mm"].astype(float), nan=2 * HALF_MM)
+    weight = 1 / (1 + np.square(error / HALF_MM))
+    return np.where(people.columns["status"] == ACCEPTED, weight, REVIEW_WEIGHT * weight)
+
+
+def counts(people: PeopleDataset) -> dict[str, int]:
+    """How many labels have each status."""
+    return dict(Counter(people.columns["status"].tolist()))

@@ -1,0 +1,45 @@
+"""The loop on four rendered clients: every stage of every kind of labels is scored."""
+
+from pathlib import Path
+
+import pytest
+
+from pchmr import loop, worlds
+from pchmr.annotate.consent import read_consent
+from pchmr.config import (
+    DataConfig,
+    DataOptions,
+    FittingOptions,
+    LabelingOptions,
+    LoopConfig,
+    SettingError,
+)
+from pchmr.personalize import rehearsal
+
+
+def test_every_stage_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "NUM_REHEARSED", 6)
+    monkeypatch.setattr(rehearsal, "NUM_SCORED", 4)
+    data = DataOptions(domain="V", num_samples=24, num_test_samples=16, image_size=64, world=1)
+    worlds.run(DataConfig(task="synth", output=tmp_path / "root", data_options=data))
+    fitting = FittingOptions(num_epochs=1, min_labels=2, batch_size=4)
+    config = LoopConfig(
+        images=tmp_path / "root", output=tmp_path / "loop", num_rounds=1,
+        label_kinds="deposer,true", fitting_options=fitting,
+        labeling_options=LabelingOptions(reject_mm=1e4),
+    )  # fmt: skip
+    rows = loop.run(config)["rows"]
+    assert [(row["labels"], row["stage"]) for row in rows] == [
+        (kind, stage) for kind in ("deposer", "true") for stage in loop.STAGES
+    ]
+    assert all(row["mpjpe_mm"] > 0 and len(row["clients"]) == 4 for row in rows)
+    shared = [row["mpjpe_mm"] for row in rows if row["stage"] == "shared"]
+    assert shared[0] == shared[1] != rows[2]["mpjpe_mm"]
+    for labels in (tmp_path / "loop" / "deposer" / "labels").iterdir():
+        consent = read_consent(labels)
+        assert consent is not None and "federated" in consent.federated_models[0]
+
+
+def test_a_folder_of_photos_is_no_root(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="no root"):
+        loop.run(LoopConfig(images=tmp_path, output=tmp_path / "out"))
