@@ -138,10 +138,13 @@ def label_seeds(folder: Path) -> dict[str, Seed]:
         "manifest": (folder / "labels" / "manifest.jsonl", lambda p: LabelFolder.open(p.parent)),
         "manifest as data": (
             folder / "labels" / "manifest.jsonl",
-            lambda p: [labels._accepted(p.parent, row) for row in labels._manifest(p.parent)],
+            lambda p: [
+                labels._chosen(p.parent, row, (labels.ACCEPTED,))
+                for row in labels._manifest(p.parent)
+            ],
         ),
-        "labels": (path, lambda p: labels._accepted(
-            p.parent, {"labels": p.name, "labels_sha256": file_sha256(p)})),
+        "labels": (path, lambda p: labels._chosen(
+            p.parent, {"labels": p.name, "labels_sha256": file_sha256(p)}, (labels.ACCEPTED,))),
     }  # fmt: skip
 
 

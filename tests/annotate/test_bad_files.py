@@ -26,6 +26,8 @@ from pchmr.perception import load_keypoint_prior
 from pchmr.perception.boxes import parse_box
 from pchmr.runs import file_sha256
 
+USED = (labels.ACCEPTED,)
+
 
 def test_files_that_numpy_chokes_on_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros(3))
@@ -82,7 +84,7 @@ def test_a_manifest_names_files_of_its_own_folder_only(tmp_path: Path, name: obj
     with pytest.raises(SettingError, match="line 1 is damaged"):
         LabelFolder.open(tmp_path)
     with pytest.raises(InputError):
-        labels._accepted(tmp_path, {**row, "labels": str(name)})
+        labels._chosen(tmp_path, {**row, "labels": str(name)}, USED)
 
 
 def test_truncated_and_altered_labels_are_refused(tmp_path: Path) -> None:
@@ -92,9 +94,9 @@ def test_truncated_and_altered_labels_are_refused(tmp_path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
     row = book.rows["clip"]
     with pytest.raises(InputError, match="has changed since it was written"):
-        labels._accepted(book.path, row)
+        labels._chosen(book.path, row, USED)
     with pytest.raises(InputError, match="cannot read labels"):
-        labels._accepted(book.path, {**row, "labels_sha256": file_sha256(path)})
+        labels._chosen(book.path, {**row, "labels_sha256": file_sha256(path)}, USED)
     with pytest.raises(SettingError, match=r"cannot read labels .*--delete clip"):
         custody.export(book, tmp_path / "out")
 

@@ -8,6 +8,7 @@ from pchmr.body import BodyModel
 from pchmr.config import DataOptions
 from pchmr.data import load_people
 from pchmr.data.sample import PeopleDataset
+from pchmr.data.synthetic.recipe import Split
 from pchmr.evaluation import evaluate
 from pchmr.progress import bar
 
@@ -27,7 +28,8 @@ class Source:
         """Renders them once; later runs find them in the cache."""
         options = DataOptions(domain=SOURCE, num_samples=NUM_REHEARSED, num_test_samples=NUM_SCORED)
         sets = []
-        for split, count in (("train", NUM_REHEARSED), ("test", NUM_SCORED)):
+        counts: dict[Split, int] = {"train": NUM_REHEARSED, "test": NUM_SCORED}
+        for split, count in counts.items():
             with bar(f"people of {SOURCE}, {split}", count) as advance:
                 sets.append(
                     load_people(
