@@ -24,7 +24,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pchmr.federated.checkpoint import Checkpoint, Checkpoints
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.sparse import csc_matrix, csr_matrix
@@ -50,6 +49,7 @@ from pchmr.models.checkpoint import read_checkpoint
 from pchmr.models.imagenet import _read as read_backbone
 from pchmr.models.official import read_state_dict
 from pchmr.runs import RunFolder, file_sha256
+from pchmr.runs.checkpoints import Checkpoint, Checkpoints
 
 SECONDS, GROWTH_BYTES = 20, 512 << 20
 NUMBERS = (0, 1, 255, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)

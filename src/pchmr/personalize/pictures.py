@@ -10,7 +10,7 @@ from PIL import Image
 from pchmr.body import BodyModel
 from pchmr.data.crops import Square, centred_intrinsics, overlay_translation
 from pchmr.data.sample import PeopleDataset
-from pchmr.data.synthetic.rasterizer import shade_mesh
+from pchmr.data.synthetic.overlays import shade_mesh
 from pchmr.evaluation import center_vertices
 from pchmr.models import HMRModel
 from pchmr.runs import write_bytes

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from pchmr.baselines import mean_mesh
 from pchmr.body import BodyModel
 from pchmr.data.sample import PeopleDataset, Sample, Subset
-from pchmr.evaluation import Scores, mean_mesh, score
+from pchmr.evaluation import Scores, score
 from pchmr.personalize.users import User, usable
 
 SCORED = ("before", "after", "before_truth", "after_truth", "constant_truth",
