@@ -121,6 +121,7 @@ def test_only_keypoints_of_the_body_that_are_there_count() -> None:
     names = (*COCO_17.names, *(f"marker_{row}" for row in range(10)))
     table = np.full((2, len(names), 3), 50.0)
     table[..., 2] = 0.9
+    table[..., 0] = np.linspace(10, 90, len(names))
     table[0, 3:17] = np.nan  # markers alone make no person
     table[1, 10:17] = np.nan  # and what is missing does not lie outside
     table[1, 17:, :2] = -500.0

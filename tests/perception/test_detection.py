@@ -19,6 +19,7 @@ from pchmr.perception.detection import (
     PRESENCE,
     PeopleFinder,
     box_of,
+    find_people,
     fit_presence,
     load_presence,
     overlap,
@@ -178,11 +179,11 @@ class Halves:
 def test_a_foundation_model_has_the_last_word_on_who_is_there() -> None:
     left, right = (Box(x=x, y=20.0, width=60.0, height=80.0) for x in (20.0, 120.0))
     two = Told(left, right)
-    assert len(PictureReader(Halves(0.9), detector=two).find(spot_picture())) == 2
-    (only,) = PictureReader(Halves(0.1), detector=two).find(spot_picture())
+    assert len(find_people(spot_picture(), Halves(0.9), two)) == 2
+    (only,) = find_people(spot_picture(), Halves(0.1), two)
     assert only.center[0] == pytest.approx(50)
-    assert len(PictureReader(Halves(0.9), detector=Told(left, left)).find(spot_picture())) == 1
-    (alone,) = PictureReader(Halves(0.9), detector=Told()).find(spot_picture())
+    assert len(find_people(spot_picture(), Halves(0.9), Told(left, left))) == 1
+    (alone,) = find_people(spot_picture(), Halves(0.9), Told())
     assert alone.center[0] == pytest.approx(150) and whole(spot_picture()).width == 200
 
 

@@ -159,9 +159,7 @@ def test_what_is_surer_pulls_harder(annotator: Annotator, noisy: Observations) -
     other = annotator.objective(certain, depth=False, dense=False)
     state = annotator.fit(rows, MODES["strong-2d"]).state
     weights = MODES["strong-2d"].refine[-1].weights
-    soft, hard = (
-        o.terms(state, weights, matches=None, derive=False)[0][0] for o in (objective, other)
-    )
+    soft, hard = (o.terms_at(o.frame(state), weights)[0] for o in (objective, other))
     assert (soft.residual[:, 0].norm(dim=-1) < 0.05 * hard.residual[:, 0].norm(dim=-1)).all()
     torch.testing.assert_close(soft.residual[:, 1:], hard.residual[:, 1:])
 
