@@ -233,7 +233,7 @@ def test_archives_with_objects_or_lying_headers_are_refused(tmp_path) -> None:
     member = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("v_template.npy", member)
-    with pytest.raises(BodyFileError, match="larger than|does not agree"):
+    with pytest.raises(BodyFileError, match="larger than"):
         read_npz(path)
     assert read_npz(path, ["other"]) == {}
 
