@@ -101,7 +101,7 @@ def _camera(observations: Observations) -> Reasons:
     )
     beside = np.maximum(-camera[:, :2, 2], camera[:, :2, 2] - size)
     yield (
-        (beside > FARTHEST_CENTER * size).any(axis=1),
+        np.asarray((beside > FARTHEST_CENTER * size).any(axis=1)),
         "intrinsics hold a principal point far outside the picture: write pixels of the picture, "
         "or leave intrinsics out",
     )

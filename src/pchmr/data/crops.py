@@ -108,7 +108,7 @@ def shrink(
     small = np.empty((-(-height // block), -(-width // block), 3), dtype=np.uint8)
     for row in range(0, len(small), BAND_ROWS):
         band = image[row * block : (row + BAND_ROWS) * block]
-        small[row : row + BAND_ROWS] = Image.fromarray(band).reduce(block)
+        small[row : row + BAND_ROWS] = np.asarray(Image.fromarray(band).reduce(block))
     return small
 
 

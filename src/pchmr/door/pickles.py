@@ -8,7 +8,7 @@ that it is given, keeps sets unhashed, and takes as keys only what hashes in no 
 import pickletools
 from collections.abc import Callable
 from io import BufferedIOBase
-from typing import Any
+from typing import IO, Any, cast
 
 from pchmr.door.limits import PICKLE_KEY_BITS, PICKLE_OPCODES
 
@@ -98,13 +98,15 @@ class Machine:
             ValueError: It asks for what is not allowed, or is damaged (also IndexError, KeyError).
         """
         self.stack, self.marks, self.memo = [], [], {}
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream), start=1):
+        for count, (opcode, argument, _) in enumerate(
+            pickletools.genops(cast(IO[bytes], stream)), start=1
+        ):
             if count > PICKLE_OPCODES:
                 raise PickleError("too many opcodes")
             action = ACTIONS.get(opcode.name)
             if action is None:
                 raise PickleError(f"opcode {opcode.name} is not allowed")
-            if opcode.name in PUTS and argument > count:
+            if opcode.name in PUTS and int(argument or 0) > count:
                 raise PickleError("memo index beyond the file")
             action(self, argument)
         return self.stack.pop()

@@ -138,7 +138,7 @@ def sketch(values: Values) -> Sketch:
 @lru_cache(maxsize=2)
 def _signs(count: int) -> Float[np.ndarray, " rows"]:
     rng = np.random.default_rng(derive_seed(0, "sketch"))
-    return rng.choice(np.float32([-1, 1]), size=count)
+    return rng.choice(np.array([-1, 1], dtype=np.float32), size=count)
 
 
 def products(vectors: Float[np.ndarray, "replies size"]) -> Table:

@@ -36,7 +36,7 @@ class Spool:
             weakref.finalize(self, self._file.close)
         self._file.seek(BYTES * (row * self._width + start))
         for place in range(0, len(values), MOST):
-            piece = memoryview(np.ascontiguousarray(values[place : place + MOST])).cast("B")
+            piece = np.ascontiguousarray(values[place : place + MOST]).data.cast("B")
             while piece:
                 piece = piece[self._file.write(piece) :]
 
@@ -44,7 +44,7 @@ class Spool:
         """Fills `out` with values of a row, from place `start` on; they must have been written."""
         assert self._file is not None
         self._file.seek(BYTES * (row * self._width + start))
-        rest = memoryview(out).cast("B")
+        rest = out.data.cast("B")
         while rest:
             count = self._file.readinto(rest)  # pyright: ignore[reportAttributeAccessIssue]
             assert count, "a row was not written"

@@ -318,9 +318,9 @@ class Rows:
             alpha: Of a Dirichlet partition, whose clients differ in size; None is iid.
         """
         plain = self.iid(PER_ROUND)
-        run = replace(
-            plain.base, server_options=replace(plain.base.server_options, aggregation_rule=rule)
-        )
+        run = plain.base
+        assert isinstance(run, FederateConfig)
+        run = replace(run, server_options=replace(run.server_options, aggregation_rule=rule))
         if alpha is not None:
             skew = replace(run.partition_options, alpha=alpha)
             run = replace(run, partition="dirichlet", partition_options=skew)

@@ -169,8 +169,9 @@ def _placeless(value: object) -> object:
             name: None if name == "data" and not _is_hash(held) else _placeless(held)
             for name, held in value.items()
         }
-    is_place = isinstance(value, str) and Path(value).is_absolute()
-    return Path(value).name if is_place else value
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return value
 
 
 def _is_hash(data: object) -> bool:

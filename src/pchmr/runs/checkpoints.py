@@ -167,7 +167,7 @@ def write_vectors(path: Path, vectors: Mapping[str, np.ndarray], spare: Path | N
     digest = hashlib.sha256()
     with replacing(path) as temporary, _opened(temporary, spare) as file:
         head = struct.pack("<Q", len(text)) + text
-        for piece in (head, *(v.reshape(-1).view(np.uint8) for v in vectors.values())):
+        for piece in (head, *(v.reshape(-1).view(np.uint8).data for v in vectors.values())):
             digest.update(piece)
             file.write(piece)
         file.truncate()

@@ -19,7 +19,8 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK = ".lock"
-Config, Result = TypeVar("Config"), TypeVar("Result")
+Config = TypeVar("Config")
+Result = TypeVar("Result")
 _held: set[Path] = set()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_held.clear)

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -103,7 +104,8 @@ def _key_light(radiance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """Direction and irradiance of the strongest light, and the picture without it."""
     toward = directions(*radiance.shape[:2])
     area = _solid_angle(*radiance.shape[:2])
-    bright = gaussian_filter(radiance.mean(axis=-1) * area, 3.0, mode=("nearest", "wrap"))
+    edges: Any = ("nearest", "wrap")  # SciPy takes a mode an axis, its stubs do not
+    bright = gaussian_filter(radiance.mean(axis=-1) * area, 3.0, mode=edges)
     bright[toward[..., 1] < 0.1] = 0
     direction = toward[np.unravel_index(bright.argmax(), bright.shape)]
     inside = (toward @ direction) > KEY_CONE

@@ -123,11 +123,10 @@ def draw_person(subject: Subject, rng: np.random.Generator) -> Person:
     """The looks of a subject of either world."""
     skin = linear(subject.skin)
     hair = linear(subject.hair)
-    plain = {"second": np.zeros(3)}
     headset = None
     if subject.headset is not None:
         shade = linear(subject.headset)
-        headset = Cloth(color=0.03 + 0.8 * shade, **plain, weave=0.02)
+        headset = Cloth(color=0.03 + 0.8 * shade, second=np.zeros(3), weave=0.02)
     return Person(
         betas=subject.betas,
         skin=Cloth(color=skin, second=skin * np.array([1.0, 0.78, 0.72]), weave=0.05),

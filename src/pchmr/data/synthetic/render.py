@@ -157,7 +157,7 @@ def scene_batch(world: World, posed: Posed, takes: list[Take]) -> SceneBatch:
         **_box_values(takes),
         **_plane_values(takes),
     }
-    tensors = {name: _tensor(value, device) for name, value in values.items()}
+    tensors: dict[str, Any] = {name: _tensor(v, device) for name, v in values.items()}
     moved = posed.vertices @ _tensor(turns, device).mT + _tensor(shift, device)[:, None]
     return SceneBatch(
         vertices=moved,

@@ -1,7 +1,7 @@
 """What a camera does to a picture: blur, gamma, noise and compression."""
 
 import io
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -45,9 +45,18 @@ def expose(
     return picture if quality >= STORED_QUALITY else decode(encode(picture, quality))
 
 
-@runtime_checkable
-class Sensor(Protocol):
-    """How a camera of world 2 takes pictures; see `Setting`."""
+@dataclass(frozen=True, kw_only=True)
+class Sensor:
+    """How a camera of world 2 takes pictures.
+
+    Attributes:
+        white: Gains of the channels: how far the white balance is off.
+        aim: Brightness in linear units that the exposure brings the picture's mean to.
+        noise: Standard deviation of the sensor's noise at middle gray.
+        blur: Standard deviation as a share of the crop's side.
+        vignette: How much darker a corner is.
+        contrast: Exponent about middle gray.
+    """
 
     white: Float[np.ndarray, "3"]
     aim: float

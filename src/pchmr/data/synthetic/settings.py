@@ -16,6 +16,7 @@ from pchmr.data.synthetic.environments import NUM_BASIS, environments, turned_ir
 from pchmr.data.synthetic.garments import linear
 from pchmr.data.synthetic.poses import rotation
 from pchmr.data.synthetic.scenes import Coat, Scene
+from pchmr.data.synthetic.sensor import Sensor
 from pchmr.data.synthetic.surroundings import Surroundings
 
 INDOOR = ("apartment", "bridge", "hall", "lobby", "warehouse")
@@ -25,7 +26,7 @@ SATURATION = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class Setting(Sensor):
     """A place of world 2.
 
     Attributes:
@@ -38,12 +39,6 @@ class Setting:
         softness: Of shadow edges, texels.
         light: Direction and irradiance of the key light on the stage.
         irradiance: Of all other light on the stage.
-        white: Gains of the channels: how far the white balance is off.
-        aim: Brightness in linear units that the exposure brings the picture's mean to.
-        noise: Standard deviation of the sensor's noise at middle gray.
-        blur: Standard deviation as a share of the crop's side.
-        vignette: How much darker a corner is.
-        contrast: Exponent about middle gray.
     """
 
     scene: Scene
@@ -56,12 +51,6 @@ class Setting:
     light_direction: Float[np.ndarray, "3"]
     light_color: Float[np.ndarray, "3"]
     irradiance: Float[np.ndarray, "9 3"]
-    white: Float[np.ndarray, "3"]
-    aim: float
-    noise: float
-    blur: float
-    vignette: float
-    contrast: float
 
 
 def draw_setting(rng: np.random.Generator, spec: DomainSpec, scene: Scene) -> Setting:

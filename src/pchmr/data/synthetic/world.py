@@ -78,7 +78,7 @@ class Posed:
     angles: Angles
     stance: Stance
     mirrored: Bool[np.ndarray, " batch"]
-    surfaces: list[Surface] | list[Dress]
+    surfaces: list[Surface | Dress]
 
 
 class World:

@@ -165,8 +165,8 @@ class _Reader:
         code = table.number(0, "I")
         _check(code < len(self.codes) and self.codes[code] in KINDS, "an unknown operation")
         kind = KINDS[self.codes[code]]
-        inputs: tuple[int, ...] = tuple(table.numbers(1, "i4").tolist())
-        outputs: tuple[int, ...] = tuple(table.numbers(2, "i4").tolist())
+        inputs = [int(number) for number in table.numbers(1, "i4")]
+        outputs = [int(number) for number in table.numbers(2, "i4")]
         _check(len(inputs) >= 1 and len(outputs) == 1, f"{kind} of another arity")
         self._known((*inputs, *outputs))
         if kind in UNFOLDED:
@@ -175,7 +175,9 @@ class _Reader:
             self.constants[outputs[0]] = found
             return None
         options = table.table(4) or Table(b"\x04\0\4\0\4\0\0\0", 4)
-        return Operation(kind=kind, inputs=inputs, output=outputs[0], **_options(kind, options))
+        return Operation(
+            kind=kind, inputs=tuple(inputs), output=outputs[0], **_options(kind, options)
+        )
 
     def _known(self, tensors: tuple[int, ...]) -> None:
         _check(all(0 <= t < len(self.tensors) for t in tensors), "a tensor that is not there")
