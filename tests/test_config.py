@@ -17,7 +17,7 @@ from pchmr.config import (
     to_json,
 )
 from pchmr.recipes import RECIPES
-from pchmr.recipes.rows import SCALES
+from pchmr.recipes.cells import SCALES
 from pchmr.runs import MODEL
 from pchmr.seeds import derive_seed
 

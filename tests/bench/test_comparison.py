@@ -24,15 +24,9 @@ from pchmr.config import (
 from pchmr.evaluation import evaluate
 from pchmr.recipes import BENCHES
 from pchmr.recipes import rows as recipes
+from pchmr.recipes.cells import SCALES, Scale
 from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, cells
-from pchmr.recipes.rows import (
-    SCALES,
-    SWEEP_IMAGES,
-    SWEEP_ROUNDS,
-    SWEPT_IID,
-    SWEPT_SKEWED,
-    Scale,
-)
+from pchmr.recipes.rows import SWEEP_IMAGES, SWEEP_ROUNDS, SWEPT_IID, SWEPT_SKEWED
 from pchmr.results import ResultRow
 
 TINY = Scale(

@@ -12,8 +12,9 @@ from pchmr.bench.byzantine import MISLABELED, Mislabeled, change_of, under_attac
 from pchmr.bench.cell import Job, measure
 from pchmr.config import DataOptions, FederateConfig, OptimOptions
 from pchmr.federated import World, run_federated
+from pchmr.recipes.cells import AttackedRun, Scale
 from pchmr.recipes.comparisons import cells
-from pchmr.recipes.rows import ATTACKS, SWEEP_IMAGES, AttackedRun, Rows, Scale, honest_row_of
+from pchmr.recipes.rows import ATTACKS, SWEEP_IMAGES, Rows, honest_row_of
 from pchmr.runs import RunFolder
 
 NUM_BAD, NUM_CLIENTS = 3, 10

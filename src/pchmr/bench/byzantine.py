@@ -28,7 +28,7 @@ from pchmr.federated.fold import vector_norm
 from pchmr.federated.run import gate_of
 from pchmr.federated.update import Update
 from pchmr.federated.vector import FlatSpec
-from pchmr.recipes.rows import AttackedRun
+from pchmr.recipes.cells import AttackedRun
 
 MISLABELED, TIMES = "labels of other pictures", "updates times "
 Change = Callable[[np.ndarray], np.ndarray]

@@ -32,7 +32,7 @@ from pchmr.experiment.scene import (
     run_train,
 )
 from pchmr.federated import FederatedResult, World, run_federated
-from pchmr.recipes.rows import Run
+from pchmr.recipes.cells import Run
 from pchmr.results import (
     AVERAGED,
     CENTRALIZED,

@@ -24,8 +24,9 @@ from pchmr.bench.cell import Job, Measured, attempt
 from pchmr.compute import end_with_parent
 from pchmr.config import BenchConfig, FederateConfig, TrainConfig, to_json
 from pchmr.progress import say
+from pchmr.recipes.cells import AttackedRun, Cell, Run, ServerChanges, fixed
 from pchmr.recipes.comparisons import COMPARISONS, cells
-from pchmr.recipes.rows import SMALL_BATCH, AttackedRun, Cell, Run, ServerChanges, fixed
+from pchmr.recipes.rows import SMALL_BATCH
 from pchmr.report.results import write_results
 from pchmr.results import (
     AVERAGED,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from pchmr.config import PartitionOptions
+from pchmr.recipes.cells import SCALES, Cell, ServerChanges, fixed
 from pchmr.recipes.rows import (
     ATTACKS,
     DEALT,
@@ -17,12 +18,8 @@ from pchmr.recipes.rows import (
     NATURAL,
     NATURAL_CLIENTS,
     PER_ROUND,
-    SCALES,
     SWEPT,
-    Cell,
     Rows,
-    ServerChanges,
-    fixed,
 )
 
 ALPHAS = (100.0, 1.0, 0.1, 0.01)

@@ -3,9 +3,7 @@
 How runs are compared is in `docs/comparison.md`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict
 
 from pchmr.config import (
@@ -13,14 +11,11 @@ from pchmr.config import (
     EvaluateConfig,
     FederateConfig,
     ModelOptions,
-    OptimOptions,
     ServerOptions,
     TrainConfig,
 )
+from pchmr.recipes.cells import AttackedRun, Cell, Run, Scale, ServerChanges
 
-Run = TrainConfig | FederateConfig | EvaluateConfig
-ServerChanges = Mapping[str, Any]
-"""Server options by name, as a run changes them."""
 BEFORE, CENTRALIZED = "before", "centralized"
 ATTACKS = ("updates backwards", "updates times 100", "one value", "labels of other pictures")
 FACTORS = (-1000.0, -100.0, -27.0, -10.0, -4.5, -2.0, -1.0, 4.5, 10.0, 100.0)
@@ -33,112 +28,6 @@ SWEPT = (
 )
 SWEEP_IMAGES, SWEEP_TEST_IMAGES, SWEEP_ROUNDS = 240, 200, 2
 SWEPT_IID, SWEPT_SKEWED, HONEST = "few-iid-", "few-skewed-", "honest"
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackedRun(FederateConfig):
-    """Rounds in which some clients mean harm; only benchmarks know of it.
-
-    Attributes:
-        attack: One of `ATTACKS` or `SWEPT`.
-        num_bad: Clients that attack, in every round: those with the lowest ids.
-        gate: Whether replies are judged before the sum.
-    """
-
-    attack: str
-    num_bad: int
-    gate: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """How large the comparisons of paradigms are.
-
-    Attributes:
-        models: Networks; learning rates are chosen with the first and used for all.
-        data: People of domain B; every seed sees the same.
-        optim: How weights are fitted, apart from the learning rate.
-        num_seen: Images that every run trains on, over all its epochs or rounds.
-        keypoint_epochs: Epochs of the keypoint head alone before them, in centralized runs.
-        learning_rates: What the client's, or the centralized, learning rate is chosen from.
-        checkpoints: Start weights of models that none are shipped for.
-    """
-
-    models: tuple[str, ...]
-    data: DataOptions
-    optim: OptimOptions
-    num_seen: int
-    keypoint_epochs: int = 0
-    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
-    checkpoints: dict[str, Path] = field(default_factory=dict)
-
-
-SCALES = {
-    "cpu": Scale(
-        models=("fastmetro_xs", "tore_xs"),
-        data=DataOptions(domain="B", num_samples=2000, num_test_samples=400, data_seed=0),
-        optim=OptimOptions(optimizer="muon", batch_size=8, clip=1.0),
-        num_seen=8000,
-        learning_rates=(5e-4, 1.5e-3, 3e-3),
-    ),
-    "gpu": Scale(
-        models=("fastmetro_s", "tore_s"),
-        data=DataOptions(
-            domain="B", num_samples=20_000, num_test_samples=2000, data_seed=0, image_size=224
-        ),
-        optim=OptimOptions(batch_size=16, clip=1.0, bf16=True),
-        num_seen=200_000,
-        checkpoints={
-            name: Path(f"runs/start-{name.replace('_', '-')}/model.safetensors")
-            for name in ("fastmetro_s", "tore_s")
-        },
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One row of a comparison, for one network and seed.
-
-    What it leaves open is chosen by short runs of the first network with seed 0, scored on
-    validation people: the learning rate by those of `tuned_on`, then the server options by its own.
-
-    Attributes:
-        id: Of the row: it is found by it.
-        name: Of the row, for people.
-        base: The run, but for what is chosen.
-        tuned_on: The run that decides the learning rate.
-        like: The run that decides the server options; without it, `base` has none to choose.
-        rates: Learning rates to choose from; none for a run that trains nothing.
-        servers: Server options to choose from, each the changes against `base`.
-        paper: MPJPE / PA-MPJPE that the paper printed for this row, mm on its own data.
-        contest: Rows that compete for one target share it.
-    """
-
-    id: str
-    name: str
-    base: Run
-    tuned_on: Run
-    rates: tuple[float, ...] = ()
-    servers: tuple[ServerChanges, ...] = ({},)
-    paper: str | None = None
-    like: Run | None = None
-    contest: str | None = None
-
-    @property
-    def model(self) -> str:
-        """Name of the network."""
-        return self.base.model_options.model
-
-
-def fixed(run: Run, rate: float, server: ServerChanges) -> Run:
-    """The run with a learning rate and changed server options."""
-    if isinstance(run, EvaluateConfig):
-        return run
-    run = replace(run, optim_options=replace(run.optim_options, learning_rate=rate))
-    if isinstance(run, TrainConfig):
-        return run
-    return replace(run, server_options=replace(run.server_options, **dict(server)))
 
 
 class _Common(TypedDict):

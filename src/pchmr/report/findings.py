@@ -10,14 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, cells
-from pchmr.recipes.rows import (
-    BEFORE,
-    CENTRALIZED,
-    EVERYONE,
-    LONGER,
-    honest_row_of,
-    of_clients,
-)
+from pchmr.recipes.rows import BEFORE, CENTRALIZED, EVERYONE, LONGER, honest_row_of, of_clients
 from pchmr.report.claims import ANY_GAIN, CLAIMS, FAMILIES, LEAST_SEEDS, NAMES, Claim, verdict
 from pchmr.report.comparison import (
     GAP,
