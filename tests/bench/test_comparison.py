@@ -24,7 +24,7 @@ from pchmr.config import (
 from pchmr.evaluation import evaluate
 from pchmr.recipes import BENCHES
 from pchmr.recipes import rows as recipes
-from pchmr.recipes.cells import SCALES, Scale
+from pchmr.recipes.cells import SCALES, Scale, fixed
 from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, cells
 from pchmr.recipes.rows import SWEEP_IMAGES, SWEEP_ROUNDS, SWEPT_IID, SWEPT_SKEWED
 from pchmr.results import ResultRow
@@ -252,7 +252,7 @@ def test_a_cell_is_what_a_command_would_have_written(
 ) -> None:
     """The same config by verb and by cell: the same weights and the same scores."""
     cell = next(c for c in lda_like(recipes.Rows(TINY, "fastmetro_xs", 0)) if c.id == name)
-    run = replace(recipes.fixed(cell.base, 1e-3, {}), output=tmp_path)
+    run = replace(fixed(cell.base, 1e-3, {}), output=tmp_path)
     verbs: dict[str, Any] = {
         "centralized": experiment.train,
         "10-of-10-clients": experiment.federate,

@@ -71,7 +71,6 @@ def run(config: ExportConfig) -> Path:
         SettingError: The extra is not installed, or a setting cannot be used.
     """
     require_extra()
-    require(not config.output.is_file(), f"--output {config.output} is a file; give a folder")
     body = load_body(config.model_options.body)
     model, started_from = load_model(config.model_options, body.hierarchy, seed=config.seed)
     trial = open_trial(config, body, model.image_size)

@@ -51,13 +51,15 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     A process that holds the folder already may enter again.
 
     Raises:
-        SettingError: Another process works in the folder, or it cannot be written.
+        SettingError: Another process works in the folder, it is a file, or it cannot be written.
     """
+    if folder.is_file():
+        raise SettingError(f"{folder} is a file; give a folder")
     path = folder.resolve() / name
     if path in _held or sys.platform == "win32":
         yield
         return
-    was_there = folder.is_dir()
+    made = [place for place in (path.parent, *path.parent.parents) if not place.exists()]
     handle = _take(path)
     _held.add(path)
     try:
@@ -68,9 +70,9 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()
         os.close(handle)
-        if not was_there:
-            with suppress(OSError):
-                folder.rmdir()  # only where nothing was written
+        with suppress(OSError):
+            for place in made:
+                place.rmdir()  # only where nothing was written
 
 
 def _take(path: Path) -> int:

@@ -20,7 +20,7 @@ from pchmr.federated.secure.rehearsal import (
     settings_of,
 )
 
-ANYONE = SecurePolicy(least_cohort=2, least_threshold=2)
+ANYONE = SecurePolicy(least_cohort=2, least_threshold=2, most_bound=2.0**31)  # as wide as a ring
 CLIENTS: dict[int, list[SecureClient]] = {}
 ROUNDS = iter(range(1, 10**6))
 

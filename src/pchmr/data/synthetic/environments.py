@@ -8,9 +8,11 @@ that casts shadows; `workshop.environments` makes the asset.
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from pchmr.data.synthetic.sensor import decode
 
@@ -60,11 +62,13 @@ def directions(height: int, width: int) -> Float[np.ndarray, "height width 3"]:
     return np.stack([level * np.sin(turn), up, -level * np.cos(turn)], axis=-1)
 
 
-def basis(toward: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 9"]:
-    """Real spherical harmonics of bands 0 to 2."""
-    x, y, z = np.moveaxis(np.asarray(toward), -1, 0)
-    values = (
-        0.282095 * np.ones_like(x),
+Axis = TypeVar("Axis", np.ndarray, Tensor)
+
+
+def harmonics(x: Axis, y: Axis, z: Axis) -> tuple[Axis, ...]:
+    """Real spherical harmonics of bands 0 to 2 of unit vectors, as `NUM_BASIS` values."""
+    return (
+        0.282095 + 0 * x,
         0.488603 * y,
         0.488603 * z,
         0.488603 * x,
@@ -74,7 +78,12 @@ def basis(toward: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 9"
         1.092548 * x * z,
         0.546274 * (x * x - y * y),
     )
-    return np.stack(values, axis=-1)
+
+
+def basis(toward: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 9"]:
+    """`harmonics` of unit vectors, one row each."""
+    x, y, z = np.moveaxis(np.asarray(toward)[..., None], -2, 0)
+    return np.concatenate(harmonics(x, y, z), axis=-1)
 
 
 def turned_irradiance(

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pchmr.data.synthetic.environments import harmonics
 from pchmr.data.synthetic.rays import Rays
 
 
@@ -54,20 +55,8 @@ def reflected(
     surroundings: Surroundings, normal: Float[Tensor, "3 batch height width"]
 ) -> Float[Tensor, "3 batch height width"]:
     """Light that a white surface reflects of all but the key light, by its stage normal."""
-    x, y, z = normal
-    values = (
-        torch.full_like(x, 0.282095),
-        0.488603 * y,
-        0.488603 * z,
-        0.488603 * x,
-        1.092548 * x * y,
-        1.092548 * y * z,
-        0.315392 * (3 * z * z - 1),
-        1.092548 * x * z,
-        0.546274 * (x * x - y * y),
-    )
     total = torch.zeros_like(normal)
-    for number, value in enumerate(values):
+    for number, value in enumerate(harmonics(*normal)):
         for channel in range(3):
             total[channel] += surroundings.irradiance[:, number, channel, None, None] * value
     return total.clamp_min_(0)
