@@ -1,0 +1,1 @@
+"""Photos and videos in, people out: finds, predicts, refines, follows, writes."""
