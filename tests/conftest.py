@@ -1,11 +1,31 @@
-"""Fixtures that every room uses: the embedded body, a tiny body, the folder of shared material."""
+"""Fixtures that every room uses: the embedded body, a tiny body, the folder of shared material.
+
+What others wrote is imported before the package is: jaxtyping's import hook looks for compiled
+files of its own while a module of the package is loaded, and would compile again, in every
+process, whatever that module is the first to import.
+"""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import beartype.door
+import flwr.clientapp
+import flwr.serverapp
+import jinja2
+import matplotlib.figure
 import numpy as np
 import pytest
+import rich.progress
+import roma
+import scipy.cluster.vq
+import scipy.ndimage
+import scipy.optimize
+import scipy.spatial.transform
+import scipy.stats
+import timm
 import torch
+import trimesh.exchange.gltf
+import tyro
 from scipy.sparse import csr_matrix
 
 from pchmr.body import BodyModel, MeshHierarchy, load_body
