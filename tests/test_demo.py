@@ -4,34 +4,45 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from pchmr.cli import main
 
 SCORES = ("mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm")
 
 
-def pchmr(*arguments: str, cwd: Path, cache: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PCHMR_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "pchmr.cli", *arguments],
-        cwd=cwd, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder to work in, with a cache of its own."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch, chdir(folder):
+        patch.setenv("PCHMR_CACHE", str(folder / "cache"))
+        yield folder
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("demo")
-
-
-@pytest.fixture(scope="module")
-def demo(place: Path) -> subprocess.CompletedProcess[str]:
-    return pchmr("demo", "--quick", cwd=place, cache=place / "cache")
+def demo(place: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the demo said, in a process of its own, as a user starts it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pchmr.cli", "demo", "--quick"],
+        cwd=place,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def test_demo_ends_with_the_report_and_the_next_command(demo, place: Path) -> None:
-    assert demo.returncode == 0, demo.stderr
-    last = demo.stderr.strip().splitlines()[-2:]
+    last = demo.strip().splitlines()[-2:]
     assert "report.html" in last[0] and "pchmr federate" in last[1]
     page = (place / "runs/demo/report.html").read_text()
     assert "data:image/png;base64" in page
@@ -69,23 +80,17 @@ def test_only_the_federated_run_moves_updates(demo, place: Path) -> None:
 
 def test_evaluating_the_trained_weights_gives_the_summary_again(demo, place: Path) -> None:
     folder = place / "runs/demo/federated"
-    done = pchmr(
-        "evaluate", "--checkpoint", str(folder / "model.safetensors"), "--image-size", "64",
-        "--num-samples", "120", "--num-test-samples", "40", "--output", "runs/again",
-        cwd=place, cache=place / "cache",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    people = ["--image-size", "64", "--num-samples", "120", "--num-test-samples", "40"]
+    weights = ["--checkpoint", str(folder / "model.safetensors")]
+    assert main(["evaluate", *weights, *people, "--output", "runs/again"]) == 0
     again = json.loads((place / "runs/again/summary.json").read_text())
     assert again["before"] == json.loads((folder / "summary.json").read_text())["after"]
 
 
 def test_a_replayed_config_gives_the_same_metrics(demo, place: Path) -> None:
     folder = place / "runs/demo/federated"
-    done = pchmr(
-        "federate", "--config", str(folder / "config.json"), "--output", "runs/replayed",
-        cwd=place, cache=place / "cache",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    config = ["--config", str(folder / "config.json")]
+    assert main(["federate", *config, "--output", "runs/replayed"]) == 0
 
     def scores(path: Path) -> list[dict]:
         rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
@@ -101,9 +106,7 @@ def test_a_killed_run_can_still_be_reported(demo, place: Path) -> None:
     for name in ("config.json", "environment.json", "start.json"):
         (killed / name).write_bytes((source / name).read_bytes())
     (killed / "metrics.jsonl").write_bytes((source / "metrics.jsonl").read_bytes()[:-20])
-    done = pchmr("report", str(killed), "--output", "runs/killed.html", cwd=place,
-                 cache=place / "cache")  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert main(["report", str(killed), "--output", "runs/killed.html"]) == 0
     assert "unfinished" in (place / "runs/killed.html").read_text()
 
 
@@ -123,12 +126,8 @@ def test_a_killed_run_can_still_be_reported(demo, place: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
-    place: Path, arguments: tuple[str, ...], said: str
+    place: Path, arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import torch
-    from PIL import Image
-    from safetensors.torch import save_file
-
     folder = place / "bad"
     folder.mkdir(exist_ok=True)
     (folder / "corrupt.jpg").write_bytes(b"\xff\xd8\xff no picture")
@@ -136,8 +135,8 @@ def test_bad_input_is_one_line_and_writes_nothing(
     save_file({"no.such.key": torch.zeros(2)}, folder / "other.safetensors")
     (folder / "unknown.json").write_text('{"optim_options": {"learning_speed": 1}}')
     before = sorted(folder.rglob("*"))
-    done = pchmr(*arguments, cwd=folder, cache=place / "cache")
-    assert done.returncode == 2, done.stderr
-    assert said in done.stderr and "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    with chdir(folder):
+        assert main(arguments) == 2
+    words = capsys.readouterr().err
+    assert said in words and len(words.strip().splitlines()) == 1, words
     assert sorted(folder.rglob("*")) == before
