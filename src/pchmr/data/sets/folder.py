@@ -41,6 +41,13 @@ def is_imported(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() or (folder / PROGRESS).is_file()
 
 
+def is_held_out_only(folder: Path | None) -> bool:
+    """Whether a folder is of an import that holds nobody to train on, as EMDB does."""
+    if folder is None or not (folder / MANIFEST).is_file():
+        return False
+    return "train" not in read_manifest(folder)["names"]["split"]
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What was imported.
 

@@ -104,7 +104,7 @@ def _listed(file: Tsv, composite: bool, images: list[Tsv]) -> list[tuple[int, in
             place = [int(word) for word in words[: 2 if composite else 1]]
         except ValueError:
             place = []
-        ok = len(place) == (2 if composite else 1) and 0 <= (place[0] if composite else 0)
+        ok = len(place) == (2 if composite else 1) and (place[0] if composite else 0) >= 0
         if not ok or (composite and place[0] >= len(images)):
             raise InputError(f"{file.path} line {number} names no row: get the file anew")
         found.append((place[0], place[1]) if composite else (0, place[0]))
