@@ -160,7 +160,7 @@ def _people(
             image_size=image_size,
             progress=advance.to,
         )
-        advance.to(count, count)
+        advance.to(len(people), len(people))
     return people
 
 

@@ -362,7 +362,7 @@ def write_npz(root: Path, arrays: dict, *, kind: str = "bedlam", count: int = 5)
             "pose_cam": np.pad(pose, ((0, 0), (0, 93))), "shape": np.pad(shape, ((0, 0), (0, 1))),
             "trans_cam": transl, "cam_ext": outer,
             "cam_int": np.tile(person.intrinsics, (count, 1, 1)),
-            "gender": np.array(["female", "male", "neutral", "female", "male"][:count]),
+            "gender": np.array((["female", "male", "neutral", "female", "male"] * count)[:count]),
         }  # fmt: skip
     else:
         own |= {
@@ -370,7 +370,7 @@ def write_npz(root: Path, arrays: dict, *, kind: str = "bedlam", count: int = 5)
             "S": np.array([label["3d_joints"][0] for label in labels]),
             "pose": pose, "shape": shape,
         }  # fmt: skip
-    np.savez(root / f"{kind}_train.npz", **own)
+    np.savez(root / f"{kind}.npz", **own)
     return person
 
 

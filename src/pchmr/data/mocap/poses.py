@@ -78,6 +78,11 @@ class PoseSet:
         return np.flatnonzero(~np.isin(place, list(held.values())))
 
 
+def is_amass(path: Path) -> bool:
+    """Whether a folder holds recordings under AMASS's names."""
+    return any(True for suffix in ("poses", "stageii") for _ in path.glob(f"*_{suffix}.npz"))
+
+
 def import_poses(
     name: str,
     source: Path,
