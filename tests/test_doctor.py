@@ -5,8 +5,10 @@ import pytest
 
 from pchmr import doctor
 from pchmr.config import DoctorConfig
+from pchmr.config.verbs import SETS
 from pchmr.data import licensed
 from pchmr.data.licensed import LICENSED, find_licensed, search_roots
+from pchmr.evaluation.protocols import PROTOCOLS
 
 
 @pytest.fixture
@@ -31,7 +33,11 @@ def fill(root: Path) -> None:
         "resnet50-0676ba61.pth",
         "datasets/3DPW/sequenceFiles/test.pkl",
         "datasets/3DPW/imageFiles/a.jpg",
+        "datasets/any name/P0/09_walk/P0_09_walk_data.pkl",
+        "datasets/h36m/annotations/Human36M_subject1_data.json",
         "datasets/human3.6m/train.img.tsv",
+        "datasets/human3.6m/train.yaml",
+        "datasets/CMU/01_01_poses.npz",
     ):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +72,15 @@ def test_search_order(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_a_data_folder_needs_its_content(tmp_path: Path) -> None:
     (tmp_path / "3DPW").mkdir()
     assert find_licensed([tmp_path])["3DPW"] == []
+
+
+def test_what_is_said_of_a_set_is_true() -> None:
+    """The commands that a recognized tree is said to enable are ones that we have."""
+    for name, word in licensed.SETS.items():
+        assert f"pchmr data import {word} FOLDER DST" in LICENSED[name].enables
+        assert word in SETS
+        protocol = LICENSED[name].enables.split("--protocol ")[1].split()[0]
+        assert protocol in PROTOCOLS
 
 
 def test_search_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

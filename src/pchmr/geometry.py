@@ -52,9 +52,23 @@ def similarity_align(
 ) -> Float[Tensor, "*batch points 3"]:
     """`source` moved onto `target` by the best scale, rotation and translation (no reflection).
 
+    See `similarity`, whose NaN an item gets that is not finite.
+    """
+    scale, rotation, shift = similarity(source, target)
+    return scale[..., None, None] * (source @ rotation) + shift
+
+
+def similarity(
+    source: Float[Tensor, "*batch points 3"],
+    target: Float[Tensor, "*batch points 3"],
+    *,
+    is_rigid: bool = False,
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3 3"], Float[Tensor, "*batch 1 3"]]:
+    """Scale, rotation and shift for `scale * (source @ rotation) + shift` closest to `target`.
+
     Closed-form least squares of Umeyama (PAMI 1991), batched; coincident source points keep
     scale zero instead of dividing by it. An item that is not finite, or too large for products of
-    its coordinates to be, comes back as NaN and leaves the others alone.
+    its coordinates to be, comes back as NaN and leaves the others alone. A rigid one has scale 1.
     """
     source_mean = source.mean(dim=-2, keepdim=True)
     target_mean = target.mean(dim=-2, keepdim=True)
@@ -68,5 +82,7 @@ def similarity_align(
     signs[..., -1] = torch.where(sign == 0, torch.ones_like(sign), sign)
     rotation = (u * signs[..., None, :]) @ vt
     scale = (singular * signs).sum(dim=-1) / variance.clamp_min(torch.finfo(source.dtype).tiny)
-    aligned = scale[..., None, None] * (centred @ rotation) + target_mean
-    return torch.where(finite[..., None, None], aligned, torch.nan)
+    if is_rigid:
+        scale = torch.ones_like(scale)
+    scale = torch.where(finite, scale, torch.nan)
+    return scale, rotation, target_mean - scale[..., None, None] * (source_mean @ rotation)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pchmr.geometry import similarity_align
+from pchmr.geometry import similarity, similarity_align
 
 MM_PER_METRE = 1000.0
 SCORES = ("mpjpe", "pa_mpjpe", "mpvpe")
@@ -38,6 +38,60 @@ def mpvpe(
 ) -> Float[Tensor, " batch"]:
     """Mean per-vertex position error in metres, one value a sample; both sides already centred."""
     return mpjpe(predicted, truth)
+
+
+CHUNK_FRAMES = 100
+CONTACT_METRES = 0.01
+"""A foot that truly moves less from frame to frame stands."""
+
+
+def world_mpjpe(
+    predicted: Float[Tensor, "frames joints 3"],
+    truth: Float[Tensor, "frames joints 3"],
+    *,
+    first_frames: int | None = None,
+) -> float:
+    """MPJPE in mm of clips of 100 frames in the world, each aligned by one similarity transform.
+
+    Source: W-MPJPE and WA-MPJPE as in GLAMR (Yuan et al. 2022) and WHAM (Shin et al. 2024).
+
+    Args:
+        predicted: Joints in metres.
+        truth: Joints in metres.
+        first_frames: Frames that decide the alignment (two for W-MPJPE); all of a clip (WA-MPJPE)
+            without it.
+    """
+    mean = Mean()
+    chunks = zip(predicted.split(CHUNK_FRAMES), truth.split(CHUNK_FRAMES), strict=True)
+    for ours, true in chunks:
+        scale, rotation, shift = similarity(
+            ours[:first_frames].flatten(0, 1), true[:first_frames].flatten(0, 1)
+        )
+        mean.add(mpjpe(scale * (ours @ rotation) + shift, true))
+    return mean.value * MM_PER_METRE
+
+
+def root_error(predicted: Float[Tensor, "frames 3"], truth: Float[Tensor, "frames 3"]) -> float:
+    """Error of a trajectory after rigid alignment, percent of the true way (RTE)."""
+    _, rotation, shift = similarity(predicted, truth, is_rigid=True)
+    error = (predicted @ rotation + shift - truth).norm(dim=-1).mean()
+    way = (truth[1:] - truth[:-1]).norm(dim=-1).sum()
+    return float(100 * error / way) if way > 0 else math.nan
+
+
+def jitter(joints: Float[Tensor, "frames joints 3"], frames_per_second: float) -> float:
+    """Mean size of the third derivative of joints, metres per second cubed."""
+    third = joints.diff(n=3, dim=0) * frames_per_second**3
+    return float(third.norm(dim=-1).mean())
+
+
+def foot_sliding(
+    predicted: Float[Tensor, "frames feet 3"], truth: Float[Tensor, "frames feet 3"]
+) -> float:
+    """Mean way in mm that predicted feet move from frame to frame while the true ones stand."""
+    stands = truth.diff(dim=0).norm(dim=-1) < CONTACT_METRES
+    moved = predicted.diff(dim=0).norm(dim=-1)
+    return float(moved[stands].mean() * MM_PER_METRE) if stands.any() else math.nan
 
 
 @dataclass

@@ -1,10 +1,10 @@
-"""`pchmr data`: renders people into a folder, checks a world, shows who gets which people."""
+"""`pchmr data`: imports and checks data sets, renders people, shows who gets which people."""
 
 import io
 import json
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -18,9 +18,13 @@ from markupsafe import Markup
 from pchmr.body import BodyModel, load_body
 from pchmr.config import DataConfig, FederateConfig
 from pchmr.data import num_workers, planned_columns
+from pchmr.data.mocap.people import write_recorded
+from pchmr.data.mocap.poses import PoseSet
 from pchmr.data.partition import DEFAULT_LABELS, label_skew, label_table, make_partition
 from pchmr.data.partition import partition_hash as hash_of
 from pchmr.data.pose_clusters import POSE, columns_for
+from pchmr.data.sets.check import check_set
+from pchmr.data.sets.tasks import export_set, imported, run_import
 from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.check import check
 from pchmr.data.synthetic.recipe import Split
@@ -37,13 +41,37 @@ NUM_ASKED = 64
 """Pictures that a photo-trained network is asked about."""
 
 
-@alone
 def run(config: DataConfig) -> Path:
     """Does the task and returns the folder or page that it wrote."""
-    tasks = {"synth": _synth, "check": _check, "partition": _partition}
+    if config.task in ("import", "export"):
+        config = replace(config, output=Path(config.arguments[-1]))
+    return _run(config)
+
+
+@alone
+def _run(config: DataConfig) -> Path:
+    tasks = {
+        "synth": _synth,
+        "check": _check_set if config.arguments else _check,
+        "partition": _partition,
+        "import": run_import,
+        "export": export_set,
+    }
     written = tasks[config.task](config)
     say(f"written: {written}")
     return written
+
+
+def _check_set(config: DataConfig) -> Path:
+    """One page of figures about an imported set, and the same as JSON."""
+    people = imported(config, Path(config.arguments[0]))
+    measured, figures = check_set(people)
+    write_bytes(config.output / "check.json", _json(measured), private=True)
+    for name, value in measured["summary"].items():
+        say(f"{name}: {value}")
+    lead = f"{len(people)} rows, content {people.content_hash[:12]}"
+    title = f"{people.about['set']}, as imported"
+    return _page(config.output / "check.html", title, lead, figures, measured)
 
 
 def _recipe(config: DataConfig, split: Split) -> SyntheticRecipe:
@@ -61,10 +89,14 @@ def _recipe(config: DataConfig, split: Split) -> SyntheticRecipe:
 def _synth(config: DataConfig) -> Path:
     """Train, validation and test of a world, each a folder that `--data` reads."""
     body = load_body(config.body)
+    poses = PoseSet.open(config.poses) if config.poses else None
     splits: tuple[Split, ...] = ("train", "validation", "test")
     for split in splits:
         recipe = _recipe(config, split)
         with bar(f"people of {recipe.domain}, {split}", recipe.num_samples) as advance:
+            if poses is not None:
+                write_recorded(config.output / split, recipe, body, poses, advance.to)
+                continue
             SyntheticPeople.write(
                 config.output / split,
                 recipe,

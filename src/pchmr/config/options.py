@@ -7,6 +7,8 @@ from typing import Literal
 from pchmr.config.errors import require
 
 Domain = Literal["A", "B", "V"]
+DEFAULT_SAMPLES = (2000, 320)
+"""Images to train on and to score on."""
 PRIVATE_DATA = "private-data-sha256-"
 """What the config of a private run holds in place of the folder of its data, and the hash."""
 
@@ -16,13 +18,14 @@ class DataOptions:
     """Which people to see."""
 
     data: Path | None = None
-    """Folder of a data set; without it, embedded people are rendered (licence-free)."""
+    """Folder of `pchmr data import`, `data synth` or `annotate`; without it, embedded people are
+    rendered (licence-free)."""
     domain: Domain = "B"
     """World of the embedded people: A pretraining, B clients, V VR-like."""
-    num_samples: int = 2000
-    """Images to train on."""
-    num_test_samples: int = 320
-    """Images of held-out people to score on."""
+    num_samples: int = DEFAULT_SAMPLES[0]
+    """Images to train on; of an imported set, this default stands for all."""
+    num_test_samples: int = DEFAULT_SAMPLES[1]
+    """Images of held-out people to score on; of an imported set, this default stands for all."""
     world: Literal[1, 2] | None = None
     """Version of the embedded people: 1 is plain, 2 has photographed places and clothes with folds;
     without it, the one that the start weights were trained on."""

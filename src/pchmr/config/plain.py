@@ -43,7 +43,8 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
         if accepted is Path and isinstance(value, str):
             return Path(value)
         if accepted is tuple and isinstance(value, list):
-            return tuple(Path(item) for item in value)
+            kind = next(iter(getattr(hint, "__args__", ())), Path)
+            return tuple(kind(item) for item in value)
         if isinstance(accepted, type):
             if type(value) is accepted:
                 return value

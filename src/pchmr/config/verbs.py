@@ -187,8 +187,9 @@ class EvaluateConfig:
     """Run folder to write."""
     seed: int = 0
     """Seed that draws the people."""
-    protocol: Literal["all", "h36m-p2"] = "all"
-    """Which held-out people count; h36m-p2: S9 and S11 of Human3.6M in the frontal camera."""
+    protocol: Literal["all", "h36m-p2", "3dpw", "emdb1", "emdb2"] = "all"
+    """Which held-out people count; h36m-p2: S9 and S11 of Human3.6M in the frontal camera; 3dpw: its
+    test sequences; emdb1, emdb2: the sequences of these, the latter with scores in the world."""
     joint_truth: Literal["labels", "paper"] | None = None
     """True joints: the mesh's without it; labels: labeled ones where there are any, as papers do;
     paper: only those, averaged over batches and processes as the published code does."""
@@ -218,14 +219,32 @@ class PredictConfig:
     """Which network."""
 
 
+SETS = ("3dpw", "emdb", "h36m", "tsv", "npz", "truth")
+"""Data sets with pictures that can be imported."""
+POSE_SETS = ("amass", "bvh")
+"""Recordings of motion that can be imported as poses of rendered people."""
+ARGUMENTS = {"import": 3, "check": 1, "export": 2}
+"""Words that a task of `data` takes at most."""
+READ_BY_TASK = {
+    "poses": ("synth",),
+    "truth": ("import",),
+    "every": ("import",),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Render people into a folder, check a world by figures, or show who gets which people."""
+    """Import a data set, check one, render people into a folder, or show who gets which people."""
 
-    task: Annotated[Literal["synth", "check", "partition"], tyro.conf.Positional]
-    """What to do."""
+    task: Annotated[
+        Literal["import", "check", "synth", "partition", "export"], tyro.conf.Positional
+    ]
+    """What to do: `import SET SRC DST` (SET: 3dpw, emdb, h36m, tsv, npz, truth; amass or bvh make
+    poses for `--poses`), `check [DST]`, `export DST DIR` (METRO's TSV), `synth`, `partition`."""
+    arguments: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Set and folders of the task."""
     output: Path = Path("runs/data")
-    """Folder to write."""
+    """Folder to write; `import` and `export` are told theirs."""
     seed: int = 0
     """Seed that draws the people and deals them."""
     num_clients: int = 10
@@ -235,7 +254,13 @@ class DataConfig:
     show: bool = True
     """Draw the label-by-client picture of `partition`; without it, figures and hash alone."""
     body: Path | None = None
-    """SMPL-format body file; without it, the embedded body."""
+    """SMPL-format body file, or a folder with one a gender; without it, the embedded body."""
+    truth: Literal["gendered", "neutral"] | None = None
+    """Whose meshes `import` makes the truth of; without it gendered, where `--body` holds both."""
+    every: int | None = None
+    """One of so many frames that `import` takes; without it, the published number."""
+    poses: Path | None = None
+    """Poses of `data import amass` or `bvh` that `synth` renders in place of the templates."""
     data_options: DataOptions = field(default_factory=DataOptions)
     """Which people."""
     partition_options: PartitionOptions = field(default_factory=PartitionOptions)
@@ -243,6 +268,24 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require(self.num_clients >= 1, "--num-clients must be at least 1")
-        require(self.data_options.data is None, "--data: `pchmr data` renders; leave it out")
+        require(self.every is None or self.every >= 1, "--every must be at least 1")
+        require(self.data_options.data is None, "--data: `pchmr data` is told its folders by place")
         require(not self.data_options.with_pictures, "--with-pictures: only for runs; leave it out")
+        for name, readers in READ_BY_TASK.items():
+            said = f"--{name} is read by {', '.join(readers)} only, not by {self.task}"
+            ok = getattr(self, name) is None or self.task in readers
+            require(ok, f"{said}: leave it out")
+        self._check_arguments()
         _require_read(self.partition_options, self.partition)
+
+    def _check_arguments(self) -> None:
+        most = ARGUMENTS.get(self.task, 0)
+        count = len(self.arguments)
+        require(count <= most, f"`pchmr data {self.task}` takes {most} words, not {count}")
+        if self.task == "export":
+            require(count == 2, "`pchmr data export` takes an imported folder and one to write")
+        if self.task == "import":
+            known = ", ".join((*SETS, *POSE_SETS))
+            require(count == 3, f"`pchmr data import` takes SET SRC DST; SET is one of {known}")
+            named = self.arguments[0]
+            require(named in (*SETS, *POSE_SETS), f"no reader of {named}; known: {known}")

@@ -8,10 +8,11 @@ import numpy as np
 
 from pchmr.body import BodyModel
 from pchmr.config import DataOptions, SettingError, require
-from pchmr.config.options import PRIVATE_DATA
+from pchmr.config.options import DEFAULT_SAMPLES, PRIVATE_DATA
 from pchmr.data.labels import LabeledPictures, is_labels
 from pchmr.data.live import LivePeople
 from pchmr.data.sample import COLUMNS, PeopleDataset, Subset
+from pchmr.data.sets.folder import ImportedPeople, is_imported
 from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.recipe import Split
@@ -51,6 +52,10 @@ def load_people(
     if options.data is not None and is_labels(options.data):
         found = LabeledPictures(options.data, split, body=body, image_size=image_size)
         return found if len(found) <= count else Subset(found, np.arange(count))
+    if options.data is not None and is_imported(options.data):
+        people = ImportedPeople(options.data, split, body=body, image_size=image_size)
+        every = count == DEFAULT_SAMPLES[split != "train"] or count >= len(people)
+        return people if every else Subset(people, np.arange(count))
     if options.data is not None:
         return _from_folder(options.data / split, count, image_size)
     recipe = SyntheticRecipe(

@@ -1,13 +1,16 @@
 """Files that only their owners may hand out: how they are called, where we look, what they enable.
 
-Nothing here opens them, and nothing of theirs ships with the package.
+Data sets are told by their tree. Nothing of theirs ships with the package.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+
+from pchmr.data.mocap.poses import is_amass
+from pchmr.data.sets import DATASETS
 
 DATA_VARIABLE = "PCHMR_DATA"
 MAX_DEPTH = 3
@@ -22,13 +25,13 @@ class LicensedItem:
 
     Attributes:
         patterns: Names it goes by, as lower-case shell patterns.
-        children: For a folder, name patterns of which it must hold each; empty for a file.
+        finds: For a folder, whether a path is it, whatever its name; None for a file.
         enables: What can be done with it.
         source: Where its licence is accepted and the file is handed out.
     """
 
     patterns: tuple[str, ...]
-    children: tuple[str, ...] = ()
+    finds: Callable[[Path], bool] | None = None
     enables: str
     source: str
 
@@ -36,6 +39,22 @@ class LicensedItem:
 SMPL_PAGE = "smpl.is.tue.mpg.de (SMPL model licence)"
 SMPLIFY_PAGE = "smplify.is.tue.mpg.de (SMPLify licence)"
 METRO_PAGE = "github.com/microsoft/MeshTransformer, docs/DOWNLOAD.md"
+
+SETS = {"3DPW": "3dpw", "EMDB": "emdb", "Human3.6M, parsed": "h36m", "METRO TSV files": "tsv"}
+"""Data sets that are told by their tree, and their words for `pchmr data import`."""
+PROTOCOLS = {"3dpw": "3dpw", "emdb": "emdb1", "h36m": "h36m-p2"}
+
+
+def _of_set(word: str) -> LicensedItem:
+    reader, protocol = DATASETS[word], PROTOCOLS.get(word, "all")
+    return LicensedItem(
+        patterns=(reader.tree,),
+        finds=reader.finds,
+        enables=f"pchmr data import {word} FOLDER DST, then --data DST in every verb, "
+        f"--protocol {protocol} in evaluate",
+        source=reader.page,
+    )
+
 
 LICENSED: dict[str, LicensedItem] = {
     "SMPL neutral": LicensedItem(
@@ -73,17 +92,12 @@ LICENSED: dict[str, LicensedItem] = {
         enables="--backbone-weights FILE: start as the papers do",
         source="pytorch.org/vision/stable/models.html, huggingface.co/timm",
     ),
-    "3DPW": LicensedItem(
-        patterns=("3dpw*",),
-        children=("sequencefiles", "imagefiles"),
-        enables="nothing yet: no loader of ours reads 3DPW",
-        source="virtualhumans.mpi-inf.mpg.de/3DPW (registration)",
-    ),
-    "Human3.6M as TSV": LicensedItem(
-        patterns=("human3.6m*", "h36m*"),
-        children=("*.tsv",),
-        enables="nothing yet: no loader of ours reads Human3.6M",
-        source="vision.imar.ro/human3.6m (registration)",
+    **{name: _of_set(word) for name, word in SETS.items()},
+    "AMASS": LicensedItem(
+        patterns=("*_poses.npz", "*_stageii.npz"),
+        finds=is_amass,
+        enables="pchmr data import amass FOLDER DST, then pchmr data synth --poses DST",
+        source="amass.is.tue.mpg.de",
     ),
 }
 
@@ -135,10 +149,9 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _matches(path: Path, item: LicensedItem) -> bool:
-    name = path.name.lower()
-    if not any(fnmatch(name, pattern) for pattern in item.patterns):
-        return False
-    if not item.children:
-        return path.is_file()
-    inside = [child.name.lower() for child in _entries(path)]
-    return all(any(fnmatch(name, wanted) for name in inside) for wanted in item.children)
+    if item.finds is not None:
+        try:
+            return path.is_dir() and item.finds(path)
+        except OSError:
+            return False
+    return path.is_file() and any(fnmatch(path.name.lower(), pattern) for pattern in item.patterns)

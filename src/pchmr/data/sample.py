@@ -6,7 +6,7 @@ only in scores and tables.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
@@ -139,9 +139,18 @@ class Subset:
         return getattr(self.dataset, "origin", None)
 
     @property
+    def about(self) -> Mapping[str, str]:
+        """What an imported data set says of itself; nothing of others."""
+        return getattr(self.dataset, "about", {})
+
+    @property
     def columns(self) -> dict[str, np.ndarray]:
         """The columns of the rows taken."""
         return {name: column[self.rows] for name, column in self.dataset.columns.items()}
+
+    def detail(self, name: str) -> np.ndarray:
+        """What an imported data set keeps of every row besides its sample."""
+        return self.dataset.detail(name)[self.rows]  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         return len(self.rows)

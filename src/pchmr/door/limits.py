@@ -31,6 +31,8 @@ ARCHIVE_FREE_BYTES = 64 * MIB
 """What an archive may unpack to whatever the ratio: constant arrays compress well."""
 
 TENSORS_BYTES = 4 * GIB
+MAPPED_BYTES = 64 * GIB
+"""Of a file of tensors that stays on disk."""
 TENSOR_HEADER_BYTES = 16 * MIB
 
 PHOTO_BYTES = 64 * MIB

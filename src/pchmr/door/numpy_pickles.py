@@ -179,7 +179,7 @@ def read_pickled_arrays(path: Path, names: tuple[str, ...]) -> dict[str, ndarray
     Raises:
         FileError: If the pickle names a global that is not allowed, or is damaged or too large.
     """
-    found = _load(path, read_bytes(path, PICKLE_BYTES))
+    found = load_pickle(path, read_bytes(path, PICKLE_BYTES))
     if not isinstance(found, dict):
         raise FileError(path, "holds no dictionary of arrays")
     arrays, total = {}, 0
@@ -200,7 +200,7 @@ def matrices_of(path: Path, data: bytes) -> list[csr_matrix]:
     stream = io.BytesIO(data)
     with refusing(path):
         header_text(stream)
-    found = _load(path, data[stream.tell() :])
+    found = load_pickle(path, data[stream.tell() :])
     state = found.state if isinstance(found, RawArray) else None
     entries = state[-1] if type(state) is tuple and state else None
     if type(entries) is not list or not all(isinstance(entry, Matrix) for entry in entries):
@@ -250,7 +250,8 @@ def _dense(matrix: Matrix) -> ndarray:
     return sparse.toarray()
 
 
-def _load(path: Path, data: bytes) -> Any:
+def load_pickle(path: Path, data: bytes) -> Any:
+    """The value of a pickle, in stand-ins; `FileError` where it asks for what is not allowed."""
     try:
         return Machine(Finder(len(data))).run(io.BytesIO(data))
     except Exception as error:  # hostile content may fail in any way

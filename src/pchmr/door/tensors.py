@@ -1,13 +1,15 @@
 """Safetensors files: the header is checked against the file before the library sees it."""
 
 import math
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import safe_open
 
 from pchmr.door.files import opened, refusing
-from pchmr.door.limits import TENSOR_HEADER_BYTES, TENSORS_BYTES
+from pchmr.door.limits import MAPPED_BYTES, TENSOR_HEADER_BYTES, TENSORS_BYTES
 from pchmr.door.text import parse_json
 
 METADATA = "__metadata__"
@@ -18,6 +20,18 @@ WIDTHS = {
     **dict.fromkeys(("I8", "U8", "BOOL"), 1),
 }
 """Bytes of a number by type."""
+NUMPY_KINDS = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+"""Types that NumPy knows too."""
 
 
 def read_tensors(
@@ -39,13 +53,7 @@ def read_tensors(
         FileError: It is no safetensors file, or its header does not agree with it.
     """
     with opened(path, most_bytes, sha256) as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(size - 8, TENSOR_HEADER_BYTES):
-            raise ValueError("truncated or no safetensors file")
-        header = parse_json(file.read(length).decode("utf-8"))
-        _check_header(header, size - 8 - length)
+        _header(file)
     with refusing(path), safe_open(path, framework=framework) as file:  # pyright: ignore[reportArgumentType]
         metadata = file.metadata() or {}
         return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
@@ -79,3 +87,35 @@ def _span(name: str, about: Any) -> tuple[int, int]:
     if width * math.prod(max(n, 1) for n in shape) > TENSORS_BYTES:
         raise ValueError(f"tensor {name} of a shape that is too large")
     return span[0], span[1]
+
+
+def mapped_tensors(path: Path, *, most_bytes: int = MAPPED_BYTES) -> dict[str, np.ndarray]:
+    """Arrays of a safetensors file by name, left on disk until they are looked at.
+
+    Raises:
+        FileError: It is no safetensors file, or its header does not agree with it.
+    """
+    with opened(path, most_bytes) as file:
+        header, start = _header(file)
+    whole = np.memmap(path, dtype=np.uint8, mode="r")
+    found = {}
+    with refusing(path):
+        for name, about in header.items():
+            if name == METADATA:
+                continue
+            first, last = about["data_offsets"]
+            kind = np.dtype(NUMPY_KINDS[about["dtype"]])
+            found[name] = whole[start + first : start + last].view(kind).reshape(about["shape"])
+    return found
+
+
+def _header(file: BufferedIOBase) -> tuple[dict[str, Any], int]:
+    """The checked header of a file, and where its tensors begin."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, TENSOR_HEADER_BYTES):
+        raise ValueError("truncated or no safetensors file")
+    header = parse_json(file.read(length).decode("utf-8"))
+    _check_header(header, size - 8 - length)
+    return header, 8 + length

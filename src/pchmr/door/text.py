@@ -9,15 +9,15 @@ from pchmr.door.files import FileError, read_text
 from pchmr.door.limits import JSON_DEPTH, JSON_DIGITS, TEXT_BYTES
 
 
-def parse_json(text: str) -> Any:
-    """The value of a JSON text.
+def parse_json(text: str, most_bytes: int = TEXT_BYTES) -> Any:
+    """The value of a JSON text of at most so many letters.
 
     Raises:
         ValueError: It is none, deeper than `JSON_DEPTH`, or holds integers or text that no
             other program could take.
     """
-    if len(text) > TEXT_BYTES:
-        raise ValueError(f"JSON of more than {TEXT_BYTES} letters")
+    if len(text) > most_bytes:
+        raise ValueError(f"JSON of more than {most_bytes} letters")
     try:
         value = json.loads(text, parse_int=_integer)
     except RecursionError:
@@ -49,11 +49,11 @@ def _inner(value: Any) -> Iterator[Any]:
         yield from (item for item in value if isinstance(item, (dict, list)))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most_bytes: int = TEXT_BYTES) -> Any:
     """The value of a JSON file; `FileError` where it is none, see `parse_json`."""
-    text = read_text(path)
+    text = read_text(path, most_bytes)
     try:
-        return parse_json(text)
+        return parse_json(text, most_bytes)
     except ValueError as error:
         raise FileError(path, f"is no JSON we read ({error})") from None
 

@@ -23,6 +23,7 @@ from pchmr.data.pose_clusters import POSE
 from pchmr.data.synthetic.recipe import RECIPE_VERSION, SyntheticRecipe
 from pchmr.evaluation import Scores
 from pchmr.evaluation import evaluate as evaluate_model
+from pchmr.evaluation.world import is_in_world, world_scores
 from pchmr.examples import write_examples
 from pchmr.experiment.scene import (
     LOCAL_EGRESS,
@@ -82,6 +83,8 @@ def _begin(run: RunFolder, scene: Scene, before: Scores) -> None:
 def _summary(scene: Scene, before: Scores, began: float, outcome: Outcome) -> dict[str, object]:
     after = outcome.scores
     constants = baselines(scene.body, scene.train_set, scene.test_set)
+    if scene.has_no_others:
+        del constants["mean_pose"]  # fitted on the very people that it would be scored on
     return {
         "kind": outcome.kind,
         "before": before.row(),
@@ -89,6 +92,8 @@ def _summary(scene: Scene, before: Scores, began: float, outcome: Outcome) -> di
         "baselines": {name: scores.row() for name, scores in constants.items()},
         "per_joint_mm": after.per_joint_mm,
         "per_action_mm": after.per_action_mm,
+        "per_sequence_mm": after.per_sequence_mm,
+        "data_set": dict(getattr(scene.test_set, "about", {})),
         "acceleration_error_mm": after.acceleration_error_mm,
         "num_test_samples": after.num_samples,
         "num_nonfinite": after.num_nonfinite,
@@ -277,5 +282,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, object]:
     run.append_row(outcome.rows[0])
     summary = _summary(scene, before, began, outcome)
     summary |= {"protocol": config.protocol, **_gendered(scene, config)}
+    if is_in_world(config.protocol):
+        summary["world"] = world_scores(scene.model, scene.body, scene.test_set)
     _finish(run, scene, outcome, summary, config.data_options.with_pictures)
     return summary

@@ -17,6 +17,7 @@ from pchmr.data import load_people
 from pchmr.data.partition import partition_hash
 from pchmr.data.pose_clusters import deal
 from pchmr.data.sample import PeopleDataset
+from pchmr.data.sets.folder import is_held_out_only
 from pchmr.data.synthetic.recipe import Split
 from pchmr.evaluation import Scores, by_protocol, evaluate
 from pchmr.federated import FederatedResult, World, run_federated
@@ -43,10 +44,11 @@ class Scene:
         body: Neutral body.
         model: The network to start from; a run changes it.
         started_from: What its weights are.
-        train_set: People to learn from.
+        train_set: People to learn from; the held-out ones for scores of a set that has no others.
         test_set: The held-out people.
         bf16: Whether they are scored in bfloat16.
         latest: The last scores that a run asked for, if any.
+        has_no_others: Whether the data set holds nobody to learn from.
     """
 
     body: BodyModel
@@ -56,6 +58,7 @@ class Scene:
     test_set: PeopleDataset
     bf16: bool = False
     latest: Scores | None = None
+    has_no_others: bool = False
 
     @property
     def recipe(self) -> Row | None:
@@ -130,12 +133,17 @@ def open_scene(config: Config, held_out: Split = "test") -> Scene:
     )
     model.to(device)
     with compute.first_alone():
-        train_set = _people(config, "train", data.num_samples, body, model.image_size)
+        train_set = None
+        if not (isinstance(config, EvaluateConfig) and is_held_out_only(data.data)):
+            train_set = _people(config, "train", data.num_samples, body, model.image_size)
         test_set = _people(config, held_out, data.num_test_samples, body, model.image_size)
+    others = train_set or test_set
     if isinstance(config, EvaluateConfig):
         test_set = by_protocol(test_set, config.protocol, config.joint_truth)
     bf16 = isinstance(config, EvaluateConfig) and config.bf16
-    return Scene(body, model, started_from, train_set, test_set, bf16)
+    return Scene(
+        body, model, started_from, others, test_set, bf16, has_no_others=train_set is None
+    )
 
 
 def _people(
@@ -152,7 +160,7 @@ def _people(
             image_size=image_size,
             progress=advance.to,
         )
-        advance.to(count, count)
+        advance.to(len(people), len(people))
     return people
 
 

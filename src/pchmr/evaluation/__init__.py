@@ -12,7 +12,7 @@ these with the published averaging, traps included.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,20 +21,27 @@ from torch import Tensor
 
 from pchmr.body import BodyModel
 from pchmr.body.files import gender_name
-from pchmr.body.joints import EVALUATION_14, H36M_17
+from pchmr.body.joints import EVALUATION_14, H36M_17, JointSet
 from pchmr.config import SettingError, require
-from pchmr.data.sample import PeopleDataset, Sample, Subset
+from pchmr.data.sample import PeopleDataset, Sample
+from pchmr.evaluation.protocols import JointTruth, Judged, by_protocol, mesh_of, protocol_2
 from pchmr.geometry import centered
 from pchmr.metrics import MM_PER_METRE, SCORES, means, mpvpe, pa_mpjpe, paper_means
 
+__all__ = [
+    "MeshTruth",
+    "Scores",
+    "batches",
+    "by_protocol",
+    "center_vertices",
+    "evaluate",
+    "mesh_of",
+    "protocol_2",
+    "score",
+    "truth_of",
+]
+
 BATCH_SIZE = 64
-PROTOCOL_2_SUBJECTS, FRONTAL_CAMERA = ("S9", "S11"), "60457274"
-
-JointTruth = Literal["mesh", "labels", "paper"]
-"""`mesh`: joints regressed from the true mesh, labels where there is none. `labels`: labeled joints
-where there are any. `paper`: only those, averaged as the published code does (`paper_means`)."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """Errors in mm over a data set; None where the truth for a score is missing.
@@ -49,6 +56,7 @@ class Scores:
     num_nonfinite: int = 0
     per_joint_mm: dict[str, float] = field(default_factory=dict)
     per_action_mm: dict[str, float] = field(default_factory=dict)
+    per_sequence_mm: dict[str, float] = field(default_factory=dict)
     acceleration_error_mm: float | None = None
     per_sample_mpjpe_mm: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
@@ -65,39 +73,10 @@ class Scores:
 class MeshTruth:
     """What predictions are held against: centered joints and vertices, and which rows have them."""
 
-    joints: Float[Tensor, "batch 14 3"]
+    joints: Float[Tensor, "batch joints 3"]
     vertices: Float[Tensor, "batch vertices 3"]
     has_joints: Tensor
     has_vertices: Tensor
-
-
-@dataclass(frozen=True)
-class Judged(Subset):
-    """People, and which of their joints scores take for true."""
-
-    joint_truth: JointTruth = "mesh"
-
-    @property
-    def content_hash(self) -> str:
-        """That of the people: they are all there."""
-        return self.dataset.content_hash
-
-
-def by_protocol(
-    people: PeopleDataset,
-    protocol: Literal["all", "h36m-p2"],
-    joint_truth: Literal["labels", "paper"] | None,
-) -> PeopleDataset:
-    """The held-out people as an evaluation is asked to score them; joints of the mesh by default.
-
-    Raises:
-        SettingError: The people hold none that the protocol or the truth wants.
-    """
-    if protocol == "h36m-p2":
-        people = protocol_2(people)
-    if joint_truth is None:
-        return people
-    return Judged(people, np.arange(len(people)), joint_truth)
 
 
 Predict = Callable[[Sample], Float[Tensor, "batch vertices 3"]]
@@ -111,11 +90,6 @@ def center_vertices(
     return vertices - pelvis
 
 
-def mesh_of(sample: Sample, body: BodyModel) -> Float[Tensor, "batch vertices 3"]:
-    """Vertices that labels give on a body, camera frame."""
-    return body(sample.global_orient, sample.body_pose, sample.betas, sample.transl).vertices
-
-
 def truth_of(
     sample: Sample,
     body: BodyModel,
@@ -123,6 +97,7 @@ def truth_of(
     genders: np.ndarray | None = None,
     *,
     joint_truth: JointTruth = "mesh",
+    joint_set: JointSet = EVALUATION_14,
 ) -> MeshTruth:
     """Truth of a batch.
 
@@ -132,6 +107,7 @@ def truth_of(
         bodies: Makes the meshes instead, by gender.
         genders: Gender of each person, for `bodies`.
         joint_truth: Which joints are true.
+        joint_set: Which joints count; labels hold the evaluation joints only.
     """
     vertices = mesh_of(sample, body)
     if bodies is not None:
@@ -140,7 +116,10 @@ def truth_of(
             same = torch.from_numpy(genders == gender).to(vertices.device)
             own = mesh_of(sample, bodies[str(gender)])
             vertices = torch.where(same[:, None, None], own, vertices)
-    regressed = centered(body.regress(vertices, EVALUATION_14), EVALUATION_14.root)
+    regressed = centered(body.regress(vertices, joint_set), joint_set.root)
+    if joint_set is not EVALUATION_14:
+        about = center_vertices(body, vertices)
+        return MeshTruth(regressed, about, sample.has_smpl, sample.has_smpl)
     labelled = centered(sample.joints[..., :3], EVALUATION_14.root)
     from_mesh = sample.has_smpl if joint_truth == "mesh" else ~sample.has_joints
     if joint_truth == "paper":
@@ -185,15 +164,16 @@ def score(
         SettingError: `bodies` lacks a gender of the data set, or the data set has none.
     """
     device, genders, done = body.v_template.device, _genders(dataset, bodies), 0
-    joint_truth: JointTruth = dataset.joint_truth if isinstance(dataset, Judged) else "mesh"
+    judged = dataset if isinstance(dataset, Judged) else Judged(dataset, np.arange(len(dataset)))
+    joint_truth, joint_set = judged.joint_truth, judged.joint_set
     named = {gender_name(label): own for label, own in bodies.items()} if bodies else None
     found = []
     for sample in batches(dataset, device, batch_size):
         own = None if genders is None else genders[done : done + len(sample)]
         done += len(sample)
-        truth = truth_of(sample, body, named, own, joint_truth=joint_truth)
+        truth = truth_of(sample, body, named, own, joint_truth=joint_truth, joint_set=joint_set)
         vertices = predict(sample)
-        joints = centered(body.regress(vertices, EVALUATION_14), EVALUATION_14.root)
+        joints = centered(body.regress(vertices, joint_set), joint_set.root)
         aligned = truth.has_joints | (joint_truth == "paper")
         by_joint = (joints - truth.joints).norm(dim=-1)
         after = torch.zeros_like(by_joint[:, 0])
@@ -205,7 +185,7 @@ def score(
         found.append([part.cpu() for part in (values.T, known.T, by_joint, pairs)])
     values, known, by_joint, pairs = map(torch.cat, zip(*found, strict=True))
     average = paper_means if joint_truth == "paper" else means
-    return _scores(average(values, known), known[:, 0].numpy(), by_joint, pairs, dataset)
+    return _scores(average(values, known), known[:, 0].numpy(), by_joint, pairs, judged)
 
 
 def _genders(dataset: PeopleDataset, bodies: Mapping[str, BodyModel] | None) -> np.ndarray | None:
@@ -221,27 +201,12 @@ def _genders(dataset: PeopleDataset, bodies: Mapping[str, BodyModel] | None) -> 
     return genders
 
 
-def protocol_2(people: PeopleDataset) -> Subset:
-    """Protocol 2 of Human3.6M: subjects S9 and S11 in the frontal camera (column `scene`).
-
-    Raises:
-        SettingError: The data set holds no such row.
-    """
-    subject, camera = (people.columns[name].astype(str) for name in ("subject", "scene"))
-    rows = np.flatnonzero(np.isin(subject, PROTOCOL_2_SUBJECTS) & (camera == FRONTAL_CAMERA))
-    require(
-        len(rows) > 0,
-        "--protocol h36m-p2: no person of S9 or S11 in camera 60457274; is this Human3.6M?",
-    )
-    return Subset(people, rows)
-
-
 def _scores(
     averages: Mapping[str, float],
     known: np.ndarray,
-    errors: Float[Tensor, "samples 14"],
-    joints: Float[Tensor, "samples 2 14 3"],
-    dataset: PeopleDataset,
+    errors: Float[Tensor, "samples joints"],
+    joints: Float[Tensor, "samples 2 joints 3"],
+    dataset: Judged,
 ) -> Scores:
     """The averages, and the errors of joints in metres in detail over the known samples."""
     per_sample = errors.double().mean(dim=1).numpy() * MM_PER_METRE
@@ -249,7 +214,7 @@ def _scores(
     values: dict[str, Any] = {f"{name}_mm": None for name in SCORES}
     values.update(averages)
     centers = errors[known].double().mean(dim=0).tolist() if known.any() else []
-    by_joint = zip(EVALUATION_14.names[: len(centers)], centers, strict=True)
+    by_joint = zip(dataset.joint_set.names[: len(centers)], centers, strict=True)
     predicted = joints.select(1, 0)
     return Scores(
         **values,
@@ -257,6 +222,7 @@ def _scores(
         num_nonfinite=int((~torch.isfinite(predicted)).flatten(start_dim=1).any(dim=1).sum()),
         per_joint_mm={name: mean * MM_PER_METRE for name, mean in by_joint},
         per_action_mm=_by_label(per_sample, dataset.columns.get("action"), known),
+        per_sequence_mm=_by_label(per_sample, dataset.columns.get("sequence"), known),
         acceleration_error_mm=_acceleration_error_mm(joints, dataset, known),
         per_sample_mpjpe_mm=per_sample,
     )
@@ -271,7 +237,7 @@ def _by_label(values: np.ndarray, labels: np.ndarray | None, known: np.ndarray) 
 
 
 def _acceleration_error_mm(
-    joints: Float[Tensor, "samples 2 14 3"], dataset: PeopleDataset, known: np.ndarray
+    joints: Float[Tensor, "samples 2 joints 3"], dataset: PeopleDataset, known: np.ndarray
 ) -> float | None:
     """Mean error of second differences of joints over three frames in a row of a clip."""
     clips, frames = dataset.columns.get("clip"), dataset.columns.get("frame")

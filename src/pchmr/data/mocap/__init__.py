@@ -1,0 +1,5 @@
+"""Recorded motion as a source of poses: AMASS archives and BVH files, retargeted to our skeleton."""
+
+from pchmr.data.mocap.poses import PoseSet, import_poses
+
+__all__ = ["PoseSet", "import_poses"]

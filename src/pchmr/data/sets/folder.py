@@ -1,0 +1,207 @@
+"""An imported data set, as `--data` reads it: JPEG crops with a margin, labels left on disk.
+
+A folder holds `images.bin` (crops one after another), `labels.safetensors` (columns) and
+`imported.json` (what was imported, names of people, scenes and actions, counts, hashes). Labels
+and manifest are checked whenever the folder is opened, crops by `pchmr data check`.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from pchmr.body import BodyModel
+from pchmr.data.errors import InputError
+from pchmr.data.sample import Sample
+from pchmr.data.sets.draft import IMAGES, LABELS, MANIFEST, PROGRESS, seal
+from pchmr.data.sets.part import TEXTS
+from pchmr.data.sets.placing import DETAILS, FLAGS
+from pchmr.data.sets.placing import LABELS as LABEL_SHAPES
+from pchmr.data.synthetic.sensor import decode
+from pchmr.door import FileError, read_json
+from pchmr.door.limits import GIB
+from pchmr.door.tensors import mapped_tensors
+
+MARGIN_SHARE = 8  # of the crop's side that is stored beyond each of its edges
+ANEW = "import it anew with `pchmr data import`"
+
+
+def margin_of(image_size: int) -> int:
+    """Pixels stored beyond each edge of a crop."""
+    return -(-image_size // MARGIN_SHARE)
+
+
+def is_imported(folder: Path) -> bool:
+    """Whether `pchmr data import` wrote a folder, to its end or not."""
+    return (folder / MANIFEST).is_file() or (folder / PROGRESS).is_file()
+
+
+def is_held_out_only(folder: Path | None) -> bool:
+    """Whether a folder is of an import that holds nobody to train on, as EMDB does."""
+    if folder is None or not (folder / MANIFEST).is_file():
+        return False
+    return "train" not in read_manifest(folder)["names"]["split"]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What was imported.
+
+    Raises:
+        InputError: The import is unfinished or the manifest damaged.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder} is not imported to its end: give the same command again")
+    try:
+        found = read_json(folder / MANIFEST, most_bytes=GIB)
+    except FileError as error:
+        raise InputError(f"{error}: {ANEW}") from None
+    if not isinstance(found, dict) or found.get("seal") != seal(found):
+        raise InputError(f"{folder / MANIFEST} is damaged: {ANEW}")
+    return found
+
+
+class ImportedPeople:
+    """People of a split of an imported set; see `PeopleDataset`.
+
+    Attributes:
+        image_size: Side of the crops in pixels.
+        content_hash: Over labels, crops, split and side.
+        columns: `COLUMNS`, and `sequence`, `gender`, `protocol`.
+        about: Set, box, body, truth and regressor, for the rows of scores.
+        rows: Of the folder.
+    """
+
+    is_private = True
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str | None,
+        *,
+        body: BodyModel | None = None,
+        image_size: int | None = None,
+    ) -> None:
+        """Opens a split; nothing of it is read but the columns that tell who is in it.
+
+        Args:
+            folder: Of an import.
+            split: "train", "validation" or "test"; None is all of them.
+            body: That the run uses; the import must have used it too.
+            image_size: Side of the crops in pixels; the imported one without it.
+
+        Raises:
+            InputError: The folder is damaged or unfinished, holds no row of the split, or was
+                imported with another body.
+        """
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        self._require_body(body)
+        self._stored = int(self.manifest["image_size"])
+        self.image_size = image_size or self._stored
+        self._arrays = _checked(folder, self.manifest)
+        self._jpeg = np.memmap(folder / IMAGES, dtype=np.uint8, mode="r")
+        self.rows = self._of(split)
+        self.columns = self._columns()
+        key = f"{self.manifest['files']}{split}{self.image_size}"
+        self.content_hash = hashlib.sha256(key.encode()).hexdigest()
+        self.about: Mapping[str, str] = self.manifest["about"]
+
+    def _require_body(self, body: BodyModel | None) -> None:
+        known = self.manifest["body_sha256"]
+        if body is not None and body.sha256 not in known and body.mesh_sha256 not in known:
+            raise InputError(
+                f"{self.folder} was imported with another body: give its --body, or {ANEW} --body"
+            )
+
+    def _of(self, split: str | None) -> Int[np.ndarray, " rows"]:
+        names = self.manifest["names"]["split"]
+        if split is None:
+            return np.arange(len(self._arrays["frame"]))
+        rows = np.flatnonzero(self._arrays["split"] == _place(names, split))
+        if not len(rows):
+            raise InputError(
+                f"{self.folder} holds no people of the split {split}, only of {', '.join(names)}"
+            )
+        return rows
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        found = {}
+        for name in TEXTS:
+            words = np.array(self.manifest["names"][name], dtype=np.str_)
+            found[name] = words[np.asarray(self._arrays[name])[self.rows]]
+        return {**found, "frame": np.asarray(self._arrays["frame"])[self.rows]}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the pictures and labels of these rows."""
+        whole = sum((self.folder / name).stat().st_size for name in (IMAGES, LABELS))
+        return round(whole * len(self) / max(len(self._arrays["frame"]), 1))
+
+    def detail(self, name: str) -> np.ndarray:
+        """One of `DETAILS` or `FLAGS`, or a label, of every row."""
+        return np.asarray(self._arrays[name])[self.rows]
+
+    def jpeg(self, row: int) -> bytes:
+        """The stored crop of a row, with its margin."""
+        at = int(self.rows[row])
+        start = int(self._arrays["end"][at - 1]) if at else 0
+        return self._jpeg[start : int(self._arrays["end"][at])].tobytes()
+
+    def image(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        """8-bit RGB crop of a row."""
+        margin = margin_of(self._stored)
+        side = self._stored + 2 * margin
+        try:
+            stored = decode(self.jpeg(row))
+        except (OSError, ValueError, SyntaxError):
+            stored = np.zeros((0, 0, 3), np.uint8)
+        if stored.shape != (side, side, 3):
+            raise InputError(f"{self.folder / IMAGES} is damaged at row {row}: {ANEW}")
+        if self.image_size == self._stored:
+            return stored[margin:-margin, margin:-margin]
+        box = (margin, margin, side - margin, side - margin)
+        size = (self.image_size, self.image_size)
+        picture = Image.fromarray(stored).resize(size, Image.Resampling.BILINEAR, box=box)
+        return np.asarray(picture)
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
+        """The rows asked for, in that order; decodes only these."""
+        rows = np.asarray(indices, dtype=np.int64)
+        pictures = torch.from_numpy(np.stack([self.image(row) for row in rows.tolist()]))
+        at = self.rows[rows]
+        labels = {name: torch.from_numpy(self._arrays[name][at]) for name in LABEL_SHAPES}
+        zoom = self.image_size / self._stored
+        labels["intrinsics"] = labels["intrinsics"] * torch.tensor([[zoom], [zoom], [1.0]])
+        known = {name: torch.from_numpy(self._arrays[name][at] > 0) for name in FLAGS}
+        return Sample(
+            images=pictures.permute(0, 3, 1, 2).float() / 255,
+            **labels,
+            **known,
+            index=torch.from_numpy(rows),
+        )
+
+
+def _place(names: Sequence[str], name: str) -> int:
+    return list(names).index(name) if name in names else -1
+
+
+def _checked(folder: Path, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The columns, once they are those that were written."""
+    arrays = mapped_tensors(folder / LABELS)
+    count = manifest["num_rows"]
+    shapes = {**LABEL_SHAPES, **DETAILS, **dict.fromkeys((*FLAGS, *TEXTS, "frame", "end"), ())}
+    fits = all(n in arrays and arrays[n].shape == (count, *s) for n, s in shapes.items())
+    with (folder / LABELS).open("rb") as file:
+        same = hashlib.file_digest(file, "sha256").hexdigest() == manifest["files"][LABELS]
+    size = (folder / IMAGES).stat().st_size if (folder / IMAGES).is_file() else -1
+    if not fits or not same or not count or size != int(arrays["end"][-1]):
+        raise InputError(f"{folder} is damaged: {ANEW}")
+    return arrays

@@ -1,0 +1,184 @@
+"""Human3.6M in the parsed layout that many public loaders share (Ionescu et al. 2014).
+
+Annotations in the style of COCO with cameras, mocap joints in millimetres of a world frame, and
+SMPL fits for a part of them. Subjects 9 and 11 are held out and have mocap joints only, as in the
+published protocol. Frames are subsampled as published: every fifth to train, every 64th to test.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pchmr.body.joints import H36M_17, H36M_TO_EVALUATION
+from pchmr.data.errors import InputError
+from pchmr.data.sets.part import Part, Reader, ReadOptions, Source, numbers, photos, texts
+from pchmr.door import read_json
+from pchmr.door.limits import GIB
+
+TRAIN, TEST = ("1", "5", "6", "7", "8"), ("9", "11")
+EVERY = {"train": 5, "test": 64}
+CAMERAS = {1: "54138969", 2: "55011271", 3: "58860488", 4: "60457274"}
+"""Serial numbers of the four cameras; the last is the frontal one of protocol 2."""
+KINDS = ("data", "camera", "joint_3d", "smpl_param")
+MM = 1000.0
+Table = Mapping[str, Any]
+
+
+def _file(path: Path, subject: str, kind: str) -> Path:
+    return path / "annotations" / f"Human36M_subject{subject}_{kind}.json"
+
+
+def sources(path: Path, options: ReadOptions) -> list[Source]:
+    """A part for each subject whose annotations are there."""
+    found = [
+        Source(f"S{subject}", lambda s=subject: _read(path, s, options))
+        for subject in (*TRAIN, *TEST)
+        if _file(path, subject, "data").is_file()
+    ]
+    if not found:
+        raise InputError(
+            f"{path} holds no annotations/Human36M_subject*_data.json: give the folder of the "
+            "parsed Human3.6M"
+        )
+    return found
+
+
+def _read(path: Path, subject: str, options: ReadOptions) -> Part:
+    split = "test" if subject in TEST else "train"
+    tables = {kind: _table(_file(path, subject, kind)) for kind in KINDS[:3]}
+    fits = _file(path, subject, KINDS[3])
+    smpl = _table(fits) if split == "train" and fits.is_file() else {}
+    every = options.every or EVERY[split]
+    shown = _pictures(_file(path, subject, "data"), tables["data"])
+    rows, left_out = [], {"picture missing": 0, "no mocap joints": 0}
+    for picture in shown:
+        if picture["frame_idx"] % every:
+            continue
+        at = tuple(str(picture[name]) for name in ("action_idx", "subaction_idx", "frame_idx"))
+        joints = _deep(tables["joint_3d"], at)
+        if joints is None:
+            left_out["no mocap joints"] += 1
+        elif not (path / "images" / picture["file_name"]).is_file():
+            left_out["picture missing"] += 1
+        else:
+            rows.append(_row(path, subject, picture, joints, _deep(smpl, at), tables["camera"]))
+    return _part(path, subject, split, rows, left_out)
+
+
+def _table(file: Path) -> Table:
+    found = read_json(file, most_bytes=GIB)
+    if not isinstance(found, dict):
+        raise InputError(f"{file} holds no object: get the file anew")
+    return found
+
+
+def _pictures(file: Path, data: Table) -> list[dict[str, Any]]:
+    """The pictures with the box that is annotated in them."""
+    try:
+        boxes = {entry["image_id"]: entry["bbox"] for entry in data["annotations"]}
+        found = [{**image, "bbox": boxes[image["id"]]} for image in data["images"]]
+        whole = ("action_idx", "subaction_idx", "cam_idx", "frame_idx")
+        ok = all(type(image[name]) is int for image in found for name in whole)
+        ok &= all(isinstance(image["file_name"], str) for image in found)
+    except (KeyError, TypeError):
+        ok, found = False, []
+    if not ok or any(".." in Path(image["file_name"]).parts for image in found):
+        raise InputError(f"{file} lacks images or annotations as we know them: get the file anew")
+    return found
+
+
+def _deep(table: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        table = table.get(key) if isinstance(table, dict) else None
+    return table
+
+
+def _row(
+    path: Path, subject: str, picture: dict[str, Any], joints: Any, fit: Any, cameras: Table
+) -> dict[str, Any]:
+    file, number = _file(path, subject, "camera"), str(picture["cam_idx"])
+    camera = cameras.get(number)
+    if not isinstance(camera, dict) or picture["cam_idx"] not in CAMERAS:
+        raise InputError(f"{file} lacks camera {number}: get the file anew")
+    extrinsics = np.eye(4)
+    extrinsics[:3, :3] = numbers(file, "R", camera.get("R"), 3, 3)
+    extrinsics[:3, 3] = numbers(file, "t", camera.get("t"), 3) / MM
+    focal, middle = (numbers(file, key, camera.get(key), 2) for key in ("f", "c"))
+    world = numbers(_file(path, subject, "joint_3d"), "joints", joints, len(H36M_17), 3) / MM
+    seen = world @ extrinsics[:3, :3].T + extrinsics[:3, 3]
+    left, top, width, height = numbers(_file(path, subject, "data"), "bbox", picture["bbox"], 4)
+    return {
+        "picture": picture,
+        "extrinsics": extrinsics,
+        "intrinsics": np.array([[focal[0], 0, middle[0]], [0, focal[1], middle[1]], [0, 0, 1]]),
+        "joints": seen[list(H36M_TO_EVALUATION)],
+        "square": [left + width / 2, top + height / 2, 1.2 * max(width, height)],
+        **_fit(_file(path, subject, KINDS[3]), fit),
+    }
+
+
+def _fit(file: Path, fit: Any) -> dict[str, Any]:
+    """SMPL parameters of a picture, zeros where there are none."""
+    if not isinstance(fit, dict):
+        return {"pose": np.zeros(72), "betas": np.zeros(10), "transl": np.zeros(3), "known": False}
+    transl = np.ravel(numbers(file, "trans", np.ravel(np.asarray(fit.get("trans"))), 3))
+    return {
+        "pose": numbers(file, "pose", fit.get("pose"), 72),
+        "betas": numbers(file, "shape", fit.get("shape"), 10),
+        "transl": transl,
+        "known": True,
+    }
+
+
+def _part(
+    path: Path, subject: str, split: str, rows: list[dict[str, Any]], left_out: dict[str, int]
+) -> Part:
+    count, shown = len(rows), [row["picture"] for row in rows]
+
+    def stack(name: str, *shape: int) -> np.ndarray:
+        return np.array([row[name] for row in rows], dtype=np.float64).reshape(count, *shape)
+
+    clip = [Path(picture["file_name"]).parent.name for picture in shown]
+    sure = np.ones((count, len(H36M_TO_EVALUATION), 1))
+    pose = stack("pose", 72)
+    joints = np.concatenate([stack("joints", len(H36M_TO_EVALUATION), 3), sure], axis=-1)
+    return Part(
+        texts=texts(
+            count,
+            split=split,
+            subject=f"S{subject}",
+            scene=[CAMERAS[picture["cam_idx"]] for picture in shown],
+            sequence=clip,
+            action=[str(picture.get("action_name", picture["action_idx"])) for picture in shown],
+            clip=clip,
+            protocol="h36m-p2" if split == "test" else "",
+        ),
+        frame=np.array([picture["frame_idx"] for picture in shown], dtype=np.int64),
+        pictures=photos([path / "images" / picture["file_name"] for picture in shown]),
+        global_orient=pose[:, :3],
+        body_pose=pose[:, 3:].reshape(count, 23, 3),
+        betas=stack("betas", 10),
+        transl=stack("transl", 3),
+        has_smpl=np.array([row["known"] for row in rows], dtype=bool),
+        intrinsics=stack("intrinsics", 3, 3),
+        extrinsics=stack("extrinsics", 4, 4),
+        square=stack("square", 3),
+        joints=joints,
+        left_out=left_out,
+    )
+
+
+H36M = Reader(
+    about="Human3.6M, parsed: 7 people, 15 actions, 4 cameras, mocap joints",
+    page="vision.imar.ro/human3.6m",
+    licence="academic, non-commercial; do not pass on",
+    tree="images/s_01_act_02_subact_01_ca_01/*.jpg, annotations/Human36M_subject{1,5,6,7,8,9,11}_"
+    "{data,camera,joint_3d,smpl_param}.json",
+    box="the annotated box x 1.2, square",
+    finds=lambda path: bool(list((path / "annotations").glob("Human36M_subject*_data.json"))),
+    sources=sources,
+    published={"subjects of train": 5, "subjects of test": 2},
+    sampling="every 5th frame to train, every 64th to test",
+)

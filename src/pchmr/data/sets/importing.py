@@ -1,0 +1,272 @@
+"""`pchmr data import`: a data set in its own layout becomes the one folder that `--data` reads.
+
+Part by part, so a stopped import goes on after its last whole part. People that cannot be used are
+counted by reason and left out, never silently.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy import ndarray
+
+from pchmr.body import BodyModel
+from pchmr.body.joints import EVALUATION_14
+from pchmr.data.crops import MAX_BOX_RATIO, MIN_BOX_SIDE, Square, crop, crop_intrinsics
+from pchmr.data.errors import InputError
+from pchmr.data.sets import DATASETS
+from pchmr.data.sets.draft import MANIFEST, PROGRESS, Draft
+from pchmr.data.sets.folder import margin_of, read_manifest
+from pchmr.data.sets.part import SPLITS, TEXTS, Image, Part, Reader, ReadOptions, Source
+from pchmr.data.sets.placing import FLAGS, Bodies, place
+from pchmr.data.synthetic.sensor import encode
+from pchmr.runs.files import make_private
+
+Progress = Callable[[int, int], None]
+FORMAT = 1
+HELD_OUT = 5  # every fifth scene of a set that tells no splits, or the last fifth of its only one
+OUTSIDE, UNUSABLE = "outside of the picture, or too small", "labels that give no square"
+Truth = Literal["gendered", "neutral"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """An import.
+
+    Attributes:
+        name: In `DATASETS`.
+        source: Folder or file of the set.
+        folder: To write.
+        bodies: That make the truth.
+        image_size: Side of the crops in pixels.
+        options: How the set is read.
+    """
+
+    name: str
+    source: Path
+    folder: Path
+    bodies: Bodies
+    image_size: int
+    options: ReadOptions
+
+    @property
+    def reader(self) -> Reader:
+        """Of the set."""
+        return DATASETS[self.name]
+
+    @property
+    def truth(self) -> Truth:
+        """Whose meshes are true."""
+        return "gendered" if self.bodies.by_gender else "neutral"
+
+    def key(self) -> dict[str, Any]:
+        """What decides what is written."""
+        return {
+            "format": FORMAT,
+            "set": self.name,
+            "source": str(self.source.resolve()),
+            "truth": self.truth,
+            "bodies": [body.sha256 for body in (self.bodies.neutral, *self._own())],
+            "image_size": self.image_size,
+            "every": self.options.every,
+        }
+
+    def _own(self) -> list[BodyModel]:
+        return [self.bodies.by_gender[name] for name in sorted(self.bodies.by_gender)]
+
+
+def import_set(job: Job, progress: Progress | None = None) -> Mapping[str, Any]:
+    """Imports a set, or goes on with it; returns the manifest.
+
+    Args:
+        job: What to import.
+        progress: Called with the number of parts done and of all parts.
+
+    Raises:
+        UserError: The source is not the set, a file of it is damaged, or nothing in it is usable.
+    """
+    if not job.bodies.neutral.has_regressor(EVALUATION_14):
+        raise InputError(
+            "the body has no regressor of the 14 joints: put J_regressor_h36m.npy beside its file"
+        )
+    key = job.key()
+    if (job.folder / MANIFEST).is_file():
+        found = read_manifest(job.folder)
+        if found.get("key") != key:
+            raise InputError(f"{job.folder} holds another import: give another folder")
+        return found
+    sources = job.reader.sources(job.source, job.options)
+    make_private(job.folder, "the folder", marks=(PROGRESS,))
+    draft = Draft.open(job.folder, key)
+    for number, source in enumerate(sources):
+        if source.name not in draft.done:
+            _add(draft, job, source)
+        if progress is not None:
+            progress(number + 1, len(sources))
+    if not draft.num_rows:
+        raise InputError(f"{job.source} holds no person that can be used: {draft.left_out}")
+    draft.finish(_manifest(draft, job))
+    return read_manifest(job.folder)
+
+
+def _add(draft: Draft, job: Job, source: Source) -> None:
+    part = source.read()
+    for reason, count in part.left_out.items():
+        _leave_out(draft, reason, count)
+    if not len(part):
+        draft.add(source.name, [], {})
+        return
+    arrays = place(part, job.bodies)
+    crops, kept = [], []
+    usable = np.isfinite(arrays["square"]).all(axis=1)
+    _leave_out(draft, UNUSABLE, int((~usable).sum()))
+    for row, picture in enumerate(part.pictures()):
+        if not usable[row]:
+            continue
+        square = Square(*arrays["square"][row].tolist())
+        if not _is_seen(square, picture):
+            _leave_out(draft, OUTSIDE, 1)
+            continue
+        crops.append(_cut(picture, square, job.image_size))
+        kept.append(row)
+    rows = np.array(kept, dtype=np.int64)
+    own = {name: values[rows] for name, values in arrays.items()}
+    draft.add(source.name, crops, _stored(own, part, rows, job.image_size) if kept else {})
+
+
+def _leave_out(draft: Draft, reason: str, count: int) -> None:
+    if count:
+        draft.left_out[reason] = draft.left_out.get(reason, 0) + count
+
+
+def _is_seen(square: Square, picture: Image) -> bool:
+    """Whether a square shows enough of the picture to be of use."""
+    height, width = picture.shape[:2]
+    left, top, right, bottom = square.bbox_xyxy
+    seen = (min(right, width) - max(left, 0.0), min(bottom, height) - max(top, 0.0))
+    return (
+        min(seen) > 0
+        and max(seen) >= MIN_BOX_SIDE
+        and (square.side <= MAX_BOX_RATIO * max(width, height))
+    )
+
+
+def _cut(picture: Image, square: Square, image_size: int) -> bytes:
+    """JPEG of the square and its margin; its middle is the crop, pixel for pixel."""
+    stored = image_size + 2 * margin_of(image_size)
+    wide = Square(square.x, square.y, square.side * stored / image_size)
+    pixels = (crop(picture, wide, stored) * 255).round().byte()
+    return encode(pixels.permute(1, 2, 0).numpy())
+
+
+def _stored(
+    arrays: Mapping[str, ndarray], part: Part, rows: ndarray, image_size: int
+) -> dict[str, ndarray]:
+    """Columns of the kept rows: labels as seen from their crops, texts as words."""
+    square = arrays["square"]
+    scale = image_size / square[:, 2]
+    corner = square[:, :2] - square[:, 2:] / 2
+    seen = arrays["keypoints_2d"].copy()
+    places = (seen[..., :2] - corner[:, None]) * scale[:, None, None]
+    seen[..., :2] = 2 * places / image_size - 1
+    seen[..., 2] *= (np.abs(seen[..., :2]) <= 1).all(axis=-1)
+    cameras = [
+        crop_intrinsics(torch.from_numpy(camera), Square(*place.tolist()), image_size).numpy()
+        for camera, place in zip(arrays["intrinsics"], square, strict=True)
+    ]
+    changed = {**arrays, "keypoints_2d": seen, "intrinsics": np.stack(cameras)}
+    columns = {
+        name: values.astype(np.uint8 if name in FLAGS else np.float32)
+        for name, values in changed.items()
+    }
+    columns["frame"] = part.frame[rows].astype(np.int64)
+    return columns | {name: _letters(part.texts[name][rows]) for name in TEXTS}
+
+
+LONGEST = 96
+
+
+def _letters(words: ndarray) -> ndarray:
+    """Words as UTF-8 bytes of one width; they become numbers when all are known."""
+    encoded = [word.encode()[:LONGEST] for word in words.tolist()]
+    return np.array([list(word.ljust(LONGEST, b"\0")) for word in encoded], dtype=np.uint8)
+
+
+def _manifest(draft: Draft, job: Job) -> dict[str, Any]:
+    """Names in place of words, and what the folder says of itself."""
+    names: dict[str, list[str]] = {}
+    columns: dict[str, ndarray] = {}
+    for name in TEXTS:
+        letters = np.ascontiguousarray(draft.column(name)).view(f"S{LONGEST}")[:, 0]
+        found, columns[name] = np.unique(letters, return_inverse=True)
+        names[name] = [word.decode("utf-8", "replace") for word in found.tolist()]
+    split = np.array(names["split"])[columns["split"]]
+    split = _dealt(split, columns["scene"], draft.column("frame"))
+    names["split"] = [name for name in SPLITS if name in split]
+    columns["split"] = np.array([names["split"].index(name) for name in split.tolist()])
+    for name in TEXTS:
+        draft.replace(name, columns[name].astype(np.int32))
+    reader = job.reader
+    return {
+        "key": job.key(),
+        "about": {
+            "set": job.name,
+            "box": reader.box,
+            "camera": reader.camera,
+            "truth": f"{job.truth} body",
+            "body_sha256": job.bodies.neutral.sha256[:16],
+            "regressor": str(EVALUATION_14.regressor),
+            "sampling": f"1 of {job.options.every}" if job.options.every else reader.sampling,
+        },
+        "licence": reader.licence,
+        "page": reader.page,
+        "body_sha256": [job.bodies.neutral.sha256, job.bodies.neutral.mesh_sha256],
+        "image_size": job.image_size,
+        "names": names,
+        "counts": _counts(names, columns),
+        "clients": _clients(names, columns),
+    }
+
+
+def _dealt(split: ndarray, scene: ndarray, frame: ndarray) -> ndarray:
+    """Splits of rows that have none: every fifth scene, or the end of the only one, is held out."""
+    open_rows = np.flatnonzero(split == "")
+    if not len(open_rows):
+        return split
+    found = split.astype("<U10")
+    found[open_rows] = "train"
+    scenes = np.unique(scene[open_rows])
+    if len(scenes) > 1:
+        held = scenes[HELD_OUT - 1 :: HELD_OUT] if len(scenes) >= HELD_OUT else scenes[-1:]
+        found[open_rows[np.isin(scene[open_rows], held)]] = "test"
+    else:
+        order = open_rows[np.argsort(frame[open_rows], kind="stable")]
+        if len(order) > 1:
+            found[order[-max(1, len(order) // HELD_OUT) :]] = "test"
+    return found
+
+
+def _counts(names: Mapping[str, list[str]], columns: Mapping[str, ndarray]) -> dict[str, int]:
+    """Rows, sequences and people of every split, and sequences of every protocol."""
+    found = {}
+    for number, split in enumerate(names["split"]):
+        rows = columns["split"] == number
+        found[f"rows of {split}"] = int(rows.sum())
+        found[f"sequences of {split}"] = len(np.unique(columns["sequence"][rows]))
+        found[f"subjects of {split}"] = len(np.unique(columns["subject"][rows]))
+    words = [set(word.split()) for word in names["protocol"]]
+    for protocol in sorted(set().union(*words)):
+        codes = [code for code, own in enumerate(words) if protocol in own]
+        rows = np.isin(columns["protocol"], codes)
+        found[f"rows of {protocol}"] = int(rows.sum())
+        found[f"sequences of {protocol}"] = len(np.unique(columns["sequence"][rows]))
+    return found
+
+
+def _clients(names: Mapping[str, list[str]], columns: Mapping[str, ndarray]) -> dict[str, int]:
+    """Rows of every scene: the clients of the natural partition."""
+    sizes = np.bincount(columns["scene"], minlength=len(names["scene"])).tolist()
+    return dict(zip(names["scene"], sizes, strict=True))

@@ -1,0 +1,81 @@
+"""What `pchmr data import` and `data export` do: bodies, bars and words around the readers."""
+
+from pathlib import Path
+
+from pchmr.body import BodyModel, load_body
+from pchmr.body.files import BodyFileError
+from pchmr.config import DataConfig
+from pchmr.config.verbs import POSE_SETS
+from pchmr.data.errors import InputError
+from pchmr.data.mocap import import_poses
+from pchmr.data.sets.folder import ImportedPeople
+from pchmr.data.sets.importing import Job, import_set
+from pchmr.data.sets.metro_writer import write_tsv
+from pchmr.data.sets.part import ReadOptions
+from pchmr.data.sets.placing import Bodies
+from pchmr.progress import bar, say
+
+DEFAULT_SIZE = 224
+GENDERS = ("female", "male")
+
+
+def run_import(config: DataConfig) -> Path:
+    """Imports a set into a folder for `--data`, or recordings of motion into one for `--poses`."""
+    name, source, folder = config.arguments[0], Path(config.arguments[1]), config.output
+    if not source.exists():
+        raise InputError(f"{source} does not exist: give the folder or file of {name}")
+    if name in POSE_SETS:
+        with bar(f"poses of {name}", 0) as advance:
+            return import_poses(name, source, folder, load_body(config.body), advance.to)
+    job = Job(
+        name=name,
+        source=source,
+        folder=folder,
+        bodies=_bodies(config),
+        image_size=config.data_options.image_size or DEFAULT_SIZE,
+        options=ReadOptions(every=config.every),
+    )
+    with bar(f"parts of {name}", 0) as advance:
+        manifest = import_set(job, advance.to)
+    say(f"licence: {manifest['licence']} ({manifest['page']})")
+    for what, count in {**manifest["counts"], **manifest["left_out"]}.items():
+        say(f"{count:>9} {what}")
+    size = manifest["image_size"]
+    say(f"next: pchmr data check {folder}, pchmr evaluate --data {folder} --image-size {size}")
+    return folder
+
+
+def _bodies(config: DataConfig) -> Bodies:
+    """The neutral body, and those of both genders where they are to make the truth."""
+    neutral = load_body(config.body)
+    if config.truth == "neutral":
+        return Bodies(neutral, {})
+    try:
+        own = {} if config.body is None else {g: _gendered(config.body, g) for g in GENDERS}
+    except BodyFileError as error:
+        if config.truth == "gendered":
+            raise
+        say(f"truth of the neutral body: {error}")
+        own = {}
+    if config.truth == "gendered" and not own:
+        raise InputError("--truth gendered needs --body FOLDER with a female and a male body file")
+    return Bodies(neutral, own)
+
+
+def _gendered(path: Path, gender: str) -> BodyModel:
+    if path.is_file():
+        raise BodyFileError(f"{path} is one body: give the folder that holds one a gender")
+    return load_body(path, gender=gender)
+
+
+def imported(config: DataConfig, folder: Path) -> ImportedPeople:
+    """All people of an imported folder."""
+    body = load_body(config.body) if config.body else None
+    return ImportedPeople(folder, None, body=body)
+
+
+def export_set(config: DataConfig) -> Path:
+    """Writes an imported folder as METRO's TSV files, one YAML a split."""
+    people = imported(config, Path(config.arguments[0]))
+    with bar("rows", len(people)) as advance:
+        return write_tsv(people, config.output, advance)

@@ -1,0 +1,97 @@
+"""Each set from its own files to scores: import, check, an epoch, a federated round, evaluation."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from pchmr import experiment
+from pchmr.cli import main
+from pchmr.config import (
+    DataOptions,
+    EvaluateConfig,
+    FederateConfig,
+    ModelOptions,
+    OptimOptions,
+    PartitionOptions,
+    TrainConfig,
+)
+from pchmr.data.errors import InputError
+from pchmr.runs import RunFolder
+
+SIZE = 64
+PROTOCOLS = {"3dpw": "3dpw", "h36m": "h36m-p2"}
+CLIENTS = {"3dpw": 2, "h36m": 2, "tsv": 2, "spin": 1, "truth": 1}
+OPTIM = OptimOptions(batch_size=8)
+
+
+def cli(*words: object) -> None:
+    assert main([str(word) for word in words]) == 0
+
+
+@pytest.mark.parametrize("name", ["3dpw", "h36m", "tsv", "spin", "truth"])
+def test_from_files_to_scores(name: str, tiny_sets, tiny_bodies, tmp_path: Path) -> None:
+    folder, runs = tmp_path / "set", tmp_path / "runs"
+    word = "npz" if name == "spin" else name
+    own = ("--body", tiny_bodies, "--image-size", SIZE)
+    cli("data", "import", word, tiny_sets[name], folder, *own)
+    cli("data", "check", folder, "--output", runs / "check", "--body", tiny_bodies)
+    checked = json.loads((runs / "check" / "check.json").read_text())
+    assert checked["crops_are_whole"] and (runs / "check" / "check.html").is_file()
+    assert checked["about"]["truth"] == "gendered body"
+    model = ModelOptions(body=tiny_bodies, from_scratch=True)
+    shared = {
+        "data_options": DataOptions(data=folder, image_size=SIZE),
+        "model_options": model,
+    }
+    trained = experiment.train(
+        TrainConfig(output=runs / "train", num_epochs=1, optim_options=OPTIM, **shared)
+    )
+    federated = experiment.federate(
+        FederateConfig(
+            output=runs / "federate", num_rounds=1, num_clients=CLIENTS[name],
+            clients_per_round=CLIENTS[name], partition="natural",
+            partition_options=PartitionOptions(partition_label="subject"),
+            optim_options=OPTIM, **shared,
+        )
+    )  # fmt: skip
+    scored = experiment.evaluate(
+        EvaluateConfig(output=runs / "evaluate", protocol=PROTOCOLS.get(name, "all"), **shared)
+    )
+    for summary in (trained, federated, scored):
+        assert math.isfinite(summary["after"]["mpjpe_mm"])
+        assert summary["private"] and summary["data_set"]["set"] == word
+    assert federated["partition_sha256"]
+    assert scored["per_sequence_mm"] and scored["baselines"]["mean_pose"]
+    assert (scored["after"]["mpvpe_mm"] is None) == (name == "h36m")
+    if name == "3dpw":
+        assert scored["after_gendered"]["mpjpe_mm"] != scored["after"]["mpjpe_mm"]
+    assert not list(runs.rglob("examples.npz"))  # pictures of people stay out of run folders
+    assert RunFolder(runs / "evaluate").read_json("summary.json")["data_set"]["box"]
+
+
+def test_emdb_is_scored_in_the_world(tiny_sets, tiny_bodies, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    own = ("--body", tiny_bodies, "--image-size", SIZE)
+    cli("data", "import", "emdb", tiny_sets["emdb"], folder, *own)
+    shared = {
+        "data_options": DataOptions(data=folder, image_size=SIZE),
+        "model_options": ModelOptions(body=tiny_bodies, from_scratch=True),
+    }
+    scored = {
+        name: experiment.evaluate(
+            EvaluateConfig(output=tmp_path / name, protocol=name, **shared)
+        )
+        for name in ("emdb1", "emdb2")
+    }
+    assert len(scored["emdb1"]["per_joint_mm"]) == 24 and scored["emdb1"]["num_test_samples"] == 7
+    assert "mean_pose" not in scored["emdb1"]["baselines"] and "world" not in scored["emdb1"]
+    world = scored["emdb2"]["world"]
+    assert world.pop("camera") == "the data set's own"
+    assert set(world) == {
+        "w_mpjpe_mm", "wa_mpjpe_mm", "rte_percent", "jitter_m_s3", "foot_sliding_mm",
+    }  # fmt: skip
+    assert world["w_mpjpe_mm"] >= world["wa_mpjpe_mm"] > 0
+    with pytest.raises(InputError, match="no people of the split train"):
+        experiment.train(TrainConfig(output=tmp_path / "train", optim_options=OPTIM, **shared))
