@@ -33,6 +33,7 @@ class SecurePolicy:
         most_weight: The largest weight cap.
         least_bound: The smallest range of a group.
         most_bound: The largest range of a group.
+        least_noise: The least noise of a sum, in clips; None takes part without noise.
         trust_on_first_use: Take the server's roster where none is pinned.
     """
 
@@ -43,6 +44,7 @@ class SecurePolicy:
     most_weight: float = 1e6
     least_bound: float = 1e-9
     most_bound: float = 1e9
+    least_noise: float | None = None
     trust_on_first_use: bool = False
 
     def check_offer(self, offer: RoundOffer) -> None:
@@ -73,6 +75,7 @@ class SecurePolicy:
             (ring, f"a ring of {settings.bits} bits"),
             (bounds and known, "a group's range"),
             (weight, f"a weight cap of {settings.weight_cap}"),
+            (settings.noise >= (self.least_noise or 0.0), f"noise of {settings.noise} clips"),
         ):
             refuse_unless(fits, Reason.WRONG_CONFIG, f"{what} is not what the policy allows")
 
