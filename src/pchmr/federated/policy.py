@@ -21,7 +21,7 @@ import numpy as np
 
 from pchmr.config import Algorithm, FederateConfig, OptimOptions, UserError
 from pchmr.federated.fold import vector_norm
-from pchmr.federated.secure.policy import SecurePolicy
+from pchmr.federated.secure.policy import SECURE, SecurePolicy
 from pchmr.federated.update import Rejected, Update
 from pchmr.runs import write_bytes
 
@@ -80,7 +80,7 @@ class ClientPolicy:
     max_settings_bytes: int = 65_536
     max_settings_depth: int = 4
     aggregations: tuple[str, ...] = ("plain", "secure")
-    secure: SecurePolicy = SecurePolicy()
+    secure: SecurePolicy = SECURE
 
     @classmethod
     def load(cls, path: Path) -> "ClientPolicy":
@@ -314,6 +314,15 @@ class Guard:
         if self.policy.client_ids is not None and errand.client_id not in self.policy.client_ids:
             return False
         return self._first_asked.setdefault(errand.node_id, errand.client_id) == errand.client_id
+
+    def recognize(self, errand: Errand, is_here: bool) -> None:
+        """Refuses a message to a client that is not this device's.
+
+        Raises:
+            Rejected: With the code of all refusals.
+        """
+        if not (is_here and self._is_own(errand)):
+            raise Rejected(REFUSED)
 
     def check_weights(self, *vectors: np.ndarray) -> None:
         """Refuses weights that are not finite, before they meet any data.

@@ -7,6 +7,7 @@ an answer leaves. Neither holds anything secret.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pchmr.federated.secure.messages import MOST_CLIENTS, RoundOffer, Settings
 from pchmr.federated.secure.refusal import Reason, Refusal, refuse_unless
@@ -80,6 +81,9 @@ class SecurePolicy:
             refuse_unless(fits, Reason.WRONG_CONFIG, f"{what} is not what the policy allows")
 
 
+SECURE = SecurePolicy()
+
+
 def too_many(size: int) -> str:
     """Why a cohort is too large."""
     return (
@@ -88,7 +92,10 @@ def too_many(size: int) -> str:
     )
 
 
-def may_overlap(cohort: frozenset[bytes], earlier: frozenset[bytes], least: int) -> bool:
+Member = TypeVar("Member", bytes, int)
+
+
+def may_overlap(cohort: frozenset[Member], earlier: frozenset[Member], least: int) -> bool:
     """Whether two cohorts are the same, or differ by at least `least` clients on either side."""
     return cohort == earlier or min(len(cohort - earlier), len(earlier - cohort)) >= least
 
