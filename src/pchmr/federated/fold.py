@@ -19,6 +19,7 @@ from pchmr.federated.algorithms import Algorithm, State, Step, Totals, advance_c
 from pchmr.federated.trimmed import TrimmedSum
 
 Flat = Float[np.ndarray, " size"]
+AnyFlat = Float[np.ndarray, " _"]
 BLAS_PIECE, CHUNK, SHORT = 8192, 65536, 1024
 add_scaled = cast(Callable[..., Any], get_blas_funcs("axpy", dtype=np.float32))
 
@@ -82,10 +83,10 @@ class Sums:
     """
 
     totals: Totals
-    delta: Flat
+    delta: AnyFlat
     unit: float
-    buffers: Flat | None = None
-    control: Flat | None = None
+    buffers: AnyFlat | None = None
+    control: AnyFlat | None = None
 
 
 class Fold:
@@ -161,7 +162,7 @@ class Fold:
         state: State,
         step: Step,
         num_clients: int,
-        noise: Callable[[Flat], None] | None = None,
+        noise: Callable[[np.ndarray], None] | None = None,
     ) -> bool:
         """Moves the global model by the folded round, in place.
 

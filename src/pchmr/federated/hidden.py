@@ -128,7 +128,8 @@ def _rate(config: FederateConfig, round_number: int) -> float:
 
     passes = config.num_rounds * config.local_epochs
     factor = schedule(config.server_options.round_schedule, passes)
-    return config.optim_options.learning_rate * factor((round_number - 1) * config.local_epochs)
+    epoch = float((round_number - 1) * config.local_epochs)
+    return config.optim_options.learning_rate * factor(epoch)
 
 
 def _bounded(value: float) -> float:
@@ -235,7 +236,7 @@ def opened(settings: Settings, sums: Sequence[Values], num_survivors: int) -> Op
         totals = Totals(num_survivors, count, count, count)
         return Opened(named["delta"], 1.0, None, 1.0, None, totals, 0.0, 0)
     samples, steps, weight, loss, told = (float(named[name][0]) for name in NUMBERS)
-    totals = Totals(num_survivors, round(samples), round(steps), weight)
+    totals = Totals(num_survivors, float(round(samples)), float(round(steps)), weight)
     return Opened(
         delta=named["delta"],
         unit=settings.weight_cap,

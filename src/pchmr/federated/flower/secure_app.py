@@ -1,8 +1,8 @@
 """A client's half of secure aggregation on Flower messages: one handler a stage.
 
 Flower may start a process for each message, so a handler finds the client's secrets sealed on disk
-and leaves them there; they are taken from disk before they are used, so whatever goes wrong ends the
-round for this client. What is computed is in `secure/client.py`.
+and leaves them there; they are taken from disk before they are used, so whatever goes wrong ends
+the round for this client. What is computed is in `secure/client.py`.
 """
 
 from collections.abc import Callable
