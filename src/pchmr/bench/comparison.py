@@ -22,7 +22,7 @@ from typing import TypeVar
 from pchmr.bench import append, stamped
 from pchmr.bench.cell import Job, Measured, attempt
 from pchmr.compute import end_with_parent
-from pchmr.config import BenchConfig, FederateConfig, TrainConfig, to_json
+from pchmr.config import BenchConfig, FederateConfig, PrivacyOptions, TrainConfig, to_json
 from pchmr.progress import say
 from pchmr.recipes.cells import AttackedRun, Cell, Run, ServerChanges, fixed
 from pchmr.recipes.comparisons import COMPARISONS, cells
@@ -43,6 +43,8 @@ from pchmr.runs import write_bytes
 TUNING, UNFINISHED = "tuning", "unfinished"
 # Settings that decide where and how fast a run happens, not what comes of it.
 FREE = ("output", "resume", "device", "evaluate_every", "engine", "num_workers", "cache")
+OPEN = dataclasses.asdict(PrivacyOptions())
+"""Updates in the clear, as before they could be hidden: no part of a key."""
 Setting = TypeVar("Setting")
 
 
@@ -283,7 +285,8 @@ def _deciding(value: object) -> object:
     if not isinstance(value, dict):
         return value
     kept = {name: v for name, v in value.items() if name not in FREE}
-    return {name: _deciding(v) for name, v in kept.items() if v is not None and v is not False}
+    told = {name: v for name, v in kept.items() if v is not None and v is not False and v != OPEN}
+    return {name: _deciding(v) for name, v in told.items()}
 
 
 def _kind(run: Run) -> str:

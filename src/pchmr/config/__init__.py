@@ -22,6 +22,7 @@ from pchmr.config.personalize import (
 )
 from pchmr.config.plain import from_dict, from_json, to_json
 from pchmr.config.priors import PriorsConfig
+from pchmr.config.privacy import PrivacyOptions
 from pchmr.config.tools import (
     EXPORT_VARIANTS,
     BenchConfig,
@@ -67,6 +68,7 @@ __all__ = [
     "PersonalizeConfig",
     "PredictConfig",
     "PriorsConfig",
+    "PrivacyOptions",
     "ReportConfig",
     "ServerOptions",
     "SettingError",

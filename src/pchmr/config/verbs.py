@@ -15,6 +15,7 @@ from pchmr.config.options import (
     PartitionOptions,
     ServerOptions,
 )
+from pchmr.config.privacy import PrivacyOptions
 
 Partition = Literal["iid", "dirichlet", "natural", "shards"]
 Algorithm = Literal[
@@ -128,6 +129,8 @@ class FederateConfig:
     """How people are dealt, in detail."""
     server_options: ServerOptions = field(default_factory=ServerOptions)
     """What the server does with updates."""
+    privacy_options: PrivacyOptions = field(default_factory=PrivacyOptions)
+    """What the server may learn of a client."""
 
     def __post_init__(self) -> None:
         require(self.num_clients >= 1, "--num-clients must be at least 1")
@@ -158,6 +161,8 @@ class FederateConfig:
         )
         _require_read(self.partition_options, self.partition)
         _require_read(self.server_options, self.algorithm)
+        rule = self.server_options.rule
+        self.privacy_options.check(self.clients_per_round, self.algorithm, rule)
         if self.data_options.data is None:
             require(
                 self.num_clients <= self.data_options.num_samples,

@@ -267,8 +267,21 @@ def federate(config: FederateConfig) -> dict[str, object]:
         return held
     summary = _summary(scene, before, began, outcome)
     summary["partition_sha256"] = outcome.partition_sha256
+    summary |= _privacy(config, outcome)
     _finish(run, scene, outcome, summary, config.data_options.with_pictures)
     return summary
+
+
+def _privacy(config: FederateConfig, outcome: Outcome) -> dict[str, object]:
+    """How updates were put together, and the clients' epsilon: null without noise."""
+    known = outcome.guarantee
+    if known is not None:
+        say(f"differential privacy: {known.words()}")
+    return {
+        "aggregation": config.privacy_options.aggregation,
+        "epsilon": None if known is None else known.epsilon,
+        "differential_privacy": None if known is None else known.plain(),
+    }
 
 
 @alone

@@ -21,6 +21,7 @@ from pchmr.data.sets.folder import is_held_out_only
 from pchmr.data.synthetic.recipe import Split
 from pchmr.evaluation import Scores, by_protocol, evaluate
 from pchmr.federated import FederatedResult, World, run_federated
+from pchmr.federated.accounting import Guarantee
 from pchmr.models import HMRModel, load_model
 from pchmr.progress import bar
 from pchmr.runs import RunFolder, state_sha256
@@ -97,6 +98,7 @@ class Outcome:
         train_set_sha256: The people that were learned from.
         test_set_sha256: Those that scores are over.
         body_sha256: The body.
+        guarantee: Differential privacy of the clients, if there is any.
     """
 
     kind: str
@@ -111,6 +113,7 @@ class Outcome:
     train_set_sha256: str
     test_set_sha256: str
     body_sha256: str
+    guarantee: Guarantee | None = None
 
     @property
     def partition_sha256(self) -> str | None:
@@ -222,7 +225,7 @@ def run_federate(
     scored = scene.latest or scene.scores(scene.model)
     moved = {"bytes_up": result.bytes_up, "bytes_down": result.bytes_down}
     made = _outcome(scene, "federated", scored, result.rows, result.egress, **moved)
-    return replace(made, partitions=parts)
+    return replace(made, partitions=parts, guarantee=result.guarantee)
 
 
 def run_evaluate(config: EvaluateConfig, scene: Scene) -> Outcome:

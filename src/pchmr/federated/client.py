@@ -17,6 +17,7 @@ from torch import nn
 
 from pchmr.config import FederateConfig
 from pchmr.data.sample import PeopleDataset, Subset
+from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.corrections import StepCount, Variate, before_step, proximal
@@ -180,12 +181,21 @@ class Worker:
         Raises:
             Rejected: The policy says no.
         """
-        errand = Errand(run, task.round, task.client_id, node_id, self.spec.fingerprint)
+        errand = self.errand(run, task.round, task.client_id, node_id)
         is_private = bool(getattr(self.world.train_set, "is_private", False))
         guard.begin(errand, self.config, self._samples_of, is_private)
         control = np.empty(0, np.float32) if task.control is None else task.control
         guard.check_weights(task.parameters, task.buffers, control)
-        return guard.withhold(self.run(task))
+        update, clip = self.run(task), self.config.privacy_options.dp_clip
+        return guard.withhold(update) if clip is None else clipped(update, clip)
+
+    def errand(self, run: int, round_number: int, client_id: int, node_id: int) -> Errand:
+        """What is asked of the device, in the words of its policy."""
+        return Errand(run, round_number, client_id, node_id, self.spec.fingerprint)
+
+    def is_here(self, client_id: int) -> bool:
+        """Whether a logical client is this device's."""
+        return self._samples_of(client_id) is not None
 
     def _samples_of(self, client_id: int) -> int | None:
         known = 0 <= client_id < len(self.world.partitions)

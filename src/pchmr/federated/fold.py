@@ -8,6 +8,7 @@ the length at which it starts threads, which cost more than they save here.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from pchmr.federated.algorithms import Algorithm, State, Step, Totals, advance_c
 from pchmr.federated.trimmed import TrimmedSum
 
 Flat = Float[np.ndarray, " size"]
+AnyFlat = Float[np.ndarray, " _"]
 BLAS_PIECE, CHUNK, SHORT = 8192, 65536, 1024
 add_scaled = cast(Callable[..., Any], get_blas_funcs("axpy", dtype=np.float32))
 
@@ -46,6 +48,10 @@ class WeightedSum:
         """Starts anew; the memory stays."""
         self.unit = 0.0
 
+    def load(self, values: Flat, unit: float) -> None:
+        """Takes a sum in units of a weight, whose memory it keeps."""
+        self.values, self.unit = values, unit
+
     def add(self, vector: Flat, weight: float) -> None:
         """Adds `weight * vector`."""
         if not self.unit:
@@ -62,6 +68,25 @@ class WeightedSum:
     def mean(self, piece: slice, total: float) -> Flat:
         """A piece of the sum over `total`, which is in units of its own."""
         return self.values[piece] / np.float32(total / self.unit)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums of a round that were made elsewhere.
+
+    Attributes:
+        totals: Of the replies.
+        delta: Weighted sum of updates, in units of `unit`.
+        unit: A weight.
+        buffers: Sum of running statistics by samples, if they travel.
+        control: Sum of the changes of control variates, if there are any.
+    """
+
+    totals: Totals
+    delta: AnyFlat
+    unit: float
+    buffers: AnyFlat | None = None
+    control: AnyFlat | None = None
 
 
 class Fold:
@@ -119,10 +144,35 @@ class Fold:
             self._control.add(arrays["control"], 1.0)
         self.totals.add(num_samples, num_steps, weight)
 
+    def load(self, sums: Sums) -> None:
+        """Takes sums in place of replies."""
+        self.clear()
+        assert isinstance(self._delta, WeightedSum) and isinstance(self._buffers, WeightedSum)
+        self._delta.load(sums.delta, sums.unit)
+        if sums.buffers is not None:
+            self._buffers.load(sums.buffers, 1.0)
+        if sums.control is not None:
+            self._control.load(sums.control, 1.0)
+        self.totals, self._counted = sums.totals, sums.totals.samples
+
     def apply(
-        self, parameters: Flat, buffers: np.ndarray, state: State, step: Step, num_clients: int
+        self,
+        parameters: Flat,
+        buffers: np.ndarray,
+        state: State,
+        step: Step,
+        num_clients: int,
+        noise: Callable[[np.ndarray], None] | None = None,
     ) -> bool:
         """Moves the global model by the folded round, in place.
+
+        Args:
+            parameters: Global weights.
+            buffers: Global running statistics.
+            state: Of the algorithm.
+            step: Its scalars.
+            num_clients: In total.
+            noise: Changes a piece of the mean in place, before anything else sees it.
 
         Returns:
             Whether every weight is finite afterwards.
@@ -132,6 +182,8 @@ class Fold:
             for start in range(0, len(parameters), CHUNK):
                 piece = slice(start, start + CHUNK)
                 update = self._delta.mean(piece, divisor)
+                if noise is not None:
+                    noise(update)
                 vectors = {name: vector[piece] for name, vector in state.items()}
                 self._algorithm.apply(parameters[piece], update, vectors, step)
                 if self._algorithm.has_control:

@@ -35,6 +35,23 @@ class ServerSaw:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SumRow:
+    """What a sum under masks told.
+
+    Attributes:
+        survivors: Clients whose vectors are in it.
+        threshold: Fewest of which it would have been opened.
+        num_samples: Of all of them; 0 if counts do not leave clients.
+        mean_loss: A sample; None if no loss is told.
+    """
+
+    survivors: int
+    threshold: int
+    num_samples: int
+    mean_loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundRow:
     """The record of a round: who took part, what left clients, what the server saw.
 
@@ -53,6 +70,8 @@ class RoundRow:
         left_client: What a reply consists of.
         server_saw: What the server learned.
         seconds: Duration.
+        sum: What the sum of a secure round told; None of others and of one that was given up.
+        given_up: Stages at which cohorts of a secure round were given up.
     """
 
     round: int
@@ -69,6 +88,8 @@ class RoundRow:
     left_client: SchemaSummary
     server_saw: ServerSaw
     seconds: float
+    sum: SumRow | None = None
+    given_up: list[str] = field(default_factory=list)
 
     def plain(self) -> Row:
         """The row in plain values."""
@@ -83,22 +104,32 @@ class Outcome:
     asked: set[int] = field(default_factory=set)
     good: list[Reply] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
-    num_sent: int = 0
-    num_received: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    sum: SumRow | None = None
+    given_up: list[str] = field(default_factory=list)
 
     def begin(self, clients: list[int]) -> None:
         """A new attempt: what is left of an earlier one is its quarantine and its traffic."""
-        self.cohort, self.good = clients, []
+        self.cohort, self.good, self.sum = clients, [], None
         self.asked |= set(clients)
-        self.num_sent += len(clients)
 
     def refuse(self, client_id: int, reason: str) -> None:
         """Sets a reply aside; client -1 stands for a sender nobody asked."""
         self.quarantined.append(Quarantined(client_id, reason))
 
     @property
+    def num_samples(self) -> int:
+        """Of the replies that count."""
+        if self.sum is not None:
+            return self.sum.num_samples
+        return sum(reply.update.num_samples for reply in self.good)
+
+    @property
     def mean_loss(self) -> float | None:
         """A sample, of the replies that told theirs; None if none did."""
+        if self.sum is not None:
+            return self.sum.mean_loss
         told = [r.update for r in self.good if r.update.loss_sum is not None]
         count = sum(update.num_samples for update in told)
         return sum(update.loss_sum or 0.0 for update in told) / count if count else None

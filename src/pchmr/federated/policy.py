@@ -21,6 +21,7 @@ import numpy as np
 
 from pchmr.config import Algorithm, FederateConfig, OptimOptions, UserError
 from pchmr.federated.fold import vector_norm
+from pchmr.federated.secure.policy import SECURE, SecurePolicy
 from pchmr.federated.update import Rejected, Update
 from pchmr.runs import write_bytes
 
@@ -28,6 +29,8 @@ LOSSES: tuple[str, ...] = get_args(get_type_hints(OptimOptions)["loss"])
 POLICY = "policy.json"
 Policy = TypeVar("Policy")
 REFUSED = "policy"
+NUMBERS: dict[str, type] = {"bits": int, "least_noise": float}
+"""Entries that are a number or nothing."""
 
 
 class PolicyError(UserError):
@@ -56,6 +59,8 @@ class ClientPolicy:
         min_samples_for_loss: Fewest samples with which its loss is told.
         max_settings_bytes: Longest settings that are read.
         max_settings_depth: Deepest nesting of settings that is read.
+        aggregations: In which it takes part: `plain` shows the server its update.
+        secure: What it asks of rounds whose updates are summed under masks.
     """
 
     client_ids: tuple[int, ...] | None = None
@@ -74,6 +79,8 @@ class ClientPolicy:
     min_samples_for_loss: int = 8
     max_settings_bytes: int = 65_536
     max_settings_depth: int = 4
+    aggregations: tuple[str, ...] = ("plain", "secure")
+    secure: SecurePolicy = SECURE
 
     @classmethod
     def load(cls, path: Path) -> "ClientPolicy":
@@ -102,6 +109,7 @@ class ClientPolicy:
         options = config.optim_options
         return (
             config.algorithm in self.algorithms
+            and config.privacy_options.aggregation in self.aggregations
             and options.loss in self.losses
             and config.local_epochs <= self.max_local_epochs
             and self.min_learning_rate <= options.learning_rate <= self.max_learning_rate
@@ -139,14 +147,17 @@ def read_policy(kind: type[Policy], raw: object, where: str) -> Policy:
 
 
 def _fits(name: str, value: object, default: object) -> bool:
-    """Whether a value is of its entry's kind: a positive number, or a list."""
-    if isinstance(default, (int, float)):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        right = whole or (isinstance(value, float) and isinstance(default, float))
-        return right and isinstance(value, (int, float)) and 0 < value < math.inf
-    kind = int if name == "client_ids" else str
+    """Whether a value is of its entry's kind: yes or no, a positive number, or a list."""
+    if isinstance(default, bool):
+        return isinstance(value, bool)
     if value is None:
         return default is None
+    if isinstance(default, (int, float)) or name in NUMBERS:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        fraction = isinstance(default, float) or NUMBERS.get(name) is float
+        right = whole or (isinstance(value, float) and fraction)
+        return right and isinstance(value, (int, float)) and 0 < value < math.inf
+    kind = int if name == "client_ids" else str
     return isinstance(value, tuple) and all(type(item) is kind for item in value)
 
 
@@ -303,6 +314,15 @@ class Guard:
         if self.policy.client_ids is not None and errand.client_id not in self.policy.client_ids:
             return False
         return self._first_asked.setdefault(errand.node_id, errand.client_id) == errand.client_id
+
+    def recognize(self, errand: Errand, is_here: bool) -> None:
+        """Refuses a message to a client that is not this device's.
+
+        Raises:
+            Rejected: With the code of all refusals.
+        """
+        if not (is_here and self._is_own(errand)):
+            raise Rejected(REFUSED)
 
     def check_weights(self, *vectors: np.ndarray) -> None:
         """Refuses weights that are not finite, before they meet any data.

@@ -11,12 +11,17 @@ from torch import Tensor, nn
 
 from pchmr.config import FederateConfig, require
 from pchmr.data.partition import partition_hash
+from pchmr.federated.accounting import Guarantee, guarantee, require_accountant
 from pchmr.federated.client import World, schema_of
 from pchmr.federated.client_state import ClientStates
+from pchmr.federated.clip_gate import ClipGate
 from pchmr.federated.flower.engines import ENGINES, Engine
+from pchmr.federated.flower.secure_app import RESIDUALS
 from pchmr.federated.flower.server import Server
+from pchmr.federated.hidden import SCHEMA as HIDDEN_SCHEMA
 from pchmr.federated.outcome import Row
-from pchmr.federated.policy import Ledger
+from pchmr.federated.policy import Guard, Ledger
+from pchmr.federated.secure.device import enroll, forget, wipe_rounds
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView
 from pchmr.models.low_rank import only_low_rank_trains
@@ -38,6 +43,7 @@ class FederatedResult:
         bytes_down: From the server to all clients.
         rows: A row per round, as in `metrics.jsonl`.
         egress: What left clients and what the server saw, from the rows.
+        guarantee: Differential privacy, if there is any.
     """
 
     state_dict: dict[str, Tensor]
@@ -45,6 +51,7 @@ class FederatedResult:
     bytes_down: int
     rows: list[Row]
     egress: dict[str, str]
+    guarantee: Guarantee | None = None
 
 
 def run_federated(
@@ -75,11 +82,26 @@ def run_federated(
         len(world.partitions) == config.num_clients,
         f"--num-clients {config.num_clients}, but the people are dealt to {len(world.partitions)}",
     )
+    if config.privacy_options.is_noised:
+        require_accountant()
+    _require_samples(world, Guard.of(run.path / CLIENTS))
     with _trainable(config, world.model):
         server = _run(
             config, world, run, evaluate_fn, on_round, engine or ENGINES[config.engine], gate
         )
-    return _result(world, server)
+    return _result(config, world, server)
+
+
+def _require_samples(world: World, guard: Guard) -> None:
+    """Refuses private clients that would refuse every task for having too few samples."""
+    least = guard.policy.min_private_samples
+    few = [c for c, rows in enumerate(world.partitions) if len(rows) < least]
+    require(
+        not (world.train_set.is_private and few),
+        f"{len(few)} of {len(world.partitions)} clients hold fewer than {least} pictures of "
+        "private data and would answer no round: deal them to fewer clients (--num-clients), give "
+        "more pictures, or set min_private_samples in the clients' policy.json",
+    )
 
 
 def _trainable(config: FederateConfig, model: nn.Module) -> AbstractContextManager[None]:
@@ -100,6 +122,11 @@ def _run(
     gate: Gate | None,
 ) -> Server:
     spec = FlatSpec.of(world.model, config.server_options.batch_norm)
+    require(
+        not (config.privacy_options.is_noised and spec.num_buffers),
+        "--dp-clip lets one clipped vector leave a client, and no running statistics beside it: "
+        "add --batch-norm freeze or --batch-norm local",
+    )
     resident = _Resident(world.model, spec)
     identity = identity_of(config, world, spec)
     checkpoints = run.checkpoints
@@ -135,6 +162,7 @@ def _run(
         scores=scores,
         tell=tell,
         scratch=run.path,
+        public_keys=_enrolled(config, run),
     )
     _begin(config, world, run, server, checkpoints, identity, on_round)
     nothing_left = server.round == config.num_rounds
@@ -168,9 +196,23 @@ class _Resident:
         self._counters.restore()
 
 
+def _enrolled(config: FederateConfig, run: RunFolder) -> list[bytes]:
+    """Public keys of the simulated clients; a run that starts anew has new clients."""
+    if not config.privacy_options.is_secure:
+        return []
+    folder = run.path / CLIENTS
+    if not config.resume or run.checkpoints.is_empty:
+        forget(folder)
+    wipe_rounds(folder)
+    return enroll(folder, config.num_clients)
+
+
 def gate_of(config: FederateConfig, world: World, spec: FlatSpec) -> Gate:
     """The gate of a simulation, whose server dealt the people and so knows every count."""
     counts = [len(rows) for rows in world.partitions]
+    clip = config.privacy_options.dp_clip
+    if clip is not None:
+        return ClipGate.within(clip, max(counts))
     return Gate.of(
         config.optim_options,
         num_parameters=spec.num_parameters,
@@ -183,6 +225,7 @@ def gate_of(config: FederateConfig, world: World, spec: FlatSpec) -> Gate:
 def _forget_clients(run: RunFolder) -> None:
     """Removes what simulated clients kept, and which rounds they answered."""
     ClientStates(run.path / CLIENTS).clear()
+    ClientStates(run.path / CLIENTS / RESIDUALS).clear()
     Ledger(run.path / CLIENTS).clear()
 
 
@@ -230,14 +273,19 @@ def identity_of(config: FederateConfig, world: World, spec: FlatSpec) -> dict[st
     }
 
 
-def _result(world: World, server: Server) -> FederatedResult:
+def _result(config: FederateConfig, world: World, server: Server) -> FederatedResult:
     rows = server.rows
+    by = {"iid": "at random", "natural": "by scene"}.get(config.partition, f"by {config.partition}")
+    label = config.partition_options.partition_label
     return FederatedResult(
         state_dict=world.model.state_dict(),
         bytes_up=sum(row["bytes_up"] for row in rows),
         bytes_down=sum(row["bytes_down"] for row in rows),
         rows=rows,
         egress=describe_egress(rows),
+        guarantee=guarantee(
+            config, rows, server.spec.num_parameters, f"by {label}" if label else by
+        ),
     )
 
 
@@ -245,10 +293,18 @@ def describe_egress(rows: list[Row]) -> dict[str, str]:
     """What left clients and what the server saw, in the words of a table, from a run's rows."""
     left = rows[-1]["left_client"]
     most = max(row["server_saw"]["individual_updates"] for row in rows)
+    counted = any(row["server_saw"]["sample_counts"] for row in rows)
     arrays = ", ".join(f"{name} {kind}" for name, kind in left["arrays"].items())
+    if left["schema"] == HIDDEN_SCHEMA:
+        fewest = min((row["sum"]["survivors"] for row in rows if row["sum"]), default=0)
+        return {
+            "leaves_client": f"masked model updates only ({left['schema']}): {arrays}",
+            "server_sees": f"the sum over at least {fewest} clients a round and who took part; no "
+            "single update, no count, no image, no label",
+        }
     return {
         "leaves_client": f"model updates only ({left['schema']}): {arrays}; sums: "
         f"{', '.join(left['numbers'])}",
-        "server_sees": f"up to {most} individual updates a round, their sample counts, and the "
-        "aggregate; no image, no label",
+        "server_sees": f"up to {most} individual updates a round, "
+        f"{'their sample counts, ' if counted else ''}and the aggregate; no image, no label",
     }

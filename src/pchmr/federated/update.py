@@ -11,13 +11,24 @@ from functools import cached_property
 
 import numpy as np
 
+from pchmr.federated.secure.refusal import Reason
+
 SCHEMA = "pchmr/update/v1"
 METRICS: dict[str, type] = {"num_samples": int, "num_steps": int, "loss_sum": float}
 WITHHELD = -1.0  # stands for a loss that depends on too few samples to leave its client
 MOST_LOSS = 1e6  # of one sample
 MOST_SAMPLES = 10**12
+SECURE_REASONS = tuple(reason.value for reason in Reason)
 # What a client may answer in place of an update, and what the server says of a reply besides.
-CLIENT_REASONS = ("client_error", "schema", "task_schema", "policy", "non_finite", "num_samples")
+CLIENT_REASONS = (
+    "client_error",
+    "schema",
+    "task_schema",
+    "policy",
+    "non_finite",
+    "num_samples",
+    *SECURE_REASONS,
+)
 REASONS = (
     *CLIENT_REASONS,
     "norm",
@@ -146,12 +157,6 @@ class UpdateSchema:
     @cached_property
     def _shapes(self) -> dict[str, tuple[int]]:
         return {name: (size,) for name, size in self.sizes.items()}
-
-    def num_bytes(self) -> int:
-        """Payload of one reply: arrays at 4 bytes a value, numbers at 8, texts at their length."""
-        echo = self.echo(0, 0)
-        texts = sum(len(value) if isinstance(value, str) else 8 for value in echo.values())
-        return 4 * sum(self.sizes.values()) + 8 * len(METRICS) + texts
 
     def summary(self) -> SchemaSummary:
         """What leaves a client in every round."""

@@ -2,12 +2,13 @@
 
 Import Flower's names from here. Before flwr is imported, telemetry, update checks and runtime
 installation are switched off, and `FLWR_HOME` is pointed away from the user's home unless it is
-set. Three private parts are used: the identity of a task (a public `Message` cannot be made
-without it), the id of a message (it has no setter), and the fields of `Array` (its constructor
-serializes). `_self_test` tries each once at import, so that a Flower version that breaks them says
-so in one line.
+set. Four private parts are used: the identity of a task (a public `Message` cannot be made
+without it), the id of a message (it has no setter), the fields of `Array` (its constructor
+serializes), and the serialization of a message's content, for its size. `_self_test` tries each
+once at import, so that a Flower version that breaks them says so in one line.
 """
 
+import io
 import os
 import tempfile
 from typing import Any, cast
@@ -55,6 +56,7 @@ __all__ = [
     "Run",
     "ServerApp",
     "SharedArray",
+    "content_bytes",
     "new_context",
     "set_identity",
     "set_message_id",
@@ -76,6 +78,7 @@ class FlowerVersionError(ImportError):
 
 
 try:
+    from flwr.common.serde import recorddict_to_proto
     from flwr.supercore import telemetry
     from flwr.supercore.run import Run
     from flwr.supercore.task_identity import TaskIdentity
@@ -113,6 +116,33 @@ def wire_array(values: np.ndarray) -> Array:
     return Array.from_numpy_ndarray(np.ascontiguousarray(values))
 
 
+def content_bytes(content: RecordDict) -> int:
+    """Bytes of a message's content as it is serialized, give or take some tens.
+
+    Arrays are not serialized for it: their bytes are counted, NumPy's header included.
+    """
+    light, beside = RecordDict(), 0
+    for name, record in content.items():
+        if isinstance(record, ArrayRecord):
+            arrays = ArrayRecord()
+            for key, array in record.items():
+                arrays[key] = Array(array.dtype, array.shape, array.stype, b"")
+                beside += _array_bytes(array)
+            light[name] = arrays
+        else:
+            light[name] = record
+    return recorddict_to_proto(light).ByteSize() + beside
+
+
+def _array_bytes(array: Array) -> int:
+    if not isinstance(array, SharedArray):
+        return len(array.data)
+    header = io.BytesIO()
+    values = array.numpy()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(values))
+    return header.tell() + values.nbytes
+
+
 def set_identity(run_id: int, node_id: int = SERVER_NODE) -> None:
     """Names the run and node of this process; Flower refuses to make messages before."""
     identity = cast(Any, TaskIdentity)
@@ -148,6 +178,7 @@ def _self_test() -> None:
         and np.shares_memory(seen, values)
         and not seen.flags.writeable
         and len(record["values"].data) > values.nbytes
+        and content_bytes(message.content) > values.nbytes
     )
     for name in ("_task_id", "_run_id", "_node_id"):
         setattr(identity, name, before[name])

@@ -6,122 +6,18 @@ once for each message.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, cast, runtime_checkable
-
-import numpy as np
 
 from pchmr.config import UserError
-from pchmr.federated.client import Task, Worker
-from pchmr.federated.flower.api import (
-    ArrayRecord,
-    ClientApp,
-    ConfigRecord,
-    Context,
-    Error,
-    Message,
-    RecordDict,
-)
-from pchmr.federated.flower.egress import (
-    ERROR_CODE,
-    TASK_SCHEMA,
-    Carry,
-    Echo,
-    pack,
-    vector_of,
-)
-from pchmr.federated.policy import Guard
-from pchmr.federated.update import SCHEMA, Rejected, UpdateSchema
+from pchmr.federated.flower.api import ClientApp, Context, Error, Message, RecordDict
+from pchmr.federated.flower.egress import ERROR_CODE, Carry, pack
+from pchmr.federated.flower.secure_app import STAGES, answer
+from pchmr.federated.flower.tasks import Resident, TaskMessage, is_plain
+from pchmr.federated.secure.refusal import Refusal
+from pchmr.federated.update import SCHEMA, Rejected
 
-TASK_FIELDS = {"schema": str, "fingerprint": str, "run": int, "round": int, "client_id": int}
 log = logging.getLogger("pchmr.federated.client")
-LONGEST_GROUP = 9
 _TOLD: set[str] = set()
-
-
-def build_task(schema: UpdateSchema, task: Task, settings: str, carry: Carry) -> RecordDict:
-    """The message content that asks a client to train.
-
-    Args:
-        schema: Of the replies of this run.
-        task: What to do.
-        settings: The run's config as one JSON string.
-        carry: Makes a Flower array of a NumPy array.
-    """
-    arrays = ArrayRecord()
-    for name, values in _task_arrays(task).items():
-        arrays[name] = carry(values)
-    protocol = schema.echo(task.round, task.client_id) | {"schema": TASK_SCHEMA}
-    config = ConfigRecord({**protocol, "settings": settings})
-    return RecordDict({"global": arrays, "protocol": config})
-
-
-def _task_arrays(task: Task) -> dict[str, np.ndarray]:
-    arrays = {"parameters": task.parameters}
-    if len(task.buffers):
-        arrays["buffers"] = task.buffers
-    if task.control is not None:
-        arrays["control"] = task.control
-    return arrays
-
-
-@runtime_checkable
-class Resident(Protocol):
-    """Where a device's worker lives, and what guards it."""
-
-    @property
-    def guard(self) -> Guard:
-        """Holds tasks against the device's policy."""
-        ...
-
-    def __call__(self, settings: str) -> Worker:
-        """The resident worker for a config, which comes as JSON."""
-        ...
-
-
-@dataclass(frozen=True)
-class TaskMessage:
-    """A task message before its arrays are unpacked."""
-
-    arrays: ArrayRecord
-    echo: Echo
-    settings: str
-
-    @classmethod
-    def of(cls, content: RecordDict) -> "TaskMessage":
-        """Reads the protocol fields.
-
-        Raises:
-            Rejected: They are not those of a task.
-        """
-        arrays, protocol = content.get("global"), content.get("protocol")
-        if not isinstance(arrays, ArrayRecord) or not isinstance(protocol, ConfigRecord):
-            raise Rejected("task_schema")
-        fields = dict(protocol)
-        settings = fields.pop("settings", None)
-        kinds = {name: type(value) for name, value in fields.items()}
-        if type(settings) is not str or kinds != TASK_FIELDS or fields["schema"] != TASK_SCHEMA:
-            raise Rejected("task_schema")
-        return cls(arrays, cast(Echo, fields), settings)
-
-    def task(self, schema: UpdateSchema) -> Task:
-        """The task, once it is known to be for this model.
-
-        Raises:
-            Rejected: It is for another model.
-        """
-        sizes = {"parameters" if name == "delta" else name: n for name, n in schema.sizes.items()}
-        if self.echo["fingerprint"] != schema.fingerprint or set(self.arrays) != set(sizes):
-            raise Rejected("task_schema")
-        values = {name: vector_of(self.arrays[name], size) for name, size in sizes.items()}
-        return Task(
-            round=int(self.echo["round"]),
-            client_id=int(self.echo["client_id"]),
-            parameters=values["parameters"],
-            buffers=values.get("buffers", np.empty(0, dtype=np.float32)),
-            control=values.get("control"),
-        )
 
 
 Handler = Callable[[Resident, Carry, Message], RecordDict]
@@ -133,10 +29,12 @@ def train(resident: Resident, carry: Carry, message: Message) -> RecordDict:
     Raises:
         Rejected: The task is not one, or the device's policy says no.
     """
-    if not _is_plain(message):
+    if not is_plain(message):
         raise Rejected("task_schema")
     asked = TaskMessage.of(message.content)
     worker, run = resident(asked.settings), int(asked.echo["run"])
+    if worker.config.privacy_options.is_secure:  # a sum was agreed on: no update in the clear
+        raise Rejected("policy")
     schema = worker.schema(run)
     node_id = message.metadata.dst_node_id
     update = worker.answer(asked.task(schema), resident.guard, run=run, node_id=node_id)
@@ -144,7 +42,9 @@ def train(resident: Resident, carry: Carry, message: Message) -> RecordDict:
 
 
 # Message types of Flower, and what answers them.
-HANDLERS: dict[str, Handler] = {"train": train}
+HANDLERS: dict[str, Handler] = {"train": train} | {
+    name: partial(answer, stage) for name, stage in STAGES.items()
+}
 
 
 def make_client_app(resident: Resident, carry: Carry) -> ClientApp:
@@ -169,15 +69,12 @@ def _safely(
         return Message(handler(resident, carry, message), reply_to=message)
     except Rejected as rejected:
         return refusal(message, rejected.reason)
+    except Refusal as said:
+        _tell_once(said)
+        return refusal(message, said.reason.value)
     except Exception as error:
         _tell_once(error)
         return refusal(message, "client_error")
-
-
-def _is_plain(message: Message) -> bool:
-    """Whether what a reply repeats of its task is no more than a round's number."""
-    group = message.metadata.group_id
-    return len(group) <= LONGEST_GROUP and group.isascii() and group.isdecimal()
 
 
 def _tell_once(error: Exception) -> None:

@@ -63,6 +63,28 @@ def in_order(messages: Sequence[Message], replies: Iterable[Message]) -> Iterato
         yield Arrival(position, late, None if late else "no_reply")
 
 
+def as_they_come(messages: Sequence[Message], replies: Iterable[Message]) -> Iterator[Arrival]:
+    """Like `in_order` without an order, for what is added up exactly: no reply ever waits."""
+    seen: set[int] = set()
+    positions: dict[str, int] = {}
+    for reply in replies:
+        answers = reply.metadata.reply_to_message_id
+        if answers not in positions:
+            positions = {m.metadata.message_id: i for i, m in enumerate(messages)}
+        position = positions.get(answers)
+        asked = None if position is None else messages[position].metadata.dst_node_id
+        if position is None or not answers or reply.metadata.src_node_id != asked:
+            yield Arrival(None, reply, "unknown_sender")
+        elif position in seen:
+            yield Arrival(position, reply, "duplicate")
+        else:
+            seen.add(position)
+            yield Arrival(position, reply)
+        del reply
+    for position in sorted(set(range(len(messages))) - seen):
+        yield Arrival(position, None, "no_reply")
+
+
 def _owned(reply: Message) -> Message:
     """The same reply, its arrays copied out of the sender's memory."""
     records = reply.content.array_records.values() if reply.has_content() else ()

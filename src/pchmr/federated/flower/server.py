@@ -6,22 +6,25 @@ are judged and folded in the order of logical client ids, whatever order they ar
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from pchmr.config import DivergedError, FederateConfig, to_json
+from pchmr.federated.accounting import GaussianNoise
 from pchmr.federated.aggregation import Aggregation
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client import Task
 from pchmr.federated.cohort import Cohort, Reply
-from pchmr.federated.flower.api import Grid, Message
-from pchmr.federated.flower.client_app import build_task
+from pchmr.federated.flower.api import Grid, Message, content_bytes
 from pchmr.federated.flower.egress import Carry, unpack
 from pchmr.federated.flower.replies import carried, check_envelope, in_order
+from pchmr.federated.flower.secure_rounds import SecureRounds
+from pchmr.federated.flower.tasks import build_task
 from pchmr.federated.fold import Fold
+from pchmr.federated.hidden import HiddenSum, public_bound
 from pchmr.federated.outcome import Outcome, RoundRow, Row, ServerSaw
 from pchmr.federated.rounds import cohort
 from pchmr.federated.update import Rejected, UpdateSchema
@@ -53,6 +56,7 @@ class Server:
         round: Finished rounds.
         rows: Their records.
         min_nodes: Nodes to wait for before the first round.
+        public_keys: Of the clients by logical id, where their sum alone is seen.
     """
 
     config: FederateConfig
@@ -69,6 +73,7 @@ class Server:
     round: int = 0
     rows: list[Row] = field(default_factory=list)
     min_nodes: int = 1
+    public_keys: Sequence[bytes] = ()
 
     def __post_init__(self) -> None:
         self.algorithm = ALGORITHMS[self.config.algorithm]
@@ -79,6 +84,19 @@ class Server:
         self._cohort = Cohort(self.schema.sizes, self.scratch)
         self._aggregation = Aggregation(self._fold, self._cohort, rule=rule, num_bad=num_bad)
         self._settings = to_json(self.config)
+        self._secure = self._secure_rounds() if self.config.privacy_options.is_secure else None
+
+    def _secure_rounds(self) -> SecureRounds:
+        most = public_bound(self.gate.max_samples)
+        return SecureRounds(
+            config=self.config,
+            spec=self.spec,
+            schema=self.schema,
+            hidden=HiddenSum(self.config, self.schema.sizes, most),
+            settings=self._settings,
+            carry=self.carry,
+            public_keys=self.public_keys,
+        )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes back to the state after a finished round."""
@@ -88,6 +106,8 @@ class Server:
         self.buffers[...] = checkpoint.vectors["buffers"]
         for name, vector in self.state.items():
             vector[...] = checkpoint.vectors[STATE + name]
+        if self._secure is not None:
+            self._secure.recall(checkpoint.memory["secure"])
 
     def checkpoint(self) -> Checkpoint:
         """The state after the last finished round; shares memory with the server."""
@@ -95,7 +115,8 @@ class Server:
             round=self.round,
             vectors={"parameters": self.parameters, "buffers": self.buffers}
             | {STATE + name: vector for name, vector in self.state.items()},
-            memory={"gate": self.gate.memory},
+            memory={"gate": self.gate.memory}
+            | ({} if self._secure is None else {"secure": self._secure.remember()}),
             rows=self.rows,
         )
 
@@ -122,36 +143,57 @@ class Server:
 
     def _round(self, grid: Grid, nodes: list[int], number: int) -> Row:
         """One round: up to three cohorts, until one has enough good replies."""
-        began, config, outcome = time.perf_counter(), self.config, Outcome()
-        enough, changed = least_replies(config), False
+        began, outcome, changed = time.perf_counter(), Outcome(), False
         for attempt in range(ATTEMPTS):
-            clients = cohort(
-                config.seed,
-                number,
-                config.num_clients,
-                config.clients_per_round,
-                attempt=attempt,
-                asked=outcome.asked,
-            )
-            if len(clients) < enough:  # nobody answers twice in a round
+            clients = self._draw(number, attempt, outcome)
+            if not clients:
                 break
             outcome.begin(clients)
-            self._collect(grid, nodes, number, outcome)
-            if len(outcome.good) >= enough:
-                self._apply(number)
+            if self._gather(grid, nodes, number, attempt, outcome):
+                self._apply(number, outcome)
                 changed = True
                 break
         return self._row(number, outcome, changed, time.perf_counter() - began).plain()
+
+    def _draw(self, number: int, attempt: int, outcome: Outcome) -> list[int]:
+        """The cohort of an attempt; nobody answers twice in a round, so there may be none left."""
+        config = self.config
+        if self._secure is not None:
+            return self._secure.draw(number, attempt)
+        clients = cohort(
+            config.seed,
+            number,
+            config.num_clients,
+            config.clients_per_round,
+            attempt=attempt,
+            asked=outcome.asked,
+        )
+        return clients if len(clients) >= least_replies(config) else []
+
+    def _gather(
+        self, grid: Grid, nodes: list[int], number: int, attempt: int, outcome: Outcome
+    ) -> bool:
+        """Asks a cohort; whether what came is enough to change the model, and in the fold."""
+        if self._secure is None:
+            self._collect(grid, nodes, number, outcome)
+            return len(outcome.good) >= least_replies(self.config)
+        task = self._task(number, outcome.cohort[0])
+        sums = self._secure.collect(grid, nodes, task, attempt, outcome)
+        if sums is not None:
+            self._fold.load(sums)
+        return sums is not None
 
     def _collect(self, grid: Grid, nodes: list[int], number: int, outcome: Outcome) -> None:
         """Sends the model to a cohort, keeps what may count, and lets the gate see it whole."""
         self._aggregation.begin()
         messages = [self._message(nodes, number, client_id) for client_id in outcome.cohort]
+        outcome.bytes_down += sum(content_bytes(message.content) for message in messages)
         wait = self.config.server_options.deadline_seconds
         for arrival in in_order(messages, carried(grid, messages, wait)):
             position, reply = arrival.position, arrival.reply
             client_id = -1 if position is None else outcome.cohort[position]
-            outcome.num_received += reply is not None and reply.has_content()
+            if reply is not None and reply.has_content():
+                outcome.bytes_up += content_bytes(reply.content)
             try:
                 if arrival.reason or reply is None or position is None:
                     raise Rejected(arrival.reason or "no_reply")
@@ -168,14 +210,17 @@ class Server:
                 outcome.refuse(found.client_id, found.reason)
         outcome.good = self._cohort.good
 
-    def _message(self, nodes: list[int], number: int, client_id: int) -> Message:
-        task = Task(
+    def _task(self, number: int, client_id: int) -> Task:
+        return Task(
             round=number,
             client_id=client_id,
             parameters=self.parameters,
             buffers=self.buffers,
             control=self.state.get("control"),
         )
+
+    def _message(self, nodes: list[int], number: int, client_id: int) -> Message:
+        task = self._task(number, client_id)
         content = build_task(self.schema, task, self._settings, self.carry)
         return Message(content, nodes[client_id % len(nodes)], "train", group_id=str(number))
 
@@ -184,39 +229,53 @@ class Server:
         update = unpack(self.schema, reply.content, self.schema.echo(number, client_id))
         return self.gate.admit(client_id, update, self.buffers, self.spec.variances)
 
-    def _apply(self, number: int) -> None:
-        config = self.config
-        self._aggregation.finish(self.buffers)
+    def _apply(self, number: int, outcome: Outcome) -> None:
+        config, noise = self.config, None
+        if self._secure is None:
+            self._aggregation.finish(self.buffers)
+            noise = self._noise(len(outcome.good))
         step = self.algorithm.step(number, config.server_options)
         finite = self._fold.apply(
-            self.parameters, self.buffers, self.state, step, config.num_clients
+            self.parameters, self.buffers, self.state, step, config.num_clients, noise
         )
         if not finite:
             raise DivergedError(
                 f"the weights overflowed in round {number}; lower --server-learning-rate"
             )
+        if self._secure is not None:
+            self._secure.model_changed()
+
+    def _noise(self, num_replies: int) -> Callable[[np.ndarray], None] | None:
+        """What a trusted server adds to the mean under differential privacy."""
+        options = self.config.privacy_options
+        if options.dp_noise_multiplier is None or options.dp_clip is None:
+            return None
+        return GaussianNoise(options.dp_noise_multiplier * options.dp_clip / num_replies).add
 
     def _row(self, number: int, outcome: Outcome, changed: bool, seconds: float) -> RoundRow:
-        client_samples = [reply.update.num_samples for reply in outcome.good]
+        """The record of a round; under differential privacy nothing of a client stands in it."""
+        is_told = not self.config.privacy_options.is_noised
+        shown = outcome.good if is_told else []
+        hidden = None if self._secure is None else self._secure.hidden
+        num_seen = len(outcome.good)
         return RoundRow(
             round=number,
             cohort=outcome.cohort,
-            num_samples=sum(client_samples),
-            client_samples=client_samples,
+            num_samples=outcome.num_samples if is_told else 0,
+            client_samples=[reply.update.num_samples for reply in shown],
             losses={"total": outcome.mean_loss},
-            update_norms=[reply.lengths["delta"] for reply in outcome.good],
+            update_norms=[reply.lengths["delta"] for reply in shown],
             changed=changed,
             quarantined=outcome.quarantined,
             clipped=outcome.clipped,
-            bytes_up=outcome.num_received * self.schema.num_bytes(),
-            bytes_down=outcome.num_sent * self._task_bytes(),
-            left_client=self.schema.summary(),
-            server_saw=ServerSaw(len(outcome.good), len(outcome.good), changed),
+            bytes_up=outcome.bytes_up,
+            bytes_down=outcome.bytes_down,
+            left_client=self.schema.summary() if hidden is None else hidden.summary(),
+            server_saw=ServerSaw(num_seen, num_seen if is_told else 0, changed),
             seconds=seconds,
+            sum=outcome.sum,
+            given_up=outcome.given_up,
         )
-
-    def _task_bytes(self) -> int:
-        return self.schema.num_bytes() + len(self._settings)
 
 
 def least_replies(config: FederateConfig) -> int:

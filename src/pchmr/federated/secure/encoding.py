@@ -16,7 +16,16 @@ from jaxtyping import Float32
 
 from pchmr.federated.secure.masks import Stream, scratch, stream
 from pchmr.federated.secure.messages import Group, Settings
+from pchmr.federated.secure.noise import (
+    Integers,
+    honest_survivors,
+    noisy_capacity,
+    rounded,
+    rounded_length,
+    skellam,
+)
 from pchmr.federated.secure.packing import CHUNK, Ring
+from pchmr.federated.secure.policy import threshold_of
 from pchmr.federated.secure.refusal import Reason, refuse_unless
 
 LEAST_CAPACITY = 127
@@ -110,7 +119,14 @@ def coders(settings: Settings, num_clients: int) -> list[Coder]:
     Raises:
         Refusal: The ring is too narrow for the cohort.
     """
-    room = capacity(settings.bits, num_clients)
+    if settings.noise:
+        one = len(settings.groups) == 1 and settings.groups[0].limbs == 1
+        plain = one and not settings.groups[0].weighted
+        refuse_unless(plain, Reason.WRONG_CONFIG, "noise goes with one vector and no weights")
+        threshold, size = threshold_of(num_clients), settings.num_elements
+        room = noisy_capacity(settings.bits, num_clients, threshold, settings.noise, size)
+    else:
+        room = capacity(settings.bits, num_clients)
     cure = "take more bits or fewer clients"
     refuse_unless(
         room >= LEAST_CAPACITY,
@@ -153,6 +169,11 @@ def encode(
         Refusal: A value is not finite.
     """
     noise, buffer, filled = stream(os.urandom(32)), np.empty(CHUNK, dtype=np.uint32), 0
+    if settings.noise:
+        integers = noised(settings, num_clients, values[0], noise)
+        for start in range(0, len(integers), CHUNK):
+            yield integers[start : start + CHUNK].astype(np.int32).view(np.uint32)
+        return
     left = residuals or [None] * len(values)
     for coder, array, rest in zip(coders(settings, num_clients), values, left, strict=True):
         share = weight / settings.weight_cap if coder.group.weighted else 1.0
@@ -184,6 +205,28 @@ def _pieces(
             behind = wanted - integers / (coder.scale * share)
             rest[start : start + CHUNK // 2] = np.clip(behind, -bound, bound)
         yield coder.to_ring(integers)
+
+
+def noised(settings: Settings, num_clients: int, values: Values, noise: Stream) -> Integers:
+    """The one vector under differential privacy: shortened to the clip, rounded, and a share of
+    noise added.
+
+    Raises:
+        Refusal: A value is not finite.
+    """
+    (coder,) = coders(settings, num_clients)
+    finite = bool(np.isfinite(values).all())
+    refuse_unless(finite, Reason.NOT_FINITE, f"{coder.group.name} holds a value not finite")
+    scaled = values.astype(np.float64) * coder.scale
+    length = float(np.linalg.norm(scaled))
+    if length > coder.largest:
+        scaled *= coder.largest / length
+    longest = rounded_length(coder.largest, len(scaled))
+    honest = honest_survivors(num_clients, threshold_of(num_clients))
+    share = (settings.noise * longest) ** 2 / honest
+    made = rounded(scaled, longest, noise)
+    made += skellam(len(made), share, noise)
+    return made
 
 
 def decode(settings: Settings, num_clients: int, total: Ring) -> list[Values]:

@@ -63,12 +63,15 @@ class Settings(Message):
     Attributes:
         bits: Of a ring element, the carry of the cohort's sum included.
         weight_cap: The largest weight of a client.
+        noise: Standard deviation of the sum's noise in clips, the bound of the one group being
+            the clip of the whole vector's length; 0 for none.
         training: Digest of what the clients are to do: their config and the model's layout.
         groups: The vector, in order.
     """
 
     bits: U8
     weight_cap: F64
+    noise: F64
     training: Digest
     groups: tuple[Group, ...]
 

@@ -7,6 +7,7 @@ an answer leaves. Neither holds anything secret.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pchmr.federated.secure.messages import MOST_CLIENTS, RoundOffer, Settings
 from pchmr.federated.secure.refusal import Reason, Refusal, refuse_unless
@@ -33,6 +34,7 @@ class SecurePolicy:
         most_weight: The largest weight cap.
         least_bound: The smallest range of a group.
         most_bound: The largest range of a group.
+        least_noise: The least noise of a sum, in clips; None takes part without noise.
         trust_on_first_use: Take the server's roster where none is pinned.
     """
 
@@ -43,6 +45,7 @@ class SecurePolicy:
     most_weight: float = 1e6
     least_bound: float = 1e-9
     most_bound: float = 1e9
+    least_noise: float | None = None
     trust_on_first_use: bool = False
 
     def check_offer(self, offer: RoundOffer) -> None:
@@ -73,8 +76,12 @@ class SecurePolicy:
             (ring, f"a ring of {settings.bits} bits"),
             (bounds and known, "a group's range"),
             (weight, f"a weight cap of {settings.weight_cap}"),
+            (settings.noise >= (self.least_noise or 0.0), f"noise of {settings.noise} clips"),
         ):
             refuse_unless(fits, Reason.WRONG_CONFIG, f"{what} is not what the policy allows")
+
+
+SECURE = SecurePolicy()
 
 
 def too_many(size: int) -> str:
@@ -85,7 +92,10 @@ def too_many(size: int) -> str:
     )
 
 
-def may_overlap(cohort: frozenset[bytes], earlier: frozenset[bytes], least: int) -> bool:
+Member = TypeVar("Member", bytes, int)
+
+
+def may_overlap(cohort: frozenset[Member], earlier: frozenset[Member], least: int) -> bool:
     """Whether two cohorts are the same, or differ by at least `least` clients on either side."""
     return cohort == earlier or min(len(cohort - earlier), len(earlier - cohort)) >= least
 

@@ -39,9 +39,11 @@ def honest(stage: str, client: int, message: Message) -> Message:
     return message
 
 
-def settings_of(*groups: Group, bits: int = 20, weight_cap: float = 1.0) -> Settings:
+def settings_of(
+    *groups: Group, bits: int = 20, weight_cap: float = 1.0, noise: float = 0.0
+) -> Settings:
     """Settings of a rehearsal."""
-    return Settings(bits, weight_cap, TRAINING, groups)
+    return Settings(bits, weight_cap, noise, TRAINING, groups)
 
 
 def make_clients(num_clients: int, policy: SecurePolicy | None = None) -> list[SecureClient]:

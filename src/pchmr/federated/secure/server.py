@@ -121,16 +121,24 @@ class SecureServer:
         refuse_unless(whole, Reason.BAD_SHARE, "shares are not one for each other client")
         self._sealed[bundle.sender] = {share.target: share for share in bundle.shares}
 
+    def close_shares(self) -> frozenset[int]:
+        """Stage 2, before anyone is asked for a vector: the participants.
+
+        Raises:
+            RoundAborted: Fewer than the threshold.
+        """
+        if self._participants is None:
+            self._require_enough(len(self._sealed), "shares")
+            self._participants = frozenset(self._sealed)
+        return self._participants
+
     def delivery(self, client: int) -> ShareDelivery:
         """Stage 2: what one participant is to get of the others.
 
         Raises:
             RoundAborted: Fewer participants than the threshold.
         """
-        if self._participants is None:
-            self._require_enough(len(self._sealed), "shares")
-            self._participants = frozenset(self._sealed)
-        sources = sorted(self._participants - {client})
+        sources = sorted(self.close_shares() - {client})
         return ShareDelivery(self._context, tuple(self._sealed[s][client] for s in sources))
 
     def take_vector(self, vector: MaskedVector) -> None:

@@ -1,0 +1,178 @@
+"""A client's half of secure aggregation on Flower messages: one handler a stage.
+
+Flower may start a process for each message, so a handler finds the client's secrets sealed on disk
+and leaves them there; they are taken from disk before they are used, so whatever goes wrong ends
+the round for this client. What is computed is in `secure/client.py`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from pchmr.federated.client import Worker
+from pchmr.federated.client_state import ClientStates
+from pchmr.federated.flower.api import ConfigRecord, Message, RecordDict
+from pchmr.federated.flower.egress import Carry, Echo
+from pchmr.federated.flower.tasks import Resident, TaskMessage, is_plain
+from pchmr.federated.hidden import (
+    SCHEMA,
+    model_digest,
+    statistics_units,
+    training_digest,
+    vector_of,
+    weight_of,
+)
+from pchmr.federated.policy import Guard
+from pchmr.federated.secure import RoundOffer, SecureClient
+from pchmr.federated.secure.codec import Message as Secret
+from pchmr.federated.secure.device import SecureDevice
+from pchmr.federated.secure.messages import KeyList, ShareDelivery, SurvivorList, UnmaskRequest
+from pchmr.federated.secure.state import ClientState
+from pchmr.federated.update import Rejected
+
+RESIDUALS = "residuals"
+BYTES, RECORD = "message", "secure"
+Kind = TypeVar("Kind", bound=Secret)
+Answer = tuple[Secret, ClientState | None]
+"""What is sent, and what the client must know at the next stage."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A message of a stage, at the client that it is for."""
+
+    asked: TaskMessage
+    worker: Worker
+    guard: Guard
+    device: SecureDevice
+    client: SecureClient
+    node_id: int
+    data: bytes
+
+    @classmethod
+    def of(cls, resident: Resident, message: Message) -> "Visit":
+        """Finds the client of a message.
+
+        Raises:
+            Rejected: The message is none of a stage, or the client is not this device's.
+            Refusal: The client has no key or no pinned roster.
+        """
+        found = message.content.get(RECORD)
+        if not is_plain(message) or not isinstance(found, ConfigRecord):
+            raise Rejected("task_schema")
+        data = dict(found).get(BYTES)
+        if type(data) is not bytes:
+            raise Rejected("task_schema")
+        asked, node_id = TaskMessage.of(message.content), message.metadata.dst_node_id
+        worker, guard = resident(asked.settings), resident.guard
+        number, client_id = int(asked.echo["round"]), int(asked.echo["client_id"])
+        errand = worker.errand(int(asked.echo["run"]), number, client_id, node_id)
+        guard.recognize(errand, worker.is_here(client_id))
+        same = asked.echo["fingerprint"] == errand.fingerprint
+        if not same or not worker.config.privacy_options.is_secure:
+            raise Rejected("task_schema")
+        device = SecureDevice(guard.ledger.folder, client_id)
+        training = training_digest(asked.settings, errand.fingerprint)
+        client = device.client(guard.policy.secure, training)
+        return cls(asked, worker, guard, device, client, node_id, data)
+
+    def read(self, kind: type[Kind]) -> Kind:
+        """The protocol message that came."""
+        return kind.decode(self.data)
+
+
+def keys(visit: Visit) -> Answer:
+    """Stage 0."""
+    return visit.client.answer_offer(visit.read(RoundOffer))
+
+
+def shares(visit: Visit) -> Answer:
+    """Stage 1."""
+    state = visit.device.open_round().take()
+    return visit.client.answer_keys(state, visit.read(KeyList))
+
+
+def masked(visit: Visit) -> Answer:
+    """Stage 2: compares models, trains if the device's policy allows it, and masks."""
+    state, worker, echo = visit.device.open_round().take(), visit.worker, visit.asked.echo
+    task = visit.asked.task(worker.schema(int(echo["run"])))
+    arrays = [task.parameters, task.buffers]
+    digest = model_digest(arrays if task.control is None else [*arrays, task.control])
+    state = visit.client.receive(state, visit.read(ShareDelivery), digest)
+    update = worker.answer(task, visit.guard, run=int(echo["run"]), node_id=visit.node_id)
+    settings, noised = state.offer.settings, worker.config.privacy_options.is_noised
+    drift = None
+    if "buffers" in update.arrays:
+        drift = update.arrays["buffers"] - task.buffers
+        drift /= statistics_units(worker.spec, task.buffers)
+    weight = weight_of(worker.config, update.num_samples)
+    vector = vector_of(settings, update, weight, drift, noised=noised)
+    if noised:
+        return visit.client.mask(state, vector.values, vector.weight)
+    kept = ClientStates(visit.guard.ledger.folder / RESIDUALS)
+    left = kept.load(task.client_id, task.round).get("delta")
+    left = vector.values[0] * 0 if left is None else left
+    residuals = [left, *(None for _ in vector.values[1:])]
+    answer = visit.client.mask(state, vector.values, vector.weight, residuals)
+    kept.save(task.client_id, task.round, {"delta": left})
+    return answer
+
+
+def consistency(visit: Visit) -> Answer:
+    """Stage 3."""
+    state = visit.device.open_round().take()
+    return visit.client.sign(state, visit.read(SurvivorList))
+
+
+def unmask(visit: Visit) -> Answer:
+    """Stage 4, the last: nothing of the round is kept."""
+    state = visit.device.open_round().take()
+    return visit.client.unmask(state, visit.read(UnmaskRequest)), None
+
+
+# Message types of Flower, and what answers them.
+STAGES: dict[str, Callable[[Visit], Answer]] = {
+    "query.sa_keys": keys,
+    "query.sa_shares": shares,
+    "train.sa_masked": masked,
+    "query.sa_consistency": consistency,
+    "query.sa_unmask": unmask,
+}
+
+
+def answer(
+    stage: Callable[[Visit], Answer], resident: Resident, carry: Carry, message: Message
+) -> RecordDict:
+    """Answers a message of a stage with one protocol message.
+
+    Raises:
+        Rejected: The message is none, or the device's policy says no.
+        Refusal: The protocol does.
+    """
+    visit = Visit.of(resident, message)
+    said, state = stage(visit)
+    if state is not None:
+        visit.device.open_round().put(state)
+    return pack_secret(said.encode(), visit.asked.echo | {"schema": SCHEMA})
+
+
+def pack_secret(data: bytes, echo: Echo) -> RecordDict:
+    """A protocol message as a message's content."""
+    return RecordDict({RECORD: ConfigRecord({BYTES: data}), "protocol": ConfigRecord(dict(echo))})
+
+
+def unpack_secret(content: RecordDict, echo: Echo) -> bytes:
+    """The protocol message in a reply that says nothing besides.
+
+    Raises:
+        Rejected: It does.
+    """
+    found, protocol = content.get(RECORD), content.get("protocol")
+    if set(content) != {RECORD, "protocol"} or type(found) is not ConfigRecord:
+        raise Rejected("schema")
+    if type(protocol) is not ConfigRecord or dict(protocol) != dict(echo):
+        raise Rejected("schema")
+    fields = dict(found)
+    if set(fields) != {BYTES} or type(fields[BYTES]) is not bytes:
+        raise Rejected("schema")
+    return cast(bytes, fields[BYTES])
