@@ -34,6 +34,7 @@ class SeenPerson:
         score: How surely the person is seen, to rank people by.
         crop: Where the network looked.
         cells: Chance that each cell of the crop shows the person.
+        next_crop: Where the network would look in the next frame of a clip; None where it says not.
     """
 
     box: Box
@@ -43,6 +44,7 @@ class SeenPerson:
     score: float
     crop: TurnedCrop
     cells: Float[ndarray, "rows columns"]
+    next_crop: TurnedCrop | None = None
 
     def mask(self, height: int, width: int) -> Float[ndarray, "height width"]:
         """Chance that each pixel of the picture shows the person; 0 outside the crop."""
