@@ -1,4 +1,4 @@
-"""Following: the detector looks rarely, finds who comes and who was lost; real time with a prior."""
+"""Following: the detector looks rarely, and finds who comes and who was lost."""
 
 from pathlib import Path
 

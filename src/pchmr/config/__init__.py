@@ -31,6 +31,7 @@ from pchmr.config.tools import (
     ReportConfig,
 )
 from pchmr.config.verbs import (
+    FORMATS,
     Algorithm,
     DataConfig,
     Device,
@@ -38,11 +39,13 @@ from pchmr.config.verbs import (
     FederateConfig,
     Partition,
     PredictConfig,
+    ShapeExport,
     TrainConfig,
 )
 
 __all__ = [
     "EXPORT_VARIANTS",
+    "FORMATS",
     "Algorithm",
     "AnnotateConfig",
     "BenchConfig",
@@ -70,6 +73,7 @@ __all__ = [
     "ReportConfig",
     "ServerOptions",
     "SettingError",
+    "ShapeExport",
     "TrainConfig",
     "UserError",
     "from_dict",

@@ -21,6 +21,9 @@ Algorithm = Literal[
     "fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad", "scaffold", "fednova"
 ]
 Device = Literal["auto", "cpu", "cuda"]
+ShapeExport = Literal["neutral", "fitted"]
+FORMATS = ("overlay", "glb", "gltf", "bvh", "npz", "csv")
+"""Files that `predict` writes of a clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,10 +215,29 @@ class PredictConfig:
     """Folder for overlays (.png), meshes (.glb) and parameters (.npz)."""
     bbox: str | None = None
     """Box of the person, `x,y,w,h` in pixels; without it, the crop is found."""
+    format: str = "overlay,glb,npz"
+    """Files of a video, by commas: overlay (mp4), glb, gltf, bvh (one a person), npz, csv."""
+    shape: ShapeExport = "neutral"
+    """Body shape in glb, gltf, bvh, csv and SMPL files, which may be handed on: shape can be
+    health or biometric data. The npz of the result always holds the fitted one."""
     device: Device = "auto"
     """Where to compute."""
     model_options: ModelOptions = field(default_factory=ModelOptions)
     """Which network."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.formats if name not in FORMATS]
+        require(
+            not unknown,
+            f"--format {', '.join(unknown)}: give some of {','.join(FORMATS)}",
+        )
+        require(bool(self.formats), f"--format is empty: give some of {','.join(FORMATS)}")
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Names of the files to write, each once."""
+        names = (name.strip() for name in self.format.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,9 +131,7 @@ def _cost(track: Track, pose: ndarray, size: float, time: float) -> float:
     return -np.log(alike) + 2 * np.log(spread / SPREAD) + np.log(ratio)
 
 
-def likeness(
-    a: Float[ndarray, "limbs 3"], b: Float[ndarray, "limbs 3"], spread: float
-) -> float:
+def likeness(a: Float[ndarray, "limbs 3"], b: Float[ndarray, "limbs 3"], spread: float) -> float:
     """Mean similarity in [0, 1] of the limbs that both poses show, of all where they show few."""
     both = _seen(a) & _seen(b)
     if both.sum() < LEAST_SEEN:
