@@ -252,14 +252,15 @@ def place(objective: Objective, start: Start) -> State:
     """Puts a start before the camera: distance from the keypoints' spread, depth from that."""
     seen, betas = objective.evidence, start.betas
     zero = betas.new_zeros(len(betas))
-    state = State(start.rotmat, betas, betas.new_zeros(len(betas), 3), zero[:, None], zero)
+    level = betas.new_zeros(len(betas), 2)
+    state = State(start.rotmat, betas, betas.new_zeros(len(betas), 3), level, zero, level)
     xyz = points(objective.rig, pose(objective.skeleton, state), betas)
     middle, spread = keypoint_spread(xyz[..., :2], seen.confidence)
     center, extent = keypoint_spread(seen.keypoints, seen.confidence)
     z = (seen.focal * spread / extent.clamp_min(1.0)).clamp_min(NEAREST_START)
     xy = (center - seen.center) * (z / seen.focal)[:, None] - middle
     depth = torch.stack([torch.full_like(z, _first_scale(seen)), _first_shift(seen, z)], dim=-1)
-    return State(start.rotmat, betas, torch.cat([xy, z[:, None]], dim=-1), depth, zero)
+    return State(start.rotmat, betas, torch.cat([xy, z[:, None]], dim=-1), depth, zero, level)
 
 
 def _first_scale(seen: Evidence) -> float:
