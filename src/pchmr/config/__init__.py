@@ -40,6 +40,7 @@ from pchmr.config.verbs import (
     Partition,
     PredictConfig,
     ShapeExport,
+    Smoothing,
     TrainConfig,
 )
 
@@ -74,6 +75,7 @@ __all__ = [
     "ServerOptions",
     "SettingError",
     "ShapeExport",
+    "Smoothing",
     "TrainConfig",
     "UserError",
     "from_dict",

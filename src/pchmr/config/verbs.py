@@ -22,6 +22,7 @@ Algorithm = Literal[
 ]
 Device = Literal["auto", "cpu", "cuda"]
 ShapeExport = Literal["neutral", "fitted"]
+Smoothing = Literal["clip", "live", "none"]
 FORMATS = ("overlay", "glb", "gltf", "bvh", "npz", "csv")
 """Files that `predict` writes of a clip."""
 
@@ -220,6 +221,9 @@ class PredictConfig:
     shape: ShapeExport = "neutral"
     """Body shape in glb, gltf, bvh, csv and SMPL files, which may be handed on: shape can be
     health or biometric data. The npz of the result always holds the fitted one."""
+    smoothing: Smoothing = "clip"
+    """Motion of a video: all frames of a person fitted together, a filter that knows no future,
+    or frames as they are."""
     device: Device = "auto"
     """Where to compute."""
     model_options: ModelOptions = field(default_factory=ModelOptions)

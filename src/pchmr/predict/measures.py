@@ -86,12 +86,11 @@ def steadiness_of(
 
 
 def derivative(
-    values: Float[ndarray, "frames *rest"], times: Float[ndarray, " frames"], order: int
-) -> tuple[Float[ndarray, "fewer *rest"], Float[ndarray, " fewer"]]:
+    values: Float[ndarray, "frames points 3"], times: Float[ndarray, " frames"], order: int
+) -> tuple[Float[ndarray, "fewer points 3"], Float[ndarray, " fewer"]]:
     """Divided differences of an order, and the times in their middles."""
     for _ in range(order):
-        gap = np.diff(times).reshape(-1, *[1] * (values.ndim - 1))
-        values = np.diff(values, axis=0) / gap
+        values = np.diff(values, axis=0) / np.diff(times)[:, None, None]
         times = (times[1:] + times[:-1]) / 2
     return values, times
 
