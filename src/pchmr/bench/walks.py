@@ -1,7 +1,7 @@
 """Clips of rendered people who walk in a circle before a camera that stands still, with truth.
 
-A foot carries the body at each moment and does not move; the path of the body follows from that.
-Contact of the ground is therefore known, which no recorded clip of this package tells.
+The foot that goes backward under the body carries it and hardly moves; the path of the body follows
+from that, so contact with the ground is known.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
+from scipy.ndimage import gaussian_filter1d
 
 from pchmr.body import BodyModel
 from pchmr.config import Domain
@@ -28,6 +29,8 @@ TURN_RATE = 50.0  # degrees a second
 DISTANCE, CAMERA_HEIGHT, PITCH = 5.5, 1.5, 6.0  # metres, metres, degrees
 FIELD = 36.0  # degrees
 CHUNK = 8
+EVEN_SECONDS = 0.06  # over which the speed of the body is evened where the feet take turns
+STANDS = 0.1  # metres a second below which a foot stands
 SOLES = ("left_sole", "right_sole")
 
 
@@ -43,7 +46,7 @@ class Walk:
     transl: Float[ndarray, "frames 3"]
     intrinsics: Float[ndarray, "3 3"]
     contact: Bool[ndarray, "frames 2"]
-    """Whether the left and the right foot carries the body."""
+    """Whether the left and the right foot stands."""
 
 
 def render_walk(
@@ -58,7 +61,7 @@ def render_walk(
     rows = _rows(layout(recipe), times)
     posed = world.pose(rows)
     heading = TURN_RATE * times
-    paths, contact = _on_the_ground(world, posed, heading)
+    paths, contact = _on_the_ground(world, posed, heading, times)
     view = _view()
     takes = _takes(world, rows, posed, heading, paths, view)
     images = np.concatenate(list(_pictures(world, posed, takes)))
@@ -89,22 +92,37 @@ def _rows(drawn: Rows, times: Float[ndarray, " frames"]) -> Rows:
 
 
 def _on_the_ground(
-    world: World, posed: Posed, heading: Float[ndarray, " frames"]
+    world: World, posed: Posed, heading: Float[ndarray, " frames"], times: Float[ndarray, " frames"]
 ) -> tuple[Float[ndarray, "frames 3"], Bool[ndarray, "frames 2"]]:
-    """Where the body's own frame is on the stage, so that the carrying foot stands still."""
+    """Where the body's own frame is on the stage, so that the carrying foot hardly moves.
+
+    And when each foot stands: its speed is below `STANDS`.
+    """
     turns = rotation("y", heading)
     soles = [world.points.vertex[world.points.members[name]] for name in SOLES]
     own = posed.vertices.double().numpy()
     feet = [own[:, rows] for rows in soles]
-    carrier = np.stack([foot[..., 1].min(axis=1) for foot in feet], axis=-1).argmin(axis=1)
     stage = [np.einsum("nxy,npy->npx", turns, foot) for foot in feet]
-    path = np.zeros((len(heading), 3))
-    for frame in range(1, len(heading)):
-        before, now = stage[carrier[frame]][frame - 1 : frame + 1]
-        under = np.maximum(before[:, 1], now[:, 1]).argmin()
-        path[frame] = path[frame - 1] - (now[under] - before[under]) * [1, 0, 1]
+    back = np.stack([_moved(foot, foot) for foot in feet], axis=1)[..., 2]
+    carrier = back.argmin(axis=1)  # the foot that goes backward under the body
+    steps = np.stack([_moved(on, foot) for on, foot in zip(stage, feet, strict=True)], axis=1)
+    taken = steps[np.arange(len(steps)), carrier] * [-1, 0, -1]
+    taken = gaussian_filter1d(taken, EVEN_SECONDS / (times[1] - times[0]), axis=0, mode="nearest")
+    path = np.concatenate([np.zeros((1, 3)), np.cumsum(taken, axis=0)])
     path -= (path.min(axis=0) + path.max(axis=0)) / 2
-    return path, np.stack([carrier == 0, carrier == 1], axis=-1)
+    speed = np.stack(
+        [_moved(on + path[:, None], foot) for on, foot in zip(stage, feet, strict=True)]
+    )
+    slow = np.linalg.norm(speed, axis=-1).T / np.diff(times)[:, None] < STANDS
+    return path, np.concatenate([slow[:1], slow])
+
+
+def _moved(
+    points: Float[ndarray, "frames points 3"], own: Float[ndarray, "frames points 3"]
+) -> Float[ndarray, "steps 3"]:
+    """How far the point moved that is lowest before and after each step."""
+    lowest = np.maximum(own[1:, :, 1], own[:-1, :, 1]).argmin(axis=1)
+    return np.diff(points, axis=0)[np.arange(len(lowest)), lowest]
 
 
 def _view() -> View:

@@ -58,8 +58,9 @@ def _timed(path: Path, image: Image.Image) -> Iterator[tuple[UInt8[ndarray, "h w
     with image:
         try:
             for frame in ImageSequence.Iterator(image):
+                picture = _rgb(frame)  # decoded first: some formats tell the duration only then
                 shown = frame.info.get("duration", 0) / 1000
-                yield _rgb(frame), time
+                yield picture, time
                 time += shown if shown >= SHORTEST else USUAL
         except InputError:
             raise
