@@ -4,8 +4,9 @@ import numpy as np
 
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_17
+from pchmr.predict.joints import joint_names
 from pchmr.predict.people import Clip
-from pchmr.predict.posed import JOINT_NAMES, posed
+from pchmr.predict.posed import posed
 
 
 def make_clip(body: BodyModel, num_frames: int = 12, fps: float = 25.0, people: int = 2) -> Clip:
@@ -24,7 +25,8 @@ def make_clip(body: BodyModel, num_frames: int = 12, fps: float = 25.0, people: 
         there[4:8, 1] = False
     for values in (pose, orient, transl):
         values[~there] = np.nan
-    joints = np.full((num_frames, people, len(JOINT_NAMES), 3), np.nan)
+    names = joint_names(body)
+    joints = np.full((num_frames, people, len(names), 3), np.nan)
     for person in range(people):
         arrays = (orient[:, person], pose[:, person], betas[person], transl[:, person])
         joints[:, person] = posed(body, *arrays)[1]
@@ -36,7 +38,7 @@ def make_clip(body: BodyModel, num_frames: int = 12, fps: float = 25.0, people: 
     )
     return Clip(
         joints=joints,
-        joint_names=JOINT_NAMES,
+        joint_names=names,
         global_orient=orient,
         body_pose=pose,
         betas=betas,

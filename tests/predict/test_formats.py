@@ -21,7 +21,7 @@ from pchmr.predict.formats.bvh import bvh_text
 from pchmr.predict.formats.gltf import glb_bytes, gltf_text
 from pchmr.predict.motion import UPRIGHT, even_times, exported, motions
 from pchmr.predict.people import Clip
-from pchmr.predict.posed import JOINT_NAMES, posed
+from pchmr.predict.posed import posed
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def test_a_table_has_a_line_for_each_person_who_is_there(
     assert len(rows) == clip.has_person.sum()
     last = rows[-1]
     assert (last["frame"], last["track_id"]) == ("11", "2")
-    nose = clip.joints[11, 1, JOINT_NAMES.index("nose")]
+    nose = clip.joints[11, 1, clip.joint_names.index("nose")]
     np.testing.assert_allclose([float(last[f"nose_{a}"]) for a in "xyz"], nose, atol=1e-4)
 
 

@@ -14,7 +14,6 @@ from pchmr.predict.measures import derivative, standing_speed, steadiness, stead
 from pchmr.predict.motion import leg_length, rest_joints
 from pchmr.predict.one_euro import OneEuro, OneEuroTurns
 from pchmr.predict.people import Clip
-from pchmr.predict.posed import JOINT_NAMES
 from pchmr.predict.sightings import Sightings, joined, numbered
 from pchmr.predict.steady import kept, one_shape, steady_clip
 
@@ -60,7 +59,7 @@ def nothing(count: int) -> None:
 
 
 def test_frames_that_agree_give_the_clip_back(clip: Clip, annotator: Annotator) -> None:
-    found = steady_clip(seen_of(clip), annotator, "none", nothing)
+    found = steady_clip(seen_of(clip), annotator.body, "none", nothing)
     assert (found.has_person == clip.has_person).all()
     there = clip.has_person
     np.testing.assert_allclose(found.joints[there], clip.joints[there], atol=1e-4)
@@ -72,8 +71,8 @@ def test_smoothing_takes_jitter_and_keeps_the_pose(
     clip: Clip, annotator: Annotator, smoothing, share: float
 ) -> None:
     seen = seen_of(clip, noise=0.02, shapes=0.5)
-    raw = steady_clip(seen, annotator, "none", nothing)
-    done = steady_clip(seen, annotator, smoothing, nothing)
+    raw = steady_clip(seen, annotator.body, "none", nothing)
+    done = steady_clip(seen, annotator.body, smoothing, nothing, annotator=annotator)
     before, after, truth = (steadiness(c) for c in (raw, done, clip))
     assert before and after and truth
     assert after.jitter < share * before.jitter
@@ -172,9 +171,9 @@ def test_measures_have_known_answers() -> None:
 
 def test_a_pause_is_no_jump(clip: Clip) -> None:
     joints, times = clip.joints[:, 0], clip.time_seconds.copy()
-    whole = steadiness_of(joints, JOINT_NAMES, times)
+    whole = steadiness_of(joints, clip.joint_names, times)
     apart = joints.copy()
     apart[10:] += 3.0
     times[10:] += 5.0
-    cut = steadiness_of(apart, JOINT_NAMES, times)
+    cut = steadiness_of(apart, clip.joint_names, times)
     assert cut.jitter == pytest.approx(whole.jitter, rel=0.2) and "jitter" in cut.line

@@ -77,7 +77,7 @@ def run(path: Path, actor: Actor, annotator: Annotator, **settings) -> Clip:
     settings = {"format": "npz,bvh,csv,glb", "smoothing": "none"} | settings
     config = PredictConfig(images=path, output=path.parent / "out", **settings)
     stem = path.parent / "out" / path.stem
-    return predict_clip(path, stem, actor, annotator, config, KEY)
+    return predict_clip(path, stem, actor, annotator.body, config, KEY, annotator=annotator)
 
 
 def test_a_clip_becomes_files(

@@ -20,7 +20,8 @@ from pchmr.body.joints import SMPL_24
 from pchmr.geometry import rotvec_to_rotmat
 from pchmr.perception.names import SIDES
 
-POINT_SD = 0.12  # metres, of a joint in space
+POINT_SD = 0.12  # metres, of a joint in space about the hips
+SHARED = 0.85  # of the variance of two neighboring joints that they have in common
 TRUNK = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 LIMBS = tuple(
     (f"{side}_{joint}", f"{side}_{first}", f"{side}_{last}")
@@ -73,8 +74,8 @@ def seen_bones(observations: Observations) -> SeenBones | None:
         sigma = np.where(np.isfinite(given), given, POINT_SD)
     bones = xyz[:, pairs[:, 1]] - xyz[:, pairs[:, 0]]
     known = np.isfinite(bones).all(axis=-1)
-    weight = 1 / np.hypot(sigma[:, pairs[:, 0]], sigma[:, pairs[:, 1]])
-    return SeenBones(np.where(known[..., None], bones, 0.0), np.where(known, weight, 0.0), pairs)
+    apart = np.sqrt(1 - SHARED) * np.hypot(sigma[:, pairs[:, 0]], sigma[:, pairs[:, 1]])
+    return SeenBones(np.where(known[..., None], bones, 0.0), np.where(known, 1 / apart, 0.0), pairs)
 
 
 def joints_in_space(observations: Observations) -> Float[ndarray, "frames used 3"] | None:

@@ -1,6 +1,7 @@
 """One frozen dataclass per verb of the command line; field docstrings are the help texts."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -208,14 +209,21 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
-    """Recover the mesh of the person in a photo, a folder of photos or a video."""
+    """Recover the meshes of the people in a photo, a folder of photos or a video."""
 
     images: Annotated[Path, tyro.conf.Positional]
     """Photo, folder of photos, or video."""
     output: Path = Path("runs/predict")
     """Folder for overlays (.png), meshes (.glb) and parameters (.npz)."""
     bbox: str | None = None
-    """Box of the person, `x,y,w,h` in pixels; without it, the crop is found."""
+    """Box of the person, `x,y,w,h` in pixels; without it, people are looked for."""
+    person: str = "all"
+    """Who: all, largest, or a number of a person (from 1; the surest, in a video who came, first)."""
+    refine: bool = True
+    """Fit the body to what a photo-trained network sees, from the prediction on; takes effect where
+    `pchmr priors get blazepose` has fetched it."""
+    focal: float | None = None
+    """Focal length in pixels; without it, from EXIF, else estimated."""
     format: str = "overlay,glb,npz"
     """Files of a video, by commas: overlay (mp4), glb, gltf, bvh (one a person), npz, csv."""
     shape: ShapeExport = "neutral"
@@ -236,12 +244,28 @@ class PredictConfig:
             f"--format {', '.join(unknown)}: give some of {','.join(FORMATS)}",
         )
         require(bool(self.formats), f"--format is empty: give some of {','.join(FORMATS)}")
+        require_person(self.person)
+        require(
+            self.bbox is None or self.person == "all",
+            "--bbox names the person already: leave --person out",
+        )
+        ok = self.focal is None or 0 < self.focal < math.inf
+        require(ok, f"--focal {self.focal}: give a positive number of pixels")
 
     @property
     def formats(self) -> tuple[str, ...]:
         """Names of the files to write, each once."""
         names = (name.strip() for name in self.format.split(","))
         return tuple(dict.fromkeys(name for name in names if name))
+
+
+def require_person(who: str) -> None:
+    """Refuses what names nobody."""
+    number = who.isdecimal() and who.isascii() and int(who) >= 1
+    require(
+        who in ("all", "largest") or number,
+        f"--person {who}: give all, largest, or a number from 1",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,17 +8,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from pchmr.body import BodyModel
-from pchmr.body.joints import COCO_17, H36M_17, SMPL_24
+from pchmr.predict.joints import named_joints
 from pchmr.predict.people import Clip
 
 FRAMES = 16  # posed at once
-HEAD_TOP = "head_top"
-JOINT_NAMES = (
-    *COCO_17.names,
-    *(name for name in SMPL_24.names if name not in COCO_17.names),
-    HEAD_TOP,
-)
-"""COCO's points, the joints of SMPL that COCO has not, and the top of the head."""
 
 
 @torch.no_grad()
@@ -29,15 +22,12 @@ def posed(
     betas: Float[ndarray, " betas"],
     transl: Float[ndarray, "frames 3"],
 ) -> tuple[Float[ndarray, "frames vertices 3"], Float[ndarray, "frames joints 3"]]:
-    """Mesh and joints (`JOINT_NAMES`) of one person in some frames; NaN where parameters are."""
+    """Mesh and joints (`joint_names`) of one person in some frames; NaN where parameters are."""
     like = body.v_template
     orient, pose, shift = (torch.as_tensor(a).to(like) for a in (global_orient, body_pose, transl))
     shape = torch.as_tensor(betas).to(like).expand(len(orient), -1)
     output = body(orient, pose, shape, shift)
-    parts = [body.regress(output.vertices, COCO_17)]
-    rest = [row for row, name in enumerate(SMPL_24.names) if name not in COCO_17.names]
-    top = body.regress(output.vertices, H36M_17)[..., H36M_17.index(HEAD_TOP), None, :]
-    joints = torch.cat([*parts, output.joints[..., rest, :], top], dim=-2)
+    joints = named_joints(body, output.vertices, output.joints)
     return output.vertices.cpu().numpy(), joints.cpu().numpy()
 
 

@@ -20,11 +20,14 @@ from pchmr.annotate.observed import Observations
 from pchmr.annotate.solver import energy
 from pchmr.body import BodyModel
 from pchmr.config import Smoothing
+from pchmr.data.errors import InputError
 from pchmr.geometry import rotmat_to_rotvec, rotvec_to_rotmat
+from pchmr.perception.people import ALL, LARGEST
+from pchmr.predict.joints import joint_names
 from pchmr.predict.motion import leg_length, rest_joints
 from pchmr.predict.one_euro import OneEuro, OneEuroTurns
 from pchmr.predict.people import Clip
-from pchmr.predict.posed import JOINT_NAMES, blocks, posed
+from pchmr.predict.posed import blocks, posed
 from pchmr.predict.sightings import Sightings, numbered
 
 LEAST_SECONDS, LEAST_FRAMES = 0.2, 3  # of a person who counts, where the clip is longer
@@ -52,27 +55,53 @@ class Track:
 
 
 def steady_clip(
-    seen: Sightings, annotator: Annotator, smoothing: Smoothing, advance: Callable[[int], None]
+    seen: Sightings,
+    body: BodyModel,
+    smoothing: Smoothing,
+    advance: Callable[[int], None],
+    *,
+    annotator: Annotator | None = None,
+    who: str = ALL,
 ) -> Clip:
     """The people of a clip, numbered by who came first.
 
     Args:
         seen: What single frames say.
-        annotator: Body, and what fits it.
+        body: Whose parameters they are.
         smoothing: How motion becomes steady.
         advance: Told how many frames are done.
+        annotator: Fits clips; without it, they are filtered.
+        who: "all", "largest", or a number from 1, by who came first.
+
+    Raises:
+        InputError: Nobody has the number.
     """
     camera = np.median(seen.intrinsics, axis=0)
     tracks = []
-    for rows in kept(seen, numbered(seen)):
-        track = one_shape(seen, rows, camera, annotator.body)
-        if smoothing == "live":
-            track = filtered(track)
-        elif smoothing == "clip":
+    everybody = kept(seen, numbered(seen))
+    numbers = meant(seen, everybody, who)
+    for rows in (everybody[number - 1] for number in numbers):
+        track = one_shape(seen, rows, camera, body)
+        if smoothing == "clip" and annotator is not None:
             track = fitted(track, seen, camera, annotator)
+        elif smoothing != "none":
+            track = filtered(track)
         tracks.append(track)
         advance(len(rows))
-    return together(seen, tracks, camera, annotator.body)
+    return together(seen, tracks, numbers, camera, body)
+
+
+def meant(seen: Sightings, everybody: list[Int[ndarray, " rows"]], who: str) -> list[int]:
+    """Numbers, from 1, of the people who are meant; the largest fills most of most frames."""
+    if who == ALL or not everybody:
+        return list(range(1, len(everybody) + 1))
+    if who == LARGEST:
+        sides = seen.bbox_xyxy[:, 2:] - seen.bbox_xyxy[:, :2]
+        areas = [sides[rows].prod(axis=1).sum() for rows in everybody]
+        return [int(np.argmax(areas)) + 1]
+    if int(who) > len(everybody):
+        raise InputError(f"--person {who}: {len(everybody)} people were found in the clip")
+    return [int(who)]
 
 
 def kept(seen: Sightings, numbers: Int[ndarray, " seen"]) -> list[Int[ndarray, " rows"]]:
@@ -186,7 +215,11 @@ def as_fit(track: Track, observations: Observations, annotator: Annotator) -> Fi
 
 
 def together(
-    seen: Sightings, tracks: list[Track], camera: Float[ndarray, "3 3"], body: BodyModel
+    seen: Sightings,
+    tracks: list[Track],
+    numbers: list[int],
+    camera: Float[ndarray, "3 3"],
+    body: BodyModel,
 ) -> Clip:
     """The arrays of a clip; NaN where a person is not there."""
     shape = len(seen), len(tracks)
@@ -194,7 +227,8 @@ def together(
     size = {"global_orient": (3,), "body_pose": seen.body_pose.shape[1:], "transl": (3,)}
     size |= {"keypoints_2d": seen.keypoints_2d.shape[1:], "bbox_xyxy": (4,)}
     arrays = {name: np.full((*shape, *end), NAN) for name, end in size.items()}
-    joints = np.full((*shape, len(JOINT_NAMES), 3), NAN)
+    names = joint_names(body)
+    joints = np.full((*shape, len(names), 3), NAN)
     for person, track in enumerate(tracks):
         there[track.rows, person] = True
         for name, values in arrays.items():
@@ -211,11 +245,11 @@ def together(
     betas = [track.betas for track in tracks]
     return Clip(
         joints=joints,
-        joint_names=JOINT_NAMES,
+        joint_names=names,
         betas=np.stack(betas) if betas else np.zeros((0, seen.betas.shape[-1])),
         intrinsics=camera,
         keypoint_names=seen.keypoint_names,
-        track_id=np.arange(1, len(tracks) + 1),
+        track_id=np.array(numbers, dtype=np.int64),
         time_seconds=seen.time_seconds,
         has_person=there,
         **arrays,

@@ -13,6 +13,7 @@ from numpy import ndarray
 from rich.progress import track
 
 from pchmr.annotate.deposer import Annotator
+from pchmr.body import BodyModel
 from pchmr.config import PredictConfig
 from pchmr.data.animations import animation_frames, is_animation
 from pchmr.data.errors import InputError
@@ -48,9 +49,11 @@ def predict_clip(
     path: Path,
     stem: Path,
     look: Look,
-    annotator: Annotator,
+    body: BodyModel,
     config: PredictConfig,
     key: dict[str, str],
+    *,
+    annotator: Annotator | None = None,
 ) -> Clip:
     """People of a clip, written in the formats that are asked for.
 
@@ -58,9 +61,10 @@ def predict_clip(
         path: Video or animated picture.
         stem: Of the results.
         look: Finds the people of a frame.
-        annotator: Body, and what fits it to all frames together.
+        body: Whose parameters people are.
         config: Smoothing, formats and the shape that leaves.
         key: What decides the people of single frames; a run that was killed goes on under it.
+        annotator: Fits all frames of a person together; without it, motion is filtered.
 
     Raises:
         InputError: The file cannot be read.
@@ -73,10 +77,10 @@ def predict_clip(
     if not len(seen.frame):
         say(f"{path}: no person was found in any of its {len(seen)} frames")
     with bar("people over time", len(seen.frame)) as advance:
-        clip = steady_clip(seen, annotator, config.smoothing, advance)
-    export = Export(
-        clip=clip, body=annotator.body, shape=config.shape, frames=lambda: clip_frames(path)
-    )
+        clip = steady_clip(
+            seen, body, config.smoothing, advance, annotator=annotator, who=config.person
+        )
+    export = Export(clip=clip, body=body, shape=config.shape, frames=lambda: clip_frames(path))
     for name in config.formats:
         for written in WRITERS[name](stem, export):
             say(f"wrote {written.name}")

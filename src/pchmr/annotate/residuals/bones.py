@@ -2,8 +2,8 @@
 
 Who names such points sees poses well, sizes and distances not at all, and the ground's slope badly.
 So the body's bones are compared with the seen ones by direction, the length of the seen bone being
-its leverage, and all of them may tilt about the camera's x and y axes at little cost. Neighboring
-points that err together give bones that do not, so bones may count as independent. Nothing here
+its leverage, and all of them may tilt about the camera's x and y axes at little cost. What the
+points of a limb err together falls out of its bones, which so count as independent. Nothing here
 says anything of shape.
 """
 

@@ -20,14 +20,13 @@ from scipy.spatial.transform import Rotation
 from pchmr.body import BodyModel
 from pchmr.body.joints import SMPL_24
 from pchmr.data.synthetic.normals import vertex_normals
+from pchmr.predict.drawing import color_of
 from pchmr.predict.motion import Motion
 
 BONES = 4  # a vertex
 FLOAT, UNSIGNED_BYTE, UNSIGNED_INT = 5126, 5121, 5125
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 KINDS = {(): "SCALAR", (3,): "VEC3", (4,): "VEC4", (16,): "MAT4"}
-COLORS = ((0.55, 0.68, 0.95), (0.95, 0.68, 0.45), (0.6, 0.85, 0.55), (0.85, 0.55, 0.8))
-"""Of people in turn, linear RGB."""
 MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 
 
@@ -97,8 +96,8 @@ def _note_buffer(scene: _Scene, place: dict[str, str]) -> None:
 def _scene(people: list[Motion], body: BodyModel) -> _Scene:
     scene = _Scene({"asset": {"version": "2.0", "generator": "pchmr"}, "scene": 0})
     skin, roots = strongest_bones(body), []
-    for place, motion in enumerate(people):
-        roots += _add_person(scene, motion, body, skin, COLORS[place % len(COLORS)])
+    for motion in people:
+        roots += _add_person(scene, motion, body, skin)
     scene.put("scenes", {"nodes": roots} if roots else {})
     return scene
 
@@ -118,7 +117,6 @@ def _add_person(
     motion: Motion,
     body: BodyModel,
     skin: tuple[ndarray, ndarray],
-    color: tuple[float, float, float],
 ) -> list[int]:
     """Adds mesh, skeleton, skin and animation; returns the nodes of the scene's root."""
     name = f"person_{motion.number}"
@@ -129,7 +127,7 @@ def _add_person(
     bind = scene.array(columns, FLOAT)
     bones = {"inverseBindMatrices": bind, "joints": joints, "skeleton": joints[0]}
     own = scene.put("skins", bones | {"name": name})
-    mesh = _add_mesh(scene, motion, body, skin, color)
+    mesh = _add_mesh(scene, motion, body, skin)
     node = scene.put("nodes", {"name": f"{name}_mesh", "mesh": mesh, "skin": own})
     _animate(scene, motion, joints)
     return [joints[0], node]
@@ -152,7 +150,6 @@ def _add_mesh(
     motion: Motion,
     body: BodyModel,
     skin: tuple[ndarray, ndarray],
-    color: tuple[float, float, float],
 ) -> int:
     betas = torch.as_tensor(motion.betas).to(body.v_template)
     rest = body.v_template + body.shapedirs[..., : len(betas)] @ betas
@@ -166,7 +163,11 @@ def _add_mesh(
         "JOINTS_0": scene.array(bones, UNSIGNED_BYTE, target=ARRAY_BUFFER),
         "WEIGHTS_0": scene.array(shares, FLOAT, target=ARRAY_BUFFER),
     }
-    surface = {"baseColorFactor": [*color, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.7}
+    surface = {
+        "baseColorFactor": [*color_of(motion.number), 1.0],
+        "metallicFactor": 0.0,
+        "roughnessFactor": 0.7,
+    }
     primitive = {
         "attributes": attributes,
         "indices": scene.array(corners, UNSIGNED_INT, target=ELEMENT_ARRAY_BUFFER),

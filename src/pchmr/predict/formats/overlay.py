@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy import ndarray
 
 from pchmr.body import BodyModel
 from pchmr.data.crops import fitted
-from pchmr.data.synthetic.overlays import shade_mesh
-from pchmr.predict.formats.gltf import COLORS
+from pchmr.predict.drawing import color_of, draw
 from pchmr.predict.people import Clip
 from pchmr.predict.posed import vertices_of
 from pchmr.runs import replacing
@@ -21,7 +20,6 @@ LONGEST_SIDE = 1280
 TICKS = 1000  # a second
 CODECS = ("libx264", "mpeg4")
 USUAL_RATE = 30
-NEAREST = 0.1  # metres before the camera from which a mesh is drawn
 
 
 def write_overlay(
@@ -77,38 +75,12 @@ def draw_people(
     row: int,
 ) -> UInt8[ndarray, "shown across 3"]:
     """Draws everybody of a frame over it, in place, the farthest first."""
-    intrinsics = torch.as_tensor(clip.intrinsics, dtype=torch.float32).clone()
-    intrinsics[0] *= canvas.shape[1] / full[1]
-    intrinsics[1] *= canvas.shape[0] / full[0]
+    camera = torch.as_tensor(clip.intrinsics, dtype=torch.float32).clone()
+    camera[0] *= canvas.shape[1] / full[1]
+    camera[1] *= canvas.shape[0] / full[0]
     vertices = torch.as_tensor(vertices_of(clip, body, slice(row, row + 1))[0])
     people = np.flatnonzero(clip.has_person[row]).tolist()
     for person in sorted(people, key=lambda p: -float(vertices[p, :, 2].mean())):
-        color = COLORS[person % len(COLORS)]
-        draw_mesh(canvas, vertices[person], body.faces.cpu(), intrinsics, color)
+        color = color_of(int(clip.track_id[person]))
+        draw(canvas, vertices[person], body.faces.cpu(), camera, color)
     return canvas
-
-
-def draw_mesh(
-    canvas: UInt8[ndarray, "height width 3"],
-    vertices: Float[torch.Tensor, "vertices 3"],
-    faces: torch.Tensor,
-    intrinsics: Float[torch.Tensor, "3 3"],
-    color: tuple[float, float, float],
-) -> None:
-    """Draws one mesh over a picture, in place; nothing where it is behind the camera."""
-    if float(vertices[:, 2].amin()) < NEAREST:
-        return
-    height, width = canvas.shape[:2]
-    seen = vertices @ intrinsics.mT
-    seen = seen[:, :2] / seen[:, 2:]
-    low, high = seen.amin(dim=0).floor().tolist(), seen.amax(dim=0).ceil().tolist()
-    left, top = max(int(low[0]), 0), max(int(low[1]), 0)
-    right, bottom = min(int(high[0]), width), min(int(high[1]), height)
-    if left >= right or top >= bottom:
-        return
-    camera = intrinsics.clone()
-    camera[:2, 2] -= torch.tensor([left, top])
-    drawn = shade_mesh(vertices[None], faces, camera[None], bottom - top, right - left, color)[0]
-    shade, alpha = drawn[:3].permute(1, 2, 0).numpy() * 255, drawn[3, ..., None].numpy()
-    part = canvas[top:bottom, left:right]
-    canvas[top:bottom, left:right] = np.round(shade * alpha + part * (1 - alpha))

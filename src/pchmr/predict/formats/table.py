@@ -7,16 +7,17 @@ import numpy as np
 
 from pchmr.body import BodyModel
 from pchmr.config import ShapeExport
+from pchmr.predict.joints import joint_names
 from pchmr.predict.motion import exported
 from pchmr.predict.people import Clip
-from pchmr.predict.posed import JOINT_NAMES, blocks, posed
+from pchmr.predict.posed import blocks, posed
 
 AXES = "xyz"
 
 
 def table_lines(clip: Clip, body: BodyModel, shape: ShapeExport) -> Iterator[str]:
     """Head, then lines by frame and person; people who are not there have none."""
-    columns = [f"{name}_{axis}" for name in JOINT_NAMES for axis in AXES]
+    columns = [f"{name}_{axis}" for name in joint_names(body) for axis in AXES]
     yield ",".join(["frame", "time_seconds", "track_id", *columns]) + "\n"
     shapes = [exported(clip, body, shape, person) for person in range(len(clip.track_id))]
     for rows in blocks(len(clip.time_seconds)):
