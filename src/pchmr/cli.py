@@ -58,7 +58,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb(configs.TrainConfig, "pchmr.experiment:train", RESUMABLE),
     "federate": Verb(configs.FederateConfig, "pchmr.experiment:federate", RESUMABLE),
     "evaluate": Verb(configs.EvaluateConfig, "pchmr.experiment:evaluate", READ),
-    "predict": Verb(configs.PredictConfig, "pchmr.inference:run", SHOWN),
+    "predict": Verb(configs.PredictConfig, "pchmr.predict:run", SHOWN),
     "annotate": Verb(configs.AnnotateConfig, "pchmr.annotate:run", LABELED),
     "labels": Verb(configs.LabelsConfig, "pchmr.annotate:manage", KEPT),
     "personalize": Verb(configs.PersonalizeConfig, "pchmr.personalize:run", KEPT_ON),

@@ -50,6 +50,9 @@ def objective_of(body: BodyModel, depth_kind: str) -> tuple[Objective, State]:
         rays=torch.cat([noise(batch, rays, 2, sd=0.2), torch.ones(batch, rays, 1)], dim=-1),
         ray_depth=noise(batch, rays, sd=0.2),
         ray_confidence=torch.ones(batch, rays).double(),
+        bones=0.3 * noise(batch, 4, 3),
+        bone_weight=torch.tensor([[5.0, 8.0, 0.0, 6.0]]).double().expand(batch, -1),
+        bone_ends=torch.tensor([[5, 7], [7, 9], [11, 13], [0, 5]]),
     )
     objective = Objective(
         skeleton=Skeleton.of(body),
@@ -65,6 +68,7 @@ def objective_of(body: BodyModel, depth_kind: str) -> tuple[Objective, State]:
         transl=torch.tensor([[0.1, 0.2, 3.0], [-0.1, 0.0, 4.0]]).double(),
         depth=torch.tensor([[1.1, 3.0], [0.9, 4.0]]).double(),
         log_focal=torch.tensor([0.05, -0.1]).double(),
+        tilt=torch.tensor([[0.3, -0.2], [0.1, 0.4]]).double(),
     )
     return objective, state
 
@@ -78,6 +82,7 @@ def test_derivatives_equal_central_differences(double_body: BodyModel, depth_kin
     chain = frame.chain
     assert set(slopes) == {
         "keypoints", "depth", "scale", "dense", "prior", "limits", "shape", "focal",
+        "bones", "tilt",
     }  # fmt: skip
     columns = len(objective.skeleton.columns)
     numeric = {name: torch.zeros_like(slope) for name, slope in slopes.items()}
@@ -94,6 +99,9 @@ def test_derivatives_equal_central_differences(double_body: BodyModel, depth_kin
         for plus, minus in zip(ahead, behind, strict=True):
             slope = (plus.residual - minus.residual) / (2 * STEP)
             numeric[plus.name][..., column] = slope
+    betas = objective.skeleton.columns.betas
+    assert not slopes["bones"][..., betas].any(), "points in space say nothing of the shape"
+    numeric["bones"][..., betas] = 0
     for name, found in slopes.items():
         scale = numeric[name].abs().amax().clamp_min(1.0)
         worst = (found - numeric[name]).abs().amax() / scale
@@ -123,7 +131,7 @@ def test_rigged_points_are_the_regressed_joints(body: BodyModel) -> None:
     betas, transl = torch.randn(3, 10, generator=generator), torch.randn(3, 3, generator=generator)
     skeleton = Skeleton.of(body)
     zero = torch.zeros(3)
-    state = State(rotvec_to_rotmat(rotvec), betas, transl, torch.zeros(3, 2), zero)
+    state = State(rotvec_to_rotmat(rotvec), betas, transl, torch.zeros(3, 2), zero, torch.zeros(3, 2))
     chain = pose(skeleton, state)
     posed = body(rotvec[:, 0], rotvec[:, 1:], betas, transl)
     found = points(rig_regressor(body, body.J_regressor_coco), chain, betas)

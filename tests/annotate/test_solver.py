@@ -63,6 +63,7 @@ def test_energy_never_rises(annotator: Annotator, noisy: Observations) -> None:
         torch.tensor([0.0, 0.0, 3.0]).expand(count, 3),
         torch.tensor([1.0, 3.0]).expand(count, 2),
         zero,
+        torch.zeros(count, 2),
     )
     before = energy(objective.terms_at(objective.frame(state), weights))
     for _ in range(3):

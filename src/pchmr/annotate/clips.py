@@ -105,6 +105,26 @@ def fit_clip(
     if mode not in MODES:
         raise SettingError(f"--consecutive needs one of {', '.join(MODES)}, not {mode}")
     first = _singly(annotator, observations, mode, starts, batch_size)
+    return join_frames(annotator, observations, mode, first, batch_size=batch_size)
+
+
+def join_frames(
+    annotator: Annotator,
+    observations: Observations,
+    mode: str,
+    first: Fit,
+    *,
+    batch_size: int = 32,
+) -> Fit:
+    """Fits frames of one person together that were fitted on their own; see `fit_clip`.
+
+    Args:
+        annotator: Body and prior.
+        observations: Of all frames.
+        mode: One of `MODES`; its last stage is run.
+        first: Of every frame on its own.
+        batch_size: Frames solved at once.
+    """
     trust = first.objective.evidence.confidence.sum(dim=-1)
     betas = _trusted_mean(first.state.betas, trust)
     focal = _trusted_mean(first.state.log_focal[:, None], trust)[:, 0]

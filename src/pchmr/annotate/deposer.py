@@ -20,6 +20,7 @@ from pchmr.annotate.prior import PosePrior, load_prior
 from pchmr.annotate.residuals import TERMS, Evidence, Objective, Weights
 from pchmr.annotate.residuals.depth import AFFINE_SCALE, SCALES
 from pchmr.annotate.solver import Solution, minimize
+from pchmr.annotate.spatial import joints_in_space, pose_in_space
 from pchmr.annotate.surface import Surface
 from pchmr.body import BodyModel
 from pchmr.geometry import rotvec_to_rotmat
@@ -45,7 +46,7 @@ class Mode:
     Attributes:
         scout: Stages that every start runs; the cheapest start goes on.
         refine: Stages of the chosen start.
-        uses_depth: Keypoint depth.
+        uses_depth: Keypoint depth, and joints in space.
         uses_dense: Dense points, where depth is metric.
     """
 
@@ -155,10 +156,23 @@ class Annotator:
         Args:
             observations: Of any number of frames; they are solved as one batch.
             mode: One of `MODES`.
-            starts: Predictions of a network, tried beside the yaw starts.
+            starts: Predictions of a network, tried beside the yaw starts and that of joints in space.
         """
         objective = self.objective(observations, depth=mode.uses_depth, dense=mode.uses_dense)
-        return fit_objective(objective, mode, [*self.yaw_starts(len(observations)), *starts])
+        own = self.space_starts(observations) if mode.uses_depth else []
+        begun = [*own, *self.yaw_starts(len(observations)), *starts]
+        return fit_objective(objective, mode, begun)
+
+    def space_starts(self, observations: Observations) -> list[Start]:
+        """The pose of joints in space; empty where none were seen."""
+        xyz = joints_in_space(observations)
+        if xyz is None:
+            return []
+        reading = observations.reading
+        rig = self.points.rig.take(self.points.indices(reading.points))
+        seen = torch.from_numpy(xyz).to(self.body.v_template)
+        rotmat = pose_in_space(self.skeleton, rig, reading.names, seen)
+        return [Start(rotmat, rotmat.new_zeros(len(rotmat), self.skeleton.joint_dirs.shape[-1]))]
 
     def yaw_starts(self, count: int) -> list[Start]:
         """A bent mean pose, seen from four sides."""
@@ -252,14 +266,15 @@ def place(objective: Objective, start: Start) -> State:
     """Puts a start before the camera: distance from the keypoints' spread, depth from that."""
     seen, betas = objective.evidence, start.betas
     zero = betas.new_zeros(len(betas))
-    state = State(start.rotmat, betas, betas.new_zeros(len(betas), 3), zero[:, None], zero)
+    level = betas.new_zeros(len(betas), 2)
+    state = State(start.rotmat, betas, betas.new_zeros(len(betas), 3), level, zero, level)
     xyz = points(objective.rig, pose(objective.skeleton, state), betas)
     middle, spread = keypoint_spread(xyz[..., :2], seen.confidence)
     center, extent = keypoint_spread(seen.keypoints, seen.confidence)
     z = (seen.focal * spread / extent.clamp_min(1.0)).clamp_min(NEAREST_START)
     xy = (center - seen.center) * (z / seen.focal)[:, None] - middle
     depth = torch.stack([torch.full_like(z, _first_scale(seen)), _first_shift(seen, z)], dim=-1)
-    return State(start.rotmat, betas, torch.cat([xy, z[:, None]], dim=-1), depth, zero)
+    return State(start.rotmat, betas, torch.cat([xy, z[:, None]], dim=-1), depth, zero, level)
 
 
 def _first_scale(seen: Evidence) -> float:

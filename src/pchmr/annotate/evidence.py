@@ -9,6 +9,7 @@ from pchmr.annotate.observed import Observations
 from pchmr.annotate.residuals import Evidence
 from pchmr.annotate.residuals.depth import DEPTH_SD, SCALES
 from pchmr.annotate.residuals.keypoints import PIXEL_SD, REFERENCE_SIDE
+from pchmr.annotate.spatial import seen_bones
 
 GUESSED_FOCAL = 1.2  # of the longer side of the picture, about 45 degrees
 GUESSED_FOCAL_SD = 0.25
@@ -34,7 +35,7 @@ def gather_evidence(
         observations: As read.
         surface_offset: Metres between each of them and the skin.
         like: Its device and type are taken.
-        use_depth: Whether keypoint depth plays a part.
+        use_depth: Whether keypoint depth and joints in space play a part.
         use_dense: Whether dense points do.
     """
     columns = list(observations.reading.columns)
@@ -49,6 +50,8 @@ def gather_evidence(
     sharpness = _sharpness(observations.keypoint_sigma, columns, PIXEL_SD * pixels)
     usual_depth = np.full_like(pixels, DEPTH_SD)
     depth_sharpness = _sharpness(observations.keypoint_depth_sigma, columns, usual_depth)
+
+    bones = seen_bones(observations) if use_depth else None
 
     def tensor(array: np.ndarray | None) -> Tensor | None:
         return None if array is None else torch.from_numpy(array).to(like)
@@ -66,6 +69,9 @@ def gather_evidence(
         depth_reference=torch.from_numpy(reference).to(like),
         surface_offset=surface_offset,
         rays_follow_focal=observations.intrinsics is not None,
+        bones=tensor(bones and bones.bones),
+        bone_weight=tensor(bones and bones.bone_weight),
+        bone_ends=bones and torch.from_numpy(bones.bone_ends).to(like.device),
         **{name: tensor(value) for name, value in depth.items()},
     )
 

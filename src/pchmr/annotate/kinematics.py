@@ -2,7 +2,7 @@
 
 Unknowns, in the order of the columns: a turn of every joint (radians, about the three camera axes
 through the joint, carrying all that hangs on it), betas, translation (metres), depth scale and
-shift, log focal length. A turn d acts as `R <- R_parent' exp(d) R_parent R` on the local rotation,
+shift, log focal length, tilt of observed points in space (radians about the camera's x, then y). A turn d acts as `R <- R_parent' exp(d) R_parent R` on the local rotation,
 with the parent's rotation in the camera frame: a left increment seen from the camera. Pose
 correctives are in the points and left out of the derivative.
 """
@@ -31,6 +31,7 @@ class State(NamedTuple):
         transl: Metres (B, 3).
         depth: Scale and shift (B, 2) of the observed depth.
         log_focal: Log of the focal length over its start value (B,).
+        tilt: Turns (B, 2) about the camera's x, after y, from observed points in space to the body.
     """
 
     rotmat: Tensor
@@ -38,6 +39,7 @@ class State(NamedTuple):
     transl: Tensor
     depth: Tensor
     log_focal: Tensor
+    tilt: Tensor
 
     def take(self, rows: Tensor) -> "State":
         """Some frames."""
@@ -81,8 +83,13 @@ class Columns:
         """Log focal length."""
         return slice(self.depth.stop, self.depth.stop + 1)
 
+    @property
+    def tilt(self) -> slice:
+        """Tilt of observed points in space."""
+        return slice(self.focal.stop, self.focal.stop + 2)
+
     def __len__(self) -> int:
-        return self.focal.stop
+        return self.tilt.stop
 
 
 @dataclass(frozen=True)
@@ -235,6 +242,7 @@ def step(skeleton: Skeleton, state: State, world: Tensor, change: Tensor) -> Sta
         transl=state.transl + change[:, columns.transl],
         depth=state.depth + change[:, columns.depth],
         log_focal=state.log_focal + change[:, columns.focal][:, 0],
+        tilt=state.tilt + change[:, columns.tilt],
     )
 
 

@@ -25,10 +25,11 @@ FITTERS: dict[str, Fitter] = {
 
 
 def best_mode(observations: Observations) -> str:
-    """The mode that uses all there is: dense points where they are metric, depth where there is."""
+    """The mode that uses all there is: dense points where they are metric, depth or joints in space where there are."""
     if observations.points is not None and observations.depth_kind == "metric":
         return "deposer-dense"
-    return "strong-2d" if observations.keypoint_depth is None else "deposer-keypoint"
+    knows = (observations.keypoint_depth, observations.keypoints_3d)
+    return "strong-2d" if all(one is None for one in knows) else "deposer-keypoint"
 
 
 def check_mode(mode: str, observations: Observations) -> None:
@@ -50,5 +51,7 @@ def check_mode(mode: str, observations: Observations) -> None:
         raise SettingError(
             f"--mode {mode} needs metric `points`, which were not observed: use --mode {best}"
         )
-    if mode == "deposer-keypoint" and observations.keypoint_depth is None:
-        raise SettingError(f"--mode {mode} needs `keypoint_depth`: use --mode {best}")
+    if mode == "deposer-keypoint" and best == "strong-2d":
+        raise SettingError(
+            f"--mode {mode} needs `keypoint_depth` or `keypoints_3d`: use --mode {best}"
+        )

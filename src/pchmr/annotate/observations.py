@@ -6,8 +6,10 @@ pixels, `intrinsics` (N, 3, 3), `focal_sd` () the standard deviation of the log 
 trusts the intrinsics), `keypoint_depth` (N, K) depth of the surface seen at each keypoint,
 `keypoint_depth_sigma` (N, K) its standard deviation in metres on the person, `points` (N, P, 3)
 metres of the visible surface in the camera frame, and `depth_kind` () one of "metric", "relative"
-(metres about an unknown distance), "affine" (any unit), "affine_disparity" (its inverse). `fps` ()
-is the frame rate of a video, or `time_seconds` (N,) its rising time stamps. NaN marks what is
+(metres about an unknown distance), "affine" (any unit), "affine_disparity" (its inverse).
+`keypoints_3d` (N, K, 3) are the joints themselves in space, root-relative: camera axes (x right, y
+down, z away), any origin, the size of any person; `keypoints_3d_sigma` (N, K) their standard
+deviation in metres. They tell the pose alone, never shape, size or distance. `fps` () is the frame rate of a video, or `time_seconds` (N,) its rising time stamps. NaN marks what is
 missing; rows of NaN pad `points`.
 """
 
@@ -17,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from pchmr.annotate.observed import DEPTHS, Observations
+from pchmr.annotate.observed import DEPTHS, IN_SPACE, Observations
 from pchmr.annotate.plausibility import require_plausible
 from pchmr.data.errors import InputError
 from pchmr.door import FileError
@@ -32,11 +34,13 @@ OPTIONAL = (
     "intrinsics",
     "focal_sd",
     *DEPTHS,
+    *IN_SPACE,
     "depth_kind",
     "fps",
     "time_seconds",
 )
 FAR = 10.0  # picture sides beside the picture from which a keypoint counts as missing
+LARGEST_PERSON = (0.25, 3.6)  # metres across joints in space
 LARGEST_FPS = 1e4
 LARGEST, LARGEST_PIXELS = 1e15, 1e7  # depth in any unit; entries of a camera matrix
 LARGEST_SKEW = 1e-3  # of the focal length
@@ -118,6 +122,8 @@ def check_observations(arrays: dict[str, ndarray]) -> Observations:
         keypoint_depth=depth,
         keypoint_depth_sigma=_sigma(arrays, "keypoint_depth_sigma", sizes),
         points=points,
+        keypoints_3d=_in_space(arrays, sizes),
+        keypoints_3d_sigma=_sigma(arrays, "keypoints_3d_sigma", sizes),
         depth_kind=_depth_kind(arrays, depth is not None or points is not None),
         fps=_fps(arrays),
         time_seconds=_times(arrays, sizes),
@@ -167,6 +173,29 @@ def without_far(
     side = image_size.max(axis=1)[:, None, None]
     far = np.abs(keypoints[..., :2] - image_size[:, None] / 2) > (FAR + 0.5) * side
     return np.where(far.any(axis=-1, keepdims=True), np.nan, keypoints)
+
+
+def _in_space(arrays: dict[str, ndarray], sizes: dict[str, int]) -> ndarray | None:
+    """Joints in space, of a person who is as large as one.
+
+    Raises:
+        InputError: None is finite, or they are in other units.
+    """
+    found = _floats(arrays, "keypoints_3d", ("N", "K", 3), sizes)
+    if found is None:
+        return None
+    found = np.where(np.isfinite(found).all(axis=-1, keepdims=True), found, np.nan)
+    known = np.isfinite(found).all(axis=-1).any(axis=1)
+    if not known.any():
+        raise InputError("keypoints_3d holds no finite joint: leave it out, or write metres")
+    across = float(np.median((np.nanmax(found[known], 1) - np.nanmin(found[known], 1)).max(-1)))
+    low, high = LARGEST_PERSON
+    if not low <= across <= high:
+        raise InputError(
+            f"keypoints_3d spans {across:.3g} on a person: write metres in camera axes (x right, y "
+            "down, z away)"
+        )
+    return found
 
 
 def _bounded(array: ndarray | None) -> ndarray | None:

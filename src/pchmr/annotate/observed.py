@@ -9,6 +9,7 @@ from numpy import ndarray
 from pchmr.perception.interfaces import DepthKind
 from pchmr.perception.names import Reading, read_names
 
+IN_SPACE = ("keypoints_3d", "keypoints_3d_sigma")
 DEPTHS = ("keypoint_depth", "keypoint_depth_sigma", "points")
 ARRAYS = (
     "keypoints_2d",
@@ -16,6 +17,7 @@ ARRAYS = (
     "keypoint_sigma",
     "intrinsics",
     *DEPTHS,
+    *IN_SPACE,
     "time_seconds",
 )
 SEEN = 0.05  # confidence above which a keypoint counts as observed
@@ -38,6 +40,8 @@ class Observations:
     keypoint_depth_sigma: Float[ndarray, "frames keypoints"] | None = None
     points: Float[ndarray, "frames points 3"] | None = None
     depth_kind: DepthKind = "metric"
+    keypoints_3d: Float[ndarray, "frames keypoints 3"] | None = None
+    keypoints_3d_sigma: Float[ndarray, "frames keypoints"] | None = None
     fps: float | None = None
     time_seconds: Float[ndarray, " frames"] | None = None
 

@@ -171,7 +171,7 @@ def _place(
     start = annotator.start(len(seen), 0.0, 1.0)
     zero = start.betas.new_zeros(len(seen))
     still = start.betas.new_zeros(len(seen), 3)
-    state = State(start.rotmat, start.betas, still, still[:, :2], zero)
+    state = State(start.rotmat, start.betas, still, still[:, :2], zero, still[:, :2])
     xyz = points(objective.rig, pose(objective.skeleton, state), state.betas)
     body, extent = (
         keypoint_spread(at, seen.confidence)[1] for at in (xyz[..., :2], seen.keypoints)

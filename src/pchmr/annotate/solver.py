@@ -91,6 +91,7 @@ def _change(
     if weights.free == "camera":
         held[columns.depth] = True
         held[columns.focal] = True
+        held[columns.tilt] = True
     if weights.free == "pose":
         held[columns.transl.start :] = True
     free = ~held

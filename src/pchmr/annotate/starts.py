@@ -9,15 +9,16 @@ import torch
 from pchmr.annotate.deposer import Start
 from pchmr.body import BodyModel
 from pchmr.body.fit import fit_body
+from pchmr.body.skinning import NUM_BETAS
 from pchmr.config import ModelOptions
 from pchmr.data.crops import check_box
 from pchmr.data.errors import InputError
 from pchmr.geometry import rotvec_to_rotmat
-from pchmr.inference.predictor import Predictor
+from pchmr.inference.predictor import Person, Predictor
 from pchmr.models import load_model
 from pchmr.perception.interfaces import Box, Image
 
-START_STEPS = 3  # of the fit to the predicted mesh: the fit to the picture goes on from it
+START_STEPS = 0  # of the fit to the predicted mesh, beyond its rigid parts: more changed no result
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,16 @@ class HmrStarts:
             check_box(corners, width, height)
         except InputError:
             corners = None
-        person = self.predictor.predict(image, corners)
-        body = self.predictor.body
-        fit = fit_body(body, person.vertices[None].to(body.v_template), max_steps=START_STEPS)
-        rotvec = torch.cat([fit.global_orient[:, None], fit.body_pose], dim=1)
-        return Start(rotvec_to_rotmat(rotvec), fit.betas)
+        return start_of(self.predictor.body, self.predictor.predict(image, corners))
+
+
+@torch.no_grad()
+def start_of(body: BodyModel, person: Person) -> Start:
+    """The parameters that lie close to a predicted mesh."""
+    vertices = person.vertices[None].to(body.v_template)
+    fit = fit_body(body, vertices, max_steps=START_STEPS)
+    rotvec = torch.cat([fit.global_orient[:, None], fit.body_pose], dim=1)
+    return Start(rotvec_to_rotmat(rotvec), fit.betas[:, :NUM_BETAS])
 
 
 def stack_starts(starts: list[Start]) -> Start:

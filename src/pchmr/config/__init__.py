@@ -32,6 +32,7 @@ from pchmr.config.tools import (
     ReportConfig,
 )
 from pchmr.config.verbs import (
+    FORMATS,
     Algorithm,
     DataConfig,
     Device,
@@ -39,11 +40,14 @@ from pchmr.config.verbs import (
     FederateConfig,
     Partition,
     PredictConfig,
+    ShapeExport,
+    Smoothing,
     TrainConfig,
 )
 
 __all__ = [
     "EXPORT_VARIANTS",
+    "FORMATS",
     "Algorithm",
     "AnnotateConfig",
     "BenchConfig",
@@ -72,6 +76,8 @@ __all__ = [
     "ReportConfig",
     "ServerOptions",
     "SettingError",
+    "ShapeExport",
+    "Smoothing",
     "TrainConfig",
     "UserError",
     "from_dict",

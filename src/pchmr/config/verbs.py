@@ -1,6 +1,7 @@
 """One frozen dataclass per verb of the command line; field docstrings are the help texts."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,10 @@ Algorithm = Literal[
     "fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad", "scaffold", "fednova"
 ]
 Device = Literal["auto", "cpu", "cuda"]
+ShapeExport = Literal["neutral", "fitted"]
+Smoothing = Literal["clip", "live", "none"]
+FORMATS = ("overlay", "glb", "gltf", "bvh", "npz", "csv")
+"""Files that `predict` writes of a clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,18 +215,63 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
-    """Recover the mesh of the person in a photo, a folder of photos or a video."""
+    """Recover the meshes of the people in a photo, a folder of photos or a video."""
 
     images: Annotated[Path, tyro.conf.Positional]
     """Photo, folder of photos, or video."""
     output: Path = Path("runs/predict")
     """Folder for overlays (.png), meshes (.glb) and parameters (.npz)."""
     bbox: str | None = None
-    """Box of the person, `x,y,w,h` in pixels; without it, the crop is found."""
+    """Box of the person, `x,y,w,h` in pixels; without it, people are looked for."""
+    person: str = "all"
+    """Who: all, largest, or a number of a person (from 1; the surest, in a video who came, first)."""
+    refine: bool = True
+    """Fit the body to what a photo-trained network sees, from the prediction on; takes effect where
+    `pchmr priors get blazepose` has fetched it."""
+    focal: float | None = None
+    """Focal length in pixels; without it, from EXIF, else estimated."""
+    format: str = "overlay,glb,npz"
+    """Files of a video, by commas: overlay (mp4), glb, gltf, bvh (one a person), npz, csv."""
+    shape: ShapeExport = "neutral"
+    """Body shape in glb, gltf, bvh, csv and SMPL files, which may be handed on: shape can be
+    health or biometric data. The npz of the result always holds the fitted one."""
+    smoothing: Smoothing = "clip"
+    """Motion of a video: all frames of a person fitted together, a filter that knows no future,
+    or frames as they are."""
     device: Device = "auto"
     """Where to compute."""
     model_options: ModelOptions = field(default_factory=ModelOptions)
     """Which network."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.formats if name not in FORMATS]
+        require(
+            not unknown,
+            f"--format {', '.join(unknown)}: give some of {','.join(FORMATS)}",
+        )
+        require(bool(self.formats), f"--format is empty: give some of {','.join(FORMATS)}")
+        require_person(self.person)
+        require(
+            self.bbox is None or self.person == "all",
+            "--bbox names the person already: leave --person out",
+        )
+        ok = self.focal is None or 0 < self.focal < math.inf
+        require(ok, f"--focal {self.focal}: give a positive number of pixels")
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Names of the files to write, each once."""
+        names = (name.strip() for name in self.format.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+
+def require_person(who: str) -> None:
+    """Refuses what names nobody."""
+    number = who.isdecimal() and who.isascii() and int(who) >= 1
+    require(
+        who in ("all", "largest") or number,
+        f"--person {who}: give all, largest, or a number from 1",
+    )
 
 
 SETS = ("3dpw", "emdb", "h36m", "tsv", "npz", "truth")

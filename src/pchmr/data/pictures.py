@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from pchmr.data.animations import is_animation
 from pchmr.data.errors import InputError
 from pchmr.data.photos import HEIF_SUFFIXES, NEEDS_HEIF, photo_suffixes
 from pchmr.data.videos import VIDEO_DEMUXERS, is_video
@@ -58,10 +59,12 @@ def _require_known(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix in HEIF_SUFFIXES and suffix not in photo_suffixes():
         raise InputError(f"{path} is HEIC: {NEEDS_HEIF}, or save it as JPEG")
-    if suffix and suffix not in photo_suffixes() and not is_video(path):
+    if is_video(path) or is_animation(path):
+        return
+    if suffix and suffix not in photo_suffixes():
         raise InputError(
             f"{path} ends in {suffix}: give a photo ({', '.join(photo_suffixes())}) or a video "
-            f"({', '.join(VIDEO_DEMUXERS)})"
+            f"({', '.join(VIDEO_DEMUXERS)}, .gif)"
         )
 
 

@@ -1,7 +1,6 @@
-"""One person from one image: the crop, the network, and the square to look at next."""
+"""One person from one crop of an image by the network; who is where is told by others."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from pchmr.data.crops import Box, Square, check_box, crop, square_around, whole_
 from pchmr.data.errors import InputError
 from pchmr.geometry import project_weak_perspective
 from pchmr.losses.target import about_hips
-from pchmr.perception.interfaces import Detector
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 NUM_RECROPS = 2
@@ -31,15 +29,12 @@ class Person:
         joints: Evaluation joints in the same frame.
         camera: Weak perspective (s, tx, ty) of the crop.
         square: The crop in the image.
-        num_found: People that were found in the image, of whom this is the surest; None where
-            nobody was looked for.
     """
 
     vertices: Float[Tensor, "vertices 3"]
     joints: Float[Tensor, "14 3"]
     camera: Float[Tensor, "3"]
     square: Square
-    num_found: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,13 +45,11 @@ class Predictor:
         model: From crops to meshes.
         body: Whose vertices it predicts.
         image_size: Side of its crops.
-        detector: Finds people where no box is given; without it the whole image is looked at.
     """
 
     model: nn.Module
     body: BodyModel
     image_size: int
-    detector: Detector | None = None
 
     @torch.inference_mode()
     def look(self, image: Pixels, square: Square) -> Person:
@@ -84,16 +77,7 @@ class Predictor:
             square=square,
         )
 
-    def find(self, image: Pixels) -> Person:
-        """The surest person that is found; where there is none, the whole image, then closer."""
-        boxes = [] if self.detector is None else self.detector.detect(image)
-        if boxes:
-            person = self.look(image, square_around(boxes[0].bbox_xyxy))
-        else:
-            person = self._search(image)
-        return replace(person, num_found=None if self.detector is None else len(boxes))
-
-    def _search(self, image: Pixels) -> Person:
+    def search(self, image: Pixels) -> Person:
         """The whole of an image, then the square around the mesh seen so far, twice."""
         height, width = image.shape[:2]
         person = self.look(image, whole_image(width, height))
@@ -104,31 +88,16 @@ class Predictor:
             person = self.look(image, square)
         return person
 
-    def follow(self, image: Pixels, last: Person) -> Person:
-        """The person of the frame before; looked for anew where the last mesh left the image."""
-        height, width = image.shape[:2]
-        square = square_of(last, width, height)
-        return self.find(image) if square is None else self.look(image, square)
-
     def predict(self, image: Pixels, bbox_xyxy: Box | None = None) -> Person:
-        """The person in a box of an image, or wherever one is found.
+        """The person in a box of an image, or of the whole of it.
 
         Raises:
             InputError: The box is too small to use or outside the image.
         """
         if bbox_xyxy is None:
-            return self.find(image)
+            return self.search(image)
         check_box(bbox_xyxy, image.shape[1], image.shape[0])
         return self.look(image, square_around(bbox_xyxy))
-
-    def track(
-        self, frames: Iterable[Pixels], bbox_xyxy: Box | None = None
-    ) -> Iterator[tuple[Pixels, Person]]:
-        """Frames with the person in each; the box, if any, is that of the first frame."""
-        last = None
-        for frame in frames:
-            last = self.predict(frame, bbox_xyxy) if last is None else self.follow(frame, last)
-            yield frame, last
 
 
 def square_of(person: Person, width: int, height: int) -> Square | None:

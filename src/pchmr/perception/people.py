@@ -1,10 +1,11 @@
-"""Everybody in a picture: what is known of each, and how doubles of one person are told.
+"""Everybody in a picture: what is known of each, who is meant, how doubles of one are told.
 
 It keeps the surer of two poses that are one person's; it knows no network and no body.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +13,8 @@ from numpy import ndarray
 from PIL import Image as Pictures
 
 from pchmr.body.joints import COCO_17
-from pchmr.perception.interfaces import Box
+from pchmr.data.errors import InputError
+from pchmr.perception.interfaces import Box, Image, Provenance
 from pchmr.perception.turned import TurnedCrop
 
 LIMBS = tuple(COCO_17.names[5:])
@@ -34,6 +36,7 @@ class SeenPerson:
         score: How surely the person is seen, to rank people by.
         crop: Where the network looked.
         cells: Chance that each cell of the crop shows the person.
+        next_crop: Where the network would look in the next frame of a clip; None where it says not.
     """
 
     box: Box
@@ -43,6 +46,7 @@ class SeenPerson:
     score: float
     crop: TurnedCrop
     cells: Float[ndarray, "rows columns"]
+    next_crop: TurnedCrop | None = None
 
     def mask(self, height: int, width: int) -> Float[ndarray, "height width"]:
         """Chance that each pixel of the picture shows the person; 0 outside the crop."""
@@ -55,6 +59,48 @@ class SeenPerson:
                 (width, height), Pictures.Transform.AFFINE, affine, Pictures.Resampling.BILINEAR
             )
         )
+
+
+@runtime_checkable
+class PeoplePrior(Protocol):
+    """Sees everybody in a picture, with points in space and masks."""
+
+    names: tuple[str, ...]
+    provenance: Provenance
+
+    def people(self, image: Image) -> list[SeenPerson]:
+        """Who is in the picture, the surest first."""
+        ...
+
+    def see(self, image: Image, box: Box) -> SeenPerson:
+        """The person in a box."""
+        ...
+
+
+ALL, LARGEST = "all", "largest"
+
+
+def chosen(who: str, boxes: Sequence[Box]) -> list[int]:
+    """Positions of the people who are meant; their numbers count from 1.
+
+    Args:
+        who: "all", "largest", or a number.
+        boxes: Of everybody; none of them gives nobody.
+
+    Raises:
+        InputError: Nobody has the number.
+    """
+    if who == ALL or not boxes:
+        return list(range(len(boxes)))
+    if who == LARGEST:
+        return [max(range(len(boxes)), key=lambda row: boxes[row].width * boxes[row].height)]
+    number = int(who)
+    if number > len(boxes):
+        raise InputError(
+            f"--person {number}: there are {len(boxes)} people in the picture, numbered from 1, "
+            "the surest first"
+        )
+    return [number - 1]
 
 
 def similarity(a: Float[ndarray, "limbs 2"], b: Float[ndarray, "limbs 2"], size: float) -> float:

@@ -43,14 +43,14 @@ class People:
 class Clip:
     """Everybody in the frames of a clip: the arrays of `People` behind an axis of frames.
 
-    NaN where a person is not there. The shape is one for all frames of a person.
+    NaN where a person is not there. The shape is one for all frames of a person. Meshes are not
+    kept: the parameters give them, a few frames at a time.
 
     Attributes:
         time_seconds: Of each frame, from its time stamp.
         has_person: Where each person is there.
     """
 
-    vertices: Float[np.ndarray, "frames people vertices 3"]
     joints: Float[np.ndarray, "frames people joints 3"]
     joint_names: tuple[str, ...]
     global_orient: Float[np.ndarray, "frames people 3"]

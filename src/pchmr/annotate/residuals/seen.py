@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pchmr.perception.interfaces import DepthKind
@@ -33,6 +33,10 @@ class Evidence:
         ray_depth: Their depth, centered like `depth`.
         ray_confidence: 0 for padding.
         rays_follow_focal: Whether rays were made from pixels with `focal`.
+        bones: From one point of the body to another as seen in space, metres of a person of
+            unknown size.
+        bone_weight: 1 / metres; 0 where a bone is missing.
+        bone_ends: The keypoints where each begins and ends.
     """
 
     keypoints: Float[Tensor, "batch keypoints 2"]
@@ -53,6 +57,9 @@ class Evidence:
     ray_depth: Float[Tensor, "batch rays"] | None = None
     ray_confidence: Float[Tensor, "batch rays"] | None = None
     rays_follow_focal: bool = field(default=True, metadata=SHARED)
+    bones: Float[Tensor, "batch bones 3"] | None = None
+    bone_weight: Float[Tensor, "batch bones"] | None = None
+    bone_ends: Int[Tensor, "bones 2"] | None = field(default=None, metadata=SHARED)
 
     def __len__(self) -> int:
         return len(self.focal)

@@ -25,6 +25,7 @@ class Weights:
         dense: Weight per metre of a dense point; 0 leaves them out.
         rho_dense: Metres.
         limits: Factor on joint limits.
+        rho_bone: Metres.
         free: "root": root, translation, depth, focal; "camera": the first two; "pose": the others.
     """
 
@@ -36,6 +37,7 @@ class Weights:
     dense: float = 0.0
     rho_dense: float = 0.12
     limits: float = 1.0
+    rho_bone: float = 0.3
     free: Literal["root", "camera", "pose", "all"] = "all"
 
 

@@ -101,8 +101,13 @@ def look_twice(
     """The second pass where the first one saw somebody, else the first."""
     first = look(runner, image, crop)
     closer = first.next_crop
-    sound = math.isfinite(closer.side) and 1 <= closer.side <= 8 * max(image.shape)
-    return look(runner, image, closer) if first.presence >= least and sound else first
+    again = first.presence >= least and sound(closer, image)
+    return look(runner, image, closer) if again else first
+
+
+def sound(crop: TurnedCrop, image: UInt8[ndarray, "height width 3"]) -> bool:
+    """Whether a crop that the network asks for is one that can show a person of the picture."""
+    return math.isfinite(crop.side) and 1 <= crop.side <= 8 * max(image.shape)
 
 
 def refined(

@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from pchmr.body.joints import mirror_name
 from pchmr.perception.blazepose.detector import SIZE, Detection, detect
-from pchmr.perception.blazepose.landmarks import NAMES, Landmarks, look, look_twice
+from pchmr.perception.blazepose.landmarks import NAMES, Landmarks, look, look_twice, sound
 from pchmr.perception.blazepose.networks import NAME, open_network
 from pchmr.perception.detection import LEAST_CONFIDENCE, LEAST_SEEN, box_of
 from pchmr.perception.fetched import DETECTOR, FETCHED, LANDMARKS
@@ -90,6 +90,16 @@ class BlazePose:
         kept = without_doubles(people, self.names)
         return [p for p in kept if p.score >= SURE or self._mirrored_alike(image, p)]
 
+    def follow(self, image: Image, last: SeenPerson) -> SeenPerson | None:
+        """Somebody of the frame before, by one pass and no detector; None where they are lost."""
+        if last.next_crop is None or not sound(last.next_crop, image):
+            return None
+        marks = look(self.network, image, last.next_crop)
+        box = box_of(_inside(marks.points, image))
+        if marks.presence < PRESENT or box is None:
+            return None
+        return self._person(image, marks, box)
+
     def _mirrored_alike(self, image: Image, person: SeenPerson) -> bool:
         """Whether the mirror image shows the same pose, as it does of people and rarely else."""
         width, crop = image.shape[1], person.crop
@@ -125,6 +135,7 @@ class BlazePose:
             score=marks.score,
             crop=marks.crop,
             cells=marks.mask,
+            next_crop=marks.next_crop,
         )
 
     def _places(self, image: Image) -> list[TurnedCrop]:
