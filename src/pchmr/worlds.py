@@ -18,7 +18,7 @@ from markupsafe import Markup
 from pchmr.body import BodyModel, load_body
 from pchmr.config import DataConfig, FederateConfig
 from pchmr.data import num_workers, planned_columns
-from pchmr.data.partition import DEFAULT_LABELS, label_skew, label_table, make_partition
+from pchmr.data.partition import label_of, label_skew, label_table, make_partition
 from pchmr.data.partition import partition_hash as hash_of
 from pchmr.data.pose_clusters import POSE, columns_for
 from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecipe
@@ -138,8 +138,7 @@ def _partition(config: DataConfig) -> Path:
     else:
         columns = planned_columns(recipe)
     parts = make_partition(dealt, columns, recipe.num_samples)
-    options = config.partition_options
-    label = options.partition_label or DEFAULT_LABELS[config.partition] or "action"
+    label = label_of(config.partition, config.partition_options) or "action"
     sizes = np.array([len(part) for part in parts])
     measured = {
         "partition": config.partition,

@@ -39,6 +39,8 @@ from pchmr.config.verbs import (
     Partition,
     PredictConfig,
     TrainConfig,
+    lengths,
+    settings_marked,
 )
 
 __all__ = [
@@ -74,6 +76,8 @@ __all__ = [
     "UserError",
     "from_dict",
     "from_json",
+    "lengths",
     "require",
+    "settings_marked",
     "to_json",
 ]
