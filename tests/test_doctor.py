@@ -129,3 +129,22 @@ def test_a_body_that_does_not_load_is_no_tick(
     doctor.run(DoctorConfig())
     (line,) = (row for row in capsys.readouterr().out.splitlines() if " SMPL neutral " in row)
     assert line.strip().startswith("✗") and "SMPL_NEUTRAL.npz" in line
+
+
+@pytest.mark.parametrize("extra", ["export", "heic", "video"])
+def test_an_extra_that_does_not_work_is_no_tick(
+    extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise OSError("libsomething.so: no such file\nand more")
+
+    def state() -> tuple[str, str]:
+        (found,) = (finding for finding in doctor._extras() if finding.name == extra)
+        return found.state, found.detail
+
+    if state()[0] == "missing":
+        pytest.skip(f"the extra {extra} is not installed: pip install 'pchmr[{extra}]'")
+    assert state()[0] == "ok"
+    monkeypatch.setitem(doctor.WORKS, extra, fails)
+    assert state()[0] == "broken"
+    assert "OSError: libsomething.so: no such file; pip install" in state()[1]

@@ -1,10 +1,12 @@
 """The loop on four rendered clients: every stage of every kind of labels is scored."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pchmr import loop, worlds
+from pchmr.annotate import deposer, starts
 from pchmr.annotate.consent import read_consent
 from pchmr.config import (
     DataConfig,
@@ -17,10 +19,22 @@ from pchmr.config import (
 from pchmr.personalize import rehearsal
 
 
-def test_every_stage_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few people to rehearse with, and labels that are fitted in one step a stage."""
     monkeypatch.setattr(rehearsal, "NUM_REHEARSED", 6)
     monkeypatch.setattr(rehearsal, "NUM_SCORED", 4)
-    data = DataOptions(domain="V", num_samples=24, num_test_samples=16, image_size=64, world=1)
+    whole = deposer.minimize
+
+    def once(objective: Any, state: Any, weights: Any, iterations: int, damping: Any) -> Any:
+        return whole(objective, state, weights, 1, damping)
+
+    monkeypatch.setattr(deposer, "minimize", once)
+    monkeypatch.setattr(starts, "START_STEPS", 1)
+
+
+def test_every_stage_is_scored(hurried: None, tmp_path: Path) -> None:
+    data = DataOptions(domain="V", num_samples=16, num_test_samples=16, image_size=64, world=1)
     worlds.run(DataConfig(task="synth", output=tmp_path / "root", data_options=data))
     fitting = FittingOptions(num_epochs=1, min_labels=2, batch_size=4)
     config = LoopConfig(

@@ -53,9 +53,14 @@ def _safely(title: str, probe: Probe) -> list[Finding]:
     try:
         findings.extend(probe())
     except Exception as error:  # whatever is broken here is what the user wants to read about
-        reason = str(error).splitlines()[0] if str(error) else ""
-        findings.append(Finding(title, "broken", f"{type(error).__name__}: {reason}"))
+        findings.append(Finding(title, "broken", _reason(error)))
     return findings
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line."""
+    first = str(error).splitlines()[0] if str(error) else ""
+    return f"{type(error).__name__}: {first}"
 
 
 def _table(title: str, findings: list[Finding]) -> Table:
@@ -110,8 +115,65 @@ def _extras() -> Iterator[Finding]:
         if absent:
             detail = f"lacks {', '.join(absent)}: pip install {PACKAGE}[{extra}]"
             yield Finding(extra, "missing", detail)
+            continue
+        names = ", ".join(_requirements(extra))
+        try:
+            WORKS.get(extra, _nothing)()
+        except Exception as error:  # a package that is there may fail in any way
+            again = f"pip install --force-reinstall {PACKAGE}[{extra}]"
+            yield Finding(extra, "broken", f"{names}: {_reason(error)}; {again}")
         else:
-            yield Finding(extra, "ok", ", ".join(_requirements(extra)))
+            yield Finding(extra, "ok", names)
+
+
+def _nothing() -> None:
+    """What an extra without a probe is asked to do."""
+
+
+def _runs_onnx() -> None:
+    """Runs a network of one step."""
+    import numpy as np
+    import onnx
+    from onnxruntime import InferenceSession
+
+    one = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in ("x", "y")]
+    node = onnx.helper.make_node("Neg", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "probe", one[:1], one[1:])
+    opset = onnx.helper.make_opsetid("", 17)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = np.asarray(session.run(None, {"x": np.ones(1, dtype=np.float32)})[0])
+    if found.tolist() != [-1.0]:
+        raise ValueError(f"minus one came out as {found.tolist()}")
+
+
+def _reads_heic() -> None:
+    """Writes and reads a picture."""
+    import io
+
+    import pillow_heif
+    from PIL import Image
+
+    pillow_heif.register_heif_opener()
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(stream, format="HEIF")
+    with Image.open(stream) as image:
+        image.load()
+
+
+def _opens_video() -> None:
+    """Asks for the decoder that phones' videos need."""
+    import av
+
+    av.CodecContext.create("h264", "r")
+
+
+WORKS: dict[str, Callable[[], None]] = {
+    "export": _runs_onnx,
+    "heic": _reads_heic,
+    "video": _opens_video,
+}
+"""What an extra must be able to do before it is ticked."""
 
 
 def _devices() -> Iterator[Finding]:

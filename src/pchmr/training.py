@@ -51,11 +51,11 @@ def new_optimizer(model: nn.Module, options: OptimOptions) -> torch.optim.Optimi
 
 
 def loss_name(model: nn.Module, options: OptimOptions) -> str:
-    """The loss recipe asked for, or the one that belongs to the model's family and size."""
+    """The loss recipe asked for, or the one that the model's spec names."""
     if options.loss != "auto":
         return options.loss
-    name = str(getattr(model, "name", "fastmetro"))
-    return "xs" if name.endswith("_xs") else name.split("_")[0]
+    spec = getattr(model, "spec", None)
+    return "fastmetro" if spec is None else spec.loss
 
 
 def constant(_: float) -> float:
@@ -110,10 +110,7 @@ def train_epoch(
         DivergedError: A loss turned NaN or infinite.
     """
     model.train()
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(dataset), generator=generator).numpy()
-    if compute.rank():
-        generator.manual_seed(derive_seed(seed, "rank", compute.rank()))
+    order, generator = _order(len(dataset), seed)
     extent = PUBLISHED if options.augments_as_published else DEFAULT
     totals, seen = defaultdict[str, float](float), 0
     with torch.random.fork_rng(devices=[]):
@@ -135,6 +132,15 @@ def train_epoch(
                 on_step(len(rows))
     compute.share_buffers(model)
     return EpochStats(len(order), {name: total / seen for name, total in totals.items()})
+
+
+def _order(num_samples: int, seed: int) -> tuple[np.ndarray, torch.Generator]:
+    """The order of an epoch, the same in every process, and what augments, which is not."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(num_samples, generator=generator).numpy()
+    if compute.rank():
+        generator.manual_seed(derive_seed(seed, "rank", compute.rank()))
+    return order, generator
 
 
 def _shares(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -20,7 +20,7 @@ from pchmr.config import DataConfig, FederateConfig
 from pchmr.data import num_workers, planned_columns
 from pchmr.data.mocap.people import write_recorded
 from pchmr.data.mocap.poses import PoseSet
-from pchmr.data.partition import DEFAULT_LABELS, label_skew, label_table, make_partition
+from pchmr.data.partition import label_of, label_skew, label_table, make_partition
 from pchmr.data.partition import partition_hash as hash_of
 from pchmr.data.pose_clusters import POSE, columns_for
 from pchmr.data.sets.check import check_set
@@ -170,8 +170,7 @@ def _partition(config: DataConfig) -> Path:
     else:
         columns = planned_columns(recipe)
     parts = make_partition(dealt, columns, recipe.num_samples)
-    options = config.partition_options
-    label = options.partition_label or DEFAULT_LABELS[config.partition] or "action"
+    label = label_of(config.partition, config.partition_options) or "action"
     sizes = np.array([len(part) for part in parts])
     measured = {
         "partition": config.partition,

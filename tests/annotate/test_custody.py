@@ -69,6 +69,18 @@ def test_export_is_read_as_3dpw_and_private(folder: Path, tmp_path: Path) -> Non
     assert found["campose_valid"][0].tolist() == [0] and found["sequence"] == "p1"
 
 
+def test_export_says_how_many_frames_are_valid(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["labels", str(folder), "--export", str(tmp_path / "some")]) == 0
+    assert "5 of 6 frames marked valid\n" in capsys.readouterr().out
+    out = ["--export", str(tmp_path / "none")]
+    assert main(["labels", str(folder), "--reject", "all", *out]) == 0
+    said = capsys.readouterr().out
+    assert "0 of 6 frames marked valid: readers of such files will use none" in said
+    assert f"`pchmr labels {folder} --accept all`" in said
+
+
 def test_the_neck_of_the_export_is_between_the_shoulders() -> None:
     keypoints = np.array([[[10.0, 20, 1], [30.0, 40, 0.5]]])
     found = poses_2d(keypoints, ["left_shoulder", "RShoulder"])

@@ -1,6 +1,7 @@
 """The comparisons of paradigms, on people of 64 px that are few enough to train in seconds."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,19 @@ TINY = Scale(
     num_seen=40,
     learning_rates=(1e-4, 1e-3),
 )
+TWO = "two-clients"
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Scale:
     monkeypatch.setitem(SCALES, "cpu", TINY)
+    monkeypatch.setattr(recipes, "PER_ROUND", 2)
     return TINY
+
+
+def two_clients(rows: recipes.Rows) -> recipes.Cell:
+    """FedAvg on as few clients as federate."""
+    return rows.federated(TWO, "two clients", 2, contest=TWO)
 
 
 def lda_like(rows: recipes.Rows) -> list[recipes.Cell]:
@@ -50,8 +58,8 @@ def lda_like(rows: recipes.Rows) -> list[recipes.Cell]:
     return [
         rows.before(),
         rows.centralized(),
-        rows.iid(10),
-        rows.federated("fedavgm", "with momentum", 10, algorithm="fedavgm", servers=grid),
+        two_clients(rows),
+        rows.federated("fedavgm", "with momentum", 2, algorithm="fedavgm", servers=grid),
     ]
 
 
@@ -65,45 +73,58 @@ def few(tiny: Scale, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(COMPARISONS, "natural", lambda rows: lda_like(rows)[:3])
 
 
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a comparison that ran to its end in one process; to be read, not written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SCALES, "cpu", TINY)
+        patch.setattr(recipes, "PER_ROUND", 2)
+        patch.setitem(COMPARISONS, "client-scale", lda_like)
+        return comparison.run(config(tmp_path_factory.mktemp("ran")))
+
+
 def by_id(path: Path) -> dict[str, ResultRow]:
     return {row.id: row for row in whole_lines(path)}
 
 
-def test_rows_hold_scores_budgets_and_what_was_chosen(few: None, tmp_path: Path) -> None:
-    path = comparison.run(config(tmp_path))
-    rows = by_id(path)
+def test_rows_hold_scores_budgets_and_what_was_chosen(ran: Path) -> None:
+    rows = by_id(ran)
     assert [*rows] == [
         "before",
         "mean-pose-of-the-training-people",
         "centralized",
         "centralized-weights-averaged",
-        "10-of-10-clients",
+        TWO,
         "fedavgm",
     ]
-    federated = rows["10-of-10-clients"]
-    assert federated.label == "10 of 10 clients" and federated.contest == federated.id
+    federated = rows[TWO]
+    assert federated.label == "two clients" and federated.contest == federated.id
     assert federated.config["num_rounds"] == 2
     assert [point[:2] for point in federated.curve] == [(1, 20), (2, 40)]
     assert federated.curve[-1].num_bytes > 0
     assert federated.curve[-1].mpjpe_mm == pytest.approx(federated.scores["mpjpe_mm"], abs=1e-3)
-    assert len(federated.clients_mm) == 10 and federated.quarantined == 0
-    trials = whole_lines(tmp_path / "tuning.jsonl")
+    assert len(federated.clients_mm) == 2 and federated.quarantined == 0
+    trials = whole_lines(ran.parent / "tuning.jsonl")
     tried = {row.label: row.measures["mpjpe_mm"] for row in trials}
     assert len(tried) == 6
-    rates = {r: tried[f"10 of 10 clients, fedavg, learning rate {r:g}"] for r in (1e-4, 1e-3)}
+    rates = {r: tried[f"2 of 2 clients, fedavg, learning rate {r:g}"] for r in (1e-4, 1e-3)}
     assert federated.chosen == {"learning_rate": min(rates, key=lambda r: rates[r])}
     assert set(rows["fedavgm"].chosen) == {"learning_rate", "server_momentum"}
     start = rows["before"].started_from
     assert start is not None and start.kind == "shipped"
     assert rows["centralized-weights-averaged"].of_run == "centralized"
-    # Again: nothing is run, and another comparison takes over what it shares.
-    before = path.read_text()
-    assert comparison.run(config(tmp_path)).read_text() == before
-    other = by_id(comparison.run(config(tmp_path, "natural")))
-    assert other["10-of-10-clients"] == federated
+
+
+def test_what_is_measured_is_not_run_again(few: None, ran: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(ran.parent, tmp_path / "again"))
+    path, before, rows = folder / ran.name, ran.read_text(), by_id(ran)
+    assert comparison.run(config(folder)).read_text() == before
+    # Another comparison takes over what it shares.
+    other = by_id(comparison.run(config(folder, "natural")))
+    assert other[TWO] == rows[TWO]
     # A torn line is cut off, and only that cell runs again, to the same numbers.
     path.write_text(before[:-30])
-    again = by_id(comparison.run(config(tmp_path)))
+    again = by_id(comparison.run(config(folder)))
     assert again["fedavgm"].scores == rows["fedavgm"].scores
     assert [*again] == [*rows]
 
@@ -124,7 +145,7 @@ def test_a_setting_that_diverges_stops_nothing(
 
     monkeypatch.setattr(cell_module, "measure", diverging)
     rows = by_id(comparison.run(config(tmp_path)))
-    assert rows["10-of-10-clients"].chosen == {"learning_rate": 1e-4}
+    assert rows[TWO].chosen == {"learning_rate": 1e-4}
     failed = [row for row in whole_lines(tmp_path / "tuning.jsonl") if row.failed]
     assert failed and all(row.scores["mpjpe_mm"] is None for row in failed)
     assert "learning rate 0.001" in (tmp_path / "README.md").read_text()
@@ -151,13 +172,15 @@ def test_other_start_weights_or_people_make_another_key(few: None, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_same_run_gives_the_same_row() -> None:
+def test_the_same_run_gives_the_same_row(tiny: Scale) -> None:
     run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
     assert measure(Job(run)).row.scores == measure(Job(run)).row.scores
 
 
 @pytest.mark.slow
-def test_a_stopped_run_of_rounds_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_stopped_run_of_rounds_goes_on(
+    tiny: Scale, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
     calm, folder, scored = measure(Job(run)), tmp_path / "unfinished", []
 
@@ -176,7 +199,9 @@ def test_a_stopped_run_of_rounds_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert not folder.exists()
 
 
-def test_a_damaged_stopped_run_starts_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_damaged_stopped_run_starts_anew(
+    tiny: Scale, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     run, folder = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base, tmp_path / "stopped"
     seen: list[bool] = []
 
@@ -201,11 +226,17 @@ def test_a_damaged_stopped_run_starts_anew(monkeypatch: pytest.MonkeyPatch, tmp_
         attempt(Job(run), folder)
 
 
-def test_rows_do_not_depend_on_the_number_of_workers(few: None, tmp_path: Path) -> None:
-    one, two = (
-        by_id(comparison.run(config(tmp_path / str(n), "natural", num_workers=n))) for n in (1, 2)
-    )
-    assert {name: row.scores for name, row in one.items()} == {
+def test_rows_do_not_depend_on_the_number_of_workers(
+    tiny: Scale, ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes, with the rate that one process chose."""
+    one = by_id(ran)
+    rate = float(str(one[TWO].chosen["learning_rate"]))
+    monkeypatch.setitem(SCALES, "cpu", replace(tiny, learning_rates=(rate,)))
+    monkeypatch.setitem(COMPARISONS, "natural", lambda rows: [rows.before(), two_clients(rows)])
+    two = by_id(comparison.run(config(tmp_path, "natural", num_workers=2)))
+    assert {*two} < {*one} and TWO in two
+    assert {name: one[name].scores for name in two} == {
         name: row.scores for name, row in two.items()
     }
 
@@ -246,7 +277,7 @@ def test_bytes_that_are_no_rows_are_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "some.jsonl").read_text() == line
 
 
-@pytest.mark.parametrize("name", ["centralized", "10-of-10-clients", "before"])
+@pytest.mark.parametrize("name", ["centralized", TWO, "before"])
 def test_a_cell_is_what_a_command_would_have_written(
     name: str, tiny: Scale, tmp_path: Path
 ) -> None:
@@ -255,7 +286,7 @@ def test_a_cell_is_what_a_command_would_have_written(
     run = replace(fixed(cell.base, 1e-3, {}), output=tmp_path)
     verbs: dict[str, Any] = {
         "centralized": experiment.train,
-        "10-of-10-clients": experiment.federate,
+        TWO: experiment.federate,
         "before": experiment.evaluate,
     }
     summary, row = verbs[name](run), measure(Job(run)).row

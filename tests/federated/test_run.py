@@ -209,12 +209,12 @@ def kill(times: int, seed: int, folder: Path) -> None:
 
 
 def test_kill_9_and_resume_with_nothing_written_at_home_and_no_connection(tmp_path):
-    kill(4, seed=1, folder=tmp_path)
+    kill(2, seed=1, folder=tmp_path)
 
 
 def test_a_damaged_checkpoint_is_never_gone_on_from(tmp_path):
-    found = in_own_process("pchmr.bench.faults", "damage_and_resume", 5)
-    assert found["damaged"] == found["identical"] + found["refused"] == 5
+    found = in_own_process("pchmr.bench.faults", "damage_and_resume", 3)
+    assert found["damaged"] == found["identical"] + found["refused"] == 3
     assert found["identical"] > 0
 
 

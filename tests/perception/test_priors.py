@@ -396,10 +396,10 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_every_prior_names_a_file() -> None:
-    folder = Path(__file__).parents[2] / "src" / "pchmr" / "perception"
-    for target in PRIORS.values():
-        file, kind = target.split(":")
-        assert f"class {kind}" in (folder / f"{file.replace('.', '/')}.py").read_text()
+    folder = Path(__file__).parents[2] / "src"
+    for prior in PRIORS.values():
+        module, kind = prior.target.split(":")
+        assert f"class {kind}" in (folder / f"{module.replace('.', '/')}.py").read_text()
 
 
 @pytest.mark.parametrize("aligned", [True, False])

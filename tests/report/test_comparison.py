@@ -167,13 +167,18 @@ def test_rows_stand_in_the_order_of_the_comparison() -> None:
 
 
 def test_attacks_are_held_against_honest_clients() -> None:
-    def attacked(name: str, error: float, gate: bool) -> ResultRow:
-        return line(name, "federated", error, defended=gate, quarantined=12)
+    def attacked(name: str, error: float, gate: bool, bad: int = 3, **rule: Any) -> ResultRow:
+        config = {"num_bad": bad, "server_options": rule}
+        return line(name, "federated", error, defended=gate, quarantined=12, config=config)
 
     lines = [
         line("10 of 10 clients", "federated", 100.0),
-        attacked("mild, gate", 104.0, True),
-        attacked("harsh, gate", 106.0, True),
+        attacked("mild, gate", 109.0, True),
+        attacked("harsh, gate", 111.0, True),
+        attacked("one, gate", 104.0, True, bad=1),
+        attacked("mild, krum", 104.0, True, aggregation_rule="multi-krum"),
+        attacked("harsh, trimmed", 106.0, True, trimmed_replies=3),
+        attacked("one, trimmed", 102.5, True, bad=1, trimmed_replies=3),
         attacked("harsh, no gate", 300.0, False),
         replace(
             attacked("broken, no gate", 0.0, False),
@@ -183,7 +188,14 @@ def test_attacks_are_held_against_honest_clients() -> None:
         ),
     ]
     text = _robustness(with_gaps(lines))
-    assert "| mild, gate | +4.0 [+4.0, +4.0] | 12 | yes |" in text
-    assert "| harsh, gate | +6.0 [+6.0, +6.0] | 12 | **no** |" in text
-    assert "| harsh, no gate | +200.0 [+200.0, +200.0] | 12 | – |" in text
-    assert "| broken, no gate | – | 12 | **no**, the run came to nothing |" in text
+    for name, cost, most, said in (
+        ("mild, gate", "+9.0", "+10", "yes"),
+        ("harsh, gate", "+11.0", "+10", "**no**"),
+        ("one, gate", "+4.0", "+3", "**no**"),
+        ("mild, krum", "+4.0", "+5", "yes"),
+        ("harsh, trimmed", "+6.0", "+5", "**no**"),
+        ("one, trimmed", "+2.5", "+2", "**no**"),
+        ("harsh, no gate", "+200.0", "–", "–"),
+    ):
+        assert f"| {name} | {cost} [{cost}, {cost}] | 12 | {most} | {said} |" in text, name
+    assert "| broken, no gate | – | 12 | – | **no**, the run came to nothing |" in text

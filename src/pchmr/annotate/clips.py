@@ -135,15 +135,7 @@ def join_frames(
     path = points(rig, pose(annotator.skeleton, first.state), first.state.betas)
     sure = path_trust(annotator, observations, first)
     wanted, weight = smooth_path(path, sure, observations.times)
-    evidence = first.objective.evidence
-    scale = torch.exp(focal).expand_as(evidence.focal)
-    rays = evidence.rays
-    if rays is not None and evidence.rays_follow_focal:
-        rays = torch.cat([rays[..., :2] / scale[:, None, None], rays[..., 2:]], dim=-1)
-    base = replace(
-        first.objective,
-        evidence=replace(evidence, focal_sd=0 * scale, focal=evidence.focal * scale, rays=rays),
-    )
+    base = replace(first.objective, evidence=_with_focal(first.objective.evidence, focal))
     state = state._replace(log_focal=torch.zeros_like(state.log_focal))
     goal = WantedPath(rig=rig, points=wanted, weight=weight, betas=betas)
     stages = [replace(MODES[mode].refine[-1], iterations=ITERATIONS)]
@@ -156,6 +148,15 @@ def join_frames(
     return replace(
         first, state=done, energy=torch.cat([part.energy for part in parts]), objective=base
     )
+
+
+def _with_focal(evidence: Evidence, log_focal: Tensor) -> Evidence:
+    """What is seen, by a camera whose focal length is settled."""
+    scale = torch.exp(log_focal).expand_as(evidence.focal)
+    rays = evidence.rays
+    if rays is not None and evidence.rays_follow_focal:
+        rays = torch.cat([rays[..., :2] / scale[:, None, None], rays[..., 2:]], dim=-1)
+    return replace(evidence, focal_sd=0 * scale, focal=evidence.focal * scale, rays=rays)
 
 
 def part_of(fit: Fit, rows: Tensor) -> Fit:

@@ -63,8 +63,7 @@ def manage(config: LabelsConfig) -> Path:
             folder.decide(clip, frames, verdict)
             print(f"{verdict}: {clip}, {_frames(len(frames))}")
     if config.export is not None:
-        count = export(folder, config.export)
-        print(f"{count} clips exported to {config.export}")
+        print(exported(folder, config.export, export(folder, config.export)))
     if config.who is not None:
         record(folder.path, who=config.who, purpose=LABELING, keep_days=config.consent_days)
     doomed = _too_old(folder, config.keep_days) + _named(folder, config.delete)
@@ -81,6 +80,20 @@ def manage(config: LabelsConfig) -> Path:
     if config.delete == "all" and folder.path.exists():
         folder.close()
     return folder.path
+
+
+def exported(folder: LabelFolder, target: Path, count: int) -> str:
+    """What `--export` wrote, and how many of its frames a reader may use."""
+    found = [row.get("status", {}) for row in folder.rows.values() if "failed" not in row]
+    frames = sum(sum(status.values()) for status in found)
+    valid = sum(status.get(ACCEPTED, 0) for status in found)
+    said = f"{count} clips exported to {target}, {valid} of {_frames(frames)} marked valid"
+    if valid or not frames:
+        return said
+    return (
+        f"{said}: readers of such files will use none of them; accept what is right with "
+        f"`pchmr labels {folder.path} --accept all` or CLIP:FRAME, and export into a new folder"
+    )
 
 
 def _tell(folder: LabelFolder) -> None:

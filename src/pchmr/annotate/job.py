@@ -173,24 +173,15 @@ class _Job:
             source=self.reader.source if self.reader else OBSERVED,
             consecutive=self.config.consecutive if seen is None else len(observations) > 1,
         )
-        place = None if path is None else str(path.resolve())
-        about: dict[str, Any] = {"source": place}
-        if seen is None:
-            about = {"source": None, "observations": place}
-        starts = None
         if mode == "smplifyx" and observations.intrinsics is not None:
             say(
                 f"{clip}: smplifyx ignores the given intrinsics; --mode smplifyx-given-focal "
                 "takes them"
             )
         if seen is not None:
-            about["focal"] = seen.focal
-            if seen.focal == GUESS:
-                say(f"{clip}: no focal length in EXIF, a common one is assumed")
-            if seen.note:
-                say(f"{clip}: {seen.note}")
-            if seen.start is not None:
-                starts = partial(_rows_of, seen.start)
+            _tell(clip, seen)
+        start = None if seen is None else seen.start
+        starts = None if start is None else partial(_rows_of, start)
         arrays = labeler.label(observations, starts)
         for words in raised(arrays):
             say(f"{clip}: {words}")
@@ -202,7 +193,7 @@ class _Job:
             picture,
             mode=mode,
             provenance=provenance,
-            **about,
+            **_origin(path, seen),
             seconds=round(time.perf_counter() - began, 3),
             **clip_summary(arrays),
         )
@@ -241,6 +232,22 @@ def _told(path: Path, error: Exception) -> UserError:
         return error
     words = " ".join(str(error).split())[:200] or type(error).__name__
     return UserError(f"cannot label {path}: {words}; leave the file out, or save it anew")
+
+
+def _origin(path: Path | None, seen: Glimpse | None) -> dict[str, str | None]:
+    """Where a clip comes from: a picture or video, or a file of observations."""
+    place = None if path is None else str(path.resolve())
+    if seen is None:
+        return {"source": None, "observations": place}
+    return {"source": place, "focal": seen.focal}
+
+
+def _tell(clip: str, seen: Glimpse) -> None:
+    """Says what had to be assumed of a picture."""
+    if seen.focal == GUESS:
+        say(f"{clip}: no focal length in EXIF, a common one is assumed")
+    if seen.note:
+        say(f"{clip}: {seen.note}")
 
 
 def _rows_of(start: Start, rows: slice) -> list[Start]:

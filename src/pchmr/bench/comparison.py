@@ -22,7 +22,15 @@ from typing import TypeVar
 from pchmr.bench import append, stamped
 from pchmr.bench.cell import Job, Measured, attempt
 from pchmr.compute import end_with_parent
-from pchmr.config import BenchConfig, FederateConfig, PrivacyOptions, TrainConfig, to_json
+from pchmr.config import (
+    BenchConfig,
+    FederateConfig,
+    PrivacyOptions,
+    TrainConfig,
+    settings_marked,
+    to_json,
+)
+from pchmr.config.marks import KEY
 from pchmr.progress import say
 from pchmr.recipes.cells import AttackedRun, Cell, Run, ServerChanges, fixed
 from pchmr.recipes.comparisons import COMPARISONS, cells
@@ -42,7 +50,6 @@ from pchmr.runs import write_bytes
 
 TUNING, UNFINISHED = "tuning", "unfinished"
 # Settings that decide where and how fast a run happens, not what comes of it.
-FREE = ("output", "resume", "device", "evaluate_every", "engine", "num_workers", "cache")
 OPEN = dataclasses.asdict(PrivacyOptions())
 """Updates in the clear, as before they could be hidden: no part of a key."""
 Setting = TypeVar("Setting")
@@ -284,7 +291,7 @@ def _deciding(value: object) -> object:
     """
     if not isinstance(value, dict):
         return value
-    kept = {name: v for name, v in value.items() if name not in FREE}
+    kept = {name: v for name, v in value.items() if name not in settings_marked(KEY)}
     told = {name: v for name, v in kept.items() if v is not None and v is not False and v != OPEN}
     return {name: _deciding(v) for name, v in told.items()}
 

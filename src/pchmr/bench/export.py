@@ -81,7 +81,13 @@ def int8_cost(name: str, body: BodyModel, folder: Path) -> ResultRow:
     cost = measure_file(path, trial, reference, about["mpjpe_mm"])["cost_mm"]
     figure = f"{name} int8, MPJPE lost on {len(trial.held_out)} people"
     made = row(figure, cost, "mm", Target("<=", ALLOWED_COST_MM))
-    return replace(made, started_from=Start(**started_from))
+    start = Start(
+        kind=started_from["kind"],
+        name=started_from["name"],
+        file=started_from.get("file"),
+        sha256=started_from["sha256"],
+    )
+    return replace(made, started_from=start)
 
 
 @torch.no_grad()

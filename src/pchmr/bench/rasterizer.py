@@ -71,16 +71,9 @@ def bench_scene(body: BodyModel) -> SceneBatch:
     forward = rotation[:, 2]
     position = torch.tensor([0.0, LOOK_AT, 0.0]) - DISTANCE * forward
     people = _people(body, drawn(-3.14, 3.14), generator)
-    size = drawn(0.3, 0.8, NUM_BOXES, 3)
-    middle = torch.stack(
-        [drawn(-1.2, 1.2, NUM_BOXES), size[..., 1] / 2, drawn(-1.0, 1.2, NUM_BOXES)], dim=-1
-    )
-    turns = rotvec_to_rotmat(_about_y(drawn(-3.14, 3.14, NUM_BOXES)))
-    boxes = to_camera(box_corners(middle, size, turns).flatten(1, 2), rotation, position)
+    boxes = to_camera(_furniture(drawn).flatten(1, 2), rotation, position)
     light = torch.stack([drawn(-1, 1), drawn(0.7, 1.3), drawn(0, 1)], dim=-1)
     count = people.shape[1]
-    active = torch.ones(BATCH, 4, dtype=torch.bool)
-    active[::4, 1:] = False
     camera = torch.tensor([[FOCAL, 0, SIZE / 2], [0, FOCAL, SIZE / 2], [0, 0, 1]])
     return SceneBatch(
         vertices=to_camera(people, rotation, position),
@@ -97,7 +90,7 @@ def bench_scene(body: BodyModel) -> SceneBatch:
         box_scale=torch.full((BATCH, NUM_BOXES), 0.2),
         box_pattern_color=drawn(0.1, 0.8, NUM_BOXES, 3),
         planes=torch.tensor([GROUND, BACK, LEFT, RIGHT]).float().repeat(BATCH, 1, 1),
-        plane_active=active,
+        plane_active=_walls(),
         plane_color=drawn(0.3, 0.8, 4, 3),
         plane_kind=kinds(4),
         plane_scale=drawn(0.3, 0.6, 4),
@@ -114,6 +107,23 @@ def bench_scene(body: BodyModel) -> SceneBatch:
         height=SIZE,
         width=SIZE,
     )
+
+
+def _furniture(drawn: Callable[..., Tensor]) -> Tensor:
+    """Corners of boxes on the ground, in the world."""
+    size = drawn(0.3, 0.8, NUM_BOXES, 3)
+    middle = torch.stack(
+        [drawn(-1.2, 1.2, NUM_BOXES), size[..., 1] / 2, drawn(-1.0, 1.2, NUM_BOXES)], dim=-1
+    )
+    turns = rotvec_to_rotmat(_about_y(drawn(-3.14, 3.14, NUM_BOXES)))
+    return box_corners(middle, size, turns)
+
+
+def _walls() -> Tensor:
+    """Which planes there are: the ground always, every fourth scene has no wall."""
+    active = torch.ones(BATCH, 4, dtype=torch.bool)
+    active[::4, 1:] = False
+    return active
 
 
 def _people(body: BodyModel, heading: Tensor, generator: torch.Generator) -> Tensor:

@@ -43,6 +43,8 @@ from pchmr.config.verbs import (
     ShapeExport,
     Smoothing,
     TrainConfig,
+    lengths,
+    settings_marked,
 )
 
 __all__ = [
@@ -82,6 +84,8 @@ __all__ = [
     "UserError",
     "from_dict",
     "from_json",
+    "lengths",
     "require",
+    "settings_marked",
     "to_json",
 ]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pchmr.config.errors import require
+from pchmr.config.marks import COMPARE, KEY, RESUME, SCORED, marked
 
 Domain = Literal["A", "B", "V"]
 DEFAULT_SAMPLES = (2000, 320)
@@ -17,28 +18,28 @@ PRIVATE_DATA = "private-data-sha256-"
 class DataOptions:
     """Which people to see."""
 
-    data: Path | None = None
+    data: Path | None = marked(None, RESUME, SCORED)
     """Folder of `pchmr data import`, `data synth` or `annotate`; without it, embedded people are
     rendered (licence-free)."""
-    domain: Domain = "B"
+    domain: Domain = marked("B", SCORED)
     """World of the embedded people: A pretraining, B clients, V VR-like."""
     num_samples: int = DEFAULT_SAMPLES[0]
     """Images to train on; of an imported set, this default stands for all."""
-    num_test_samples: int = DEFAULT_SAMPLES[1]
+    num_test_samples: int = marked(DEFAULT_SAMPLES[1], SCORED)
     """Images of held-out people to score on; of an imported set, this default stands for all."""
     world: Literal[1, 2] | None = None
     """Version of the embedded people: 1 is plain, 2 has photographed places and clothes with folds;
     without it, the one that the start weights were trained on."""
-    data_seed: int | None = None
+    data_seed: int | None = marked(None, COMPARE)
     """Seed that draws the embedded people; without it, `--seed`."""
-    image_size: int | None = None
+    image_size: int | None = marked(None, SCORED)
     """Side of a crop in pixels; without it, the model's own."""
-    cache: Path | None = None
+    cache: Path | None = marked(None, RESUME, COMPARE, KEY)
     """Folder for rendered people (default: $PCHMR_CACHE or ~/.cache/pchmr)."""
     on_the_fly: bool = False
     """Render the people to train on during training, others in every epoch; nothing is stored."""
 
-    with_pictures: bool = False
+    with_pictures: bool = marked(False, RESUME, COMPARE)
     """Keep examples with pictures and meshes, also of people who stood before a camera."""
 
     def __post_init__(self) -> None:
@@ -56,17 +57,17 @@ class DataOptions:
 class ModelOptions:
     """Which network, on which body, started from what."""
 
-    model: str = "fastmetro_xs"
+    model: str = marked("fastmetro_xs", SCORED)
     """Name of the network, see `pchmr doctor`."""
-    checkpoint: Path | None = None
+    checkpoint: Path | None = marked(None, RESUME, SCORED)
     """Weights (.safetensors, or an official .bin); without it, the shipped start weights."""
-    from_scratch: bool = False
+    from_scratch: bool = marked(False, SCORED)
     """Start from random weights instead of the shipped ones."""
-    backbone: str | None = None
+    backbone: str | None = marked(None, SCORED)
     """Backbone in place of the model's own: resnet50, hrnet_w64, efficientnet_b0."""
-    backbone_weights: Path | None = None
+    backbone_weights: Path | None = marked(None, RESUME, SCORED)
     """ImageNet weights of the backbone as a file (torchvision or timm names)."""
-    body: Path | None = None
+    body: Path | None = marked(None, RESUME, SCORED)
     """SMPL-format body file (.npz or .pkl); without it, the embedded licence-free body."""
     smpl_head: bool = False
     """Add FastMETRO's SMPL parameter regressor: rotations and betas beside the mesh."""

@@ -4,11 +4,13 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from pchmr.choices import ALGORITHMS, PARTITIONS, readers
 from pchmr.config.errors import require
+from pchmr.config.marks import COMPARE, KEY, LONGER, RESUME, marked, marks_of
 from pchmr.config.options import (
     DataOptions,
     ModelOptions,
@@ -18,10 +20,12 @@ from pchmr.config.options import (
 )
 from pchmr.config.privacy import PrivacyOptions
 
-Partition = Literal["iid", "dirichlet", "natural", "shards"]
-Algorithm = Literal[
-    "fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad", "scaffold", "fednova"
-]
+if TYPE_CHECKING:
+    Partition = str
+    Algorithm = str
+else:
+    Partition = Literal[tuple(PARTITIONS)]
+    Algorithm = Literal[tuple(ALGORITHMS)]
 Device = Literal["auto", "cpu", "cuda"]
 ShapeExport = Literal["neutral", "fitted"]
 Smoothing = Literal["clip", "live", "none"]
@@ -33,11 +37,11 @@ FORMATS = ("overlay", "glb", "gltf", "bvh", "npz", "csv")
 class TrainConfig:
     """Train centrally: every image in one place (the reference that federation is held against)."""
 
-    output: Path = Path("runs/train")
+    output: Path = marked(Path("runs/train"), RESUME, COMPARE, KEY)
     """Run folder to write."""
-    seed: int = 0
+    seed: int = marked(0, COMPARE)
     """Seed of data order, augmentation and random weights."""
-    num_epochs: int = 5
+    num_epochs: int = marked(5, LONGER + "schedule")
     """Passes over the data."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """Learning rate over the epochs; `step` divides it by 10 at half of them."""
@@ -45,13 +49,13 @@ class TrainConfig:
     """First epochs that train the keypoint head alone (XS models; a third of the cost)."""
     warmup_epochs: float = 0.0
     """Epochs over which the learning rate rises from zero."""
-    evaluate_every: int = 1
+    evaluate_every: int = marked(1, RESUME, COMPARE, KEY)
     """Epochs between scores on held-out people; 0 scores only at the end."""
-    resume: bool = False
+    resume: bool = marked(False, RESUME, COMPARE, KEY)
     """Go on from the last finished epoch of the run folder."""
     compile: bool = False
     """Build the network with torch.compile: minutes at the start, faster steps on a GPU."""
-    device: Device = "auto"
+    device: Device = marked("auto", COMPARE, KEY)
     """Where to compute."""
     data_options: DataOptions = field(default_factory=DataOptions)
     """Which people to see."""
@@ -67,30 +71,14 @@ class TrainConfig:
         require(self.keypoint_epochs >= 0, "--keypoint-epochs must not be negative; 0 is none")
 
 
-# Settings that only some partitions or algorithms read: changing one for another is refused.
-READ_BY: dict[str, tuple[str, ...]] = {
-    "partition_label": ("dirichlet", "natural", "shards"),
-    "alpha": ("dirichlet",),
-    "equal_sizes": ("dirichlet",),
-    "shards_per_client": ("shards",),
-    "server_momentum": ("fedavgm",),
-    "beta_1": ("fedadam", "fedyogi"),
-    "beta_2": ("fedadam", "fedyogi"),
-    "tau": ("fedadam", "fedyogi", "fedadagrad"),
-    "mu": ("fedprox",),
-    "aggregation_rule": ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad"),
-    "trimmed_replies": ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad"),
-}
-
-
-def _require_read(options: Any, chosen: str) -> None:
+def _require_read(options: Any, table: dict[str, Any], chosen: str) -> None:
     """Refuses a setting that was changed although the chosen partition or algorithm ignores it."""
     for f in dataclasses.fields(options):
-        readers = READ_BY.get(f.name, (chosen,))
+        those = readers(table, f.name)
         flag = f.name.replace("_", "-")
         require(
-            chosen in readers or getattr(options, f.name) == f.default,
-            f"--{flag} is read by {', '.join(readers)} only, not by {chosen}: leave it out",
+            chosen in those or getattr(options, f.name) == f.default,
+            f"--{flag} is read by {', '.join(those)} only, not by {chosen}: leave it out",
         )
 
 
@@ -98,15 +86,15 @@ def _require_read(options: Any, chosen: str) -> None:
 class FederateConfig:
     """Train federated with Flower: images stay with their clients, model updates travel."""
 
-    output: Path = Path("runs/federate")
+    output: Path = marked(Path("runs/federate"), RESUME, COMPARE, KEY)
     """Run folder to write."""
-    seed: int = 0
+    seed: int = marked(0, COMPARE)
     """Seed of partition, cohorts, data order and random weights."""
     num_clients: int = 10
     """Clients in total."""
     clients_per_round: int = 10
     """Clients drawn each round."""
-    num_rounds: int = 5
+    num_rounds: int = marked(5, LONGER + "round_schedule")
     """Rounds of training and aggregation."""
     local_epochs: int = 1
     """Passes over its own data that a client makes in a round."""
@@ -114,15 +102,15 @@ class FederateConfig:
     """How people are dealt to clients."""
     algorithm: Algorithm = "fedavg"
     """Server algorithm."""
-    engine: Literal["inprocess", "ray"] = "inprocess"
+    engine: Literal["inprocess", "ray"] = marked("inprocess", RESUME, KEY)
     """Runtime that carries the messages; ray is an extra."""
-    num_workers: int = 1
+    num_workers: int = marked(1, RESUME, KEY)
     """Processes that play clients side by side; 1 plays them one after the other in this one."""
-    evaluate_every: int = 1
+    evaluate_every: int = marked(1, RESUME, COMPARE, KEY)
     """Rounds between scores on held-out people; 0 scores only at the end."""
-    resume: bool = False
+    resume: bool = marked(False, RESUME, COMPARE, KEY)
     """Go on from the last finished round of the run folder."""
-    device: Device = "auto"
+    device: Device = marked("auto", COMPARE, KEY)
     """Where to compute."""
     data_options: DataOptions = field(default_factory=DataOptions)
     """Which people to see."""
@@ -164,8 +152,8 @@ class FederateConfig:
             f"--aggregation-rule {self.server_options.rule} leaves out {left_out} replies "
             "(see --trimmed-replies): --clients-per-round and --min-good-replies must be more",
         )
-        _require_read(self.partition_options, self.partition)
-        _require_read(self.server_options, self.algorithm)
+        _require_read(self.partition_options, PARTITIONS, self.partition)
+        _require_read(self.server_options, ALGORITHMS, self.algorithm)
         rule = self.server_options.rule
         self.privacy_options.check(self.clients_per_round, self.algorithm, rule)
         if self.data_options.data is None:
@@ -193,9 +181,9 @@ class FederateConfig:
 class EvaluateConfig:
     """Score a model on held-out people: MPJPE, PA-MPJPE, MPVPE in mm, baselines beside."""
 
-    output: Path = Path("runs/evaluate")
+    output: Path = marked(Path("runs/evaluate"), RESUME, COMPARE, KEY)
     """Run folder to write."""
-    seed: int = 0
+    seed: int = marked(0, COMPARE)
     """Seed that draws the people."""
     protocol: Literal["all", "h36m-p2", "3dpw", "emdb1", "emdb2"] = "all"
     """Which held-out people count; h36m-p2: S9 and S11 of Human3.6M in the frontal camera; 3dpw: its
@@ -205,7 +193,7 @@ class EvaluateConfig:
     paper: only those, averaged over batches and processes as the published code does."""
     bf16: bool = False
     """Run the network in bfloat16; coordinates stay in float32."""
-    device: Device = "auto"
+    device: Device = marked("auto", COMPARE, KEY)
     """Where to compute."""
     data_options: DataOptions = field(default_factory=DataOptions)
     """Which people to see."""
@@ -326,12 +314,12 @@ class DataConfig:
         require(self.every is None or self.every >= 1, "--every must be at least 1")
         require(self.data_options.data is None, "--data: `pchmr data` is told its folders by place")
         require(not self.data_options.with_pictures, "--with-pictures: only for runs; leave it out")
-        for name, readers in READ_BY_TASK.items():
-            said = f"--{name} is read by {', '.join(readers)} only, not by {self.task}"
-            ok = getattr(self, name) is None or self.task in readers
+        for name, tasks in READ_BY_TASK.items():
+            said = f"--{name} is read by {', '.join(tasks)} only, not by {self.task}"
+            ok = getattr(self, name) is None or self.task in tasks
             require(ok, f"{said}: leave it out")
         self._check_arguments()
-        _require_read(self.partition_options, self.partition)
+        _require_read(self.partition_options, PARTITIONS, self.partition)
 
     def _check_arguments(self) -> None:
         most = ARGUMENTS.get(self.task, 0)
@@ -344,3 +332,21 @@ class DataConfig:
             require(count == 3, f"`pchmr data import` takes SET SRC DST; SET is one of {known}")
             named = self.arguments[0]
             require(named in (*SETS, *POSE_SETS), f"no reader of {named}; known: {known}")
+
+
+MARKS = marks_of([TrainConfig, FederateConfig, EvaluateConfig])
+
+
+def settings_marked(mark: str) -> frozenset[str]:
+    """Names of the settings of runs that carry a mark."""
+    return frozenset(name for name, marks in MARKS.items() if mark in marks)
+
+
+def lengths() -> dict[str, str]:
+    """Settings that may grow when a run goes on, and the schedule that must be constant."""
+    return {
+        name: mark.removeprefix(LONGER)
+        for name, marks in MARKS.items()
+        for mark in marks
+        if mark.startswith(LONGER)
+    }

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,52 @@ from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecip
 from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.recipe import Split
 
-__all__ = ["load_people", "num_workers", "planned_columns"]
+__all__ = ["FOLDERS", "FolderKind", "load_people", "num_workers", "planned_columns"]
 
 ROWS_WORTH_A_PROCESS = 500
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """A kind of folder that `--data` reads.
+
+    Attributes:
+        matches: Whether a folder is of this kind.
+        open: Its people of a split, given the body and the side of the crops in pixels.
+        whole: Whether the default number of people stands for all there are.
+    """
+
+    matches: Callable[[Path], bool]
+    open: Callable[[Path, Split, BodyModel, int], PeopleDataset]
+    whole: bool = False
+
+
+def _open_labels(folder: Path, split: Split, body: BodyModel, image_size: int) -> PeopleDataset:
+    return LabeledPictures(folder, split, body=body, image_size=image_size)
+
+
+def _open_imported(folder: Path, split: Split, body: BodyModel, image_size: int) -> PeopleDataset:
+    return ImportedPeople(folder, split, body=body, image_size=image_size)
+
+
+def _open_rendered(folder: Path, split: Split, body: BodyModel, image_size: int) -> PeopleDataset:
+    """People that `pchmr data synth` wrote."""
+    people = SyntheticPeople.open(folder / split)
+    if people.image_size != image_size:
+        raise SettingError(
+            f"{folder / split} holds crops of {people.image_size} px, but the model sees "
+            f"{image_size}: give --image-size {people.image_size} or render the folder anew"
+        )
+    return people
+
+
+FOLDERS: dict[str, FolderKind] = {
+    "labels": FolderKind(is_labels, _open_labels),
+    "imported": FolderKind(is_imported, _open_imported, whole=True),
+    "rendered": FolderKind(lambda folder: True, _open_rendered),
+}
+"""Kinds of data sets; the first that matches a folder reads it, and `rendered` says what is wrong
+with a folder that is none."""
 
 
 def load_people(
@@ -49,15 +93,11 @@ def load_people(
         options.data is None or not options.data.name.startswith(PRIVATE_DATA),
         "this config is of a run on private data and does not say where they are: give --data",
     )
-    if options.data is not None and is_labels(options.data):
-        found = LabeledPictures(options.data, split, body=body, image_size=image_size)
-        return found if len(found) <= count else Subset(found, np.arange(count))
-    if options.data is not None and is_imported(options.data):
-        people = ImportedPeople(options.data, split, body=body, image_size=image_size)
-        every = count == DEFAULT_SAMPLES[split != "train"] or count >= len(people)
-        return people if every else Subset(people, np.arange(count))
     if options.data is not None:
-        return _from_folder(options.data / split, count, image_size)
+        kind = next(kind for kind in FOLDERS.values() if kind.matches(options.data))
+        found = kind.open(options.data, split, body, image_size)
+        every = kind.whole and count == DEFAULT_SAMPLES[split != "train"]
+        return found if every or len(found) <= count else Subset(found, np.arange(count))
     recipe = SyntheticRecipe(
         domain=options.domain,
         split=split,
@@ -79,17 +119,6 @@ def planned_columns(recipe: SyntheticRecipe) -> dict[str, np.ndarray]:
     """The columns of embedded people before anything is rendered."""
     rows = layout(recipe)
     return {name: np.asarray(getattr(rows, name)) for name in COLUMNS}
-
-
-def _from_folder(folder: Path, count: int, image_size: int) -> PeopleDataset:
-    """The first people of a folder that `pchmr data synth` wrote."""
-    people = SyntheticPeople.open(folder)
-    if people.image_size != image_size:
-        raise SettingError(
-            f"{folder} holds crops of {people.image_size} px, but the model sees {image_size}: "
-            f"give --image-size {people.image_size} or render the folder anew"
-        )
-    return people if len(people) <= count else Subset(people, np.arange(count))
 
 
 def num_workers(count: int) -> int:

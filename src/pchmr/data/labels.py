@@ -104,14 +104,11 @@ class LabeledPictures:
         digest = hashlib.sha256(f"{split} {image_size} {body.sha256}".encode())
         if statuses != (ACCEPTED,):
             digest.update(" ".join(statuses).encode())
+        for row, _, _ in parts:
+            digest.update(_identity(row, body))
         own = copy.deepcopy(body).cpu()
         samples, columns = [], {name: [] for name in (*COLUMNS, *TOLD)}
         for clip, ((row, arrays, frames), keep) in enumerate(zip(parts, chosen, strict=True)):
-            if row["key"]["body_sha256"] not in (body.sha256, body.mesh_sha256):
-                raise InputError(f"labels {row['labels']} belong to another body: give its --body")
-            digest.update(row["labels_sha256"].encode())
-            if row.get(DECIDED):
-                digest.update(json.dumps(row[DECIDED], sort_keys=True).encode())
             some = {name: value[frames[keep]] for name, value in arrays.items()}
             pictures = _pictures(Path(row["source"]), frames[keep])
             samples += [_sample(own, some, k, p, image_size) for k, p in enumerate(pictures)]
@@ -135,6 +132,14 @@ class LabeledPictures:
             name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])
         }
         return Sample(**{**values, "index": torch.from_numpy(rows)})
+
+
+def _identity(row: dict[str, Any], body: BodyModel) -> bytes:
+    """What decides a clip's labels, which must be of this body."""
+    if row["key"]["body_sha256"] not in (body.sha256, body.mesh_sha256):
+        raise InputError(f"labels {row['labels']} belong to another body: give its --body")
+    decided = json.dumps(row[DECIDED], sort_keys=True) if row.get(DECIDED) else ""
+    return (row["labels_sha256"] + decided).encode()
 
 
 def _manifest(folder: Path) -> list[dict[str, Any]]:

@@ -7,18 +7,17 @@ leaves a client without rows, the largest client gives one away.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from pchmr import choices
 from pchmr.config import FederateConfig, PartitionOptions, require
 from pchmr.config.options import LARGEST_ALPHA
 from pchmr.seeds import derive_seed
 
 Labels = Shaped[np.ndarray, " rows"]
 Rows = list[np.ndarray]
-DEFAULT_LABELS = {"iid": None, "dirichlet": "action", "natural": "scene", "shards": "action"}
 
 
 def iid(labels: Labels, num_clients: int, rng: np.random.Generator) -> Rows:
@@ -28,12 +27,19 @@ def iid(labels: Labels, num_clients: int, rng: np.random.Generator) -> Rows:
 
 
 def dirichlet(
-    labels: Labels, num_clients: int, rng: np.random.Generator, *, alpha: float = 1.0
+    labels: Labels,
+    num_clients: int,
+    rng: np.random.Generator,
+    *,
+    alpha: float = 1.0,
+    equal_sizes: bool = False,
 ) -> Rows:
-    """Splits each label over the clients by a Dirichlet draw; sizes vary as they fall.
+    """Splits each label over the clients by a Dirichlet draw; sizes fall as they do, or are equal.
 
     Source: Yurochkin et al. 2019, arXiv 1905.12022, section 4.1 (LDA in its classic form).
     """
+    if equal_sizes:
+        return equal_dirichlet(labels, num_clients, rng, alpha=alpha)
     _require_enough(labels, num_clients)
     _require_alpha(alpha)
     owner = np.empty(len(labels), dtype=np.int64)
@@ -111,12 +117,13 @@ def shards(
     return _split(owner, num_clients, rng)
 
 
-PARTITIONS: dict[str, Callable[[Labels, int, np.random.Generator], Rows]] = {
-    "iid": iid,
-    "dirichlet": dirichlet,
-    "natural": natural,
-    "shards": shards,
-}
+PARTITIONS: Mapping[str, Callable[..., Rows]] = choices.Loaded(choices.PARTITIONS)
+LABEL = "partition_label"
+
+
+def label_of(partition: str, options: PartitionOptions) -> str | None:
+    """The column that decides who gets which rows; None where none does."""
+    return options.partition_label or choices.PARTITIONS[partition].label
 
 
 def make_partition(
@@ -133,7 +140,7 @@ def make_partition(
         SettingError: More clients than rows, or a label column that the data set lacks.
     """
     options = config.partition_options
-    name = options.partition_label or DEFAULT_LABELS[config.partition]
+    name = label_of(config.partition, options)
     require(
         name is None or name in columns,
         f"--partition-label {name}: the data set has no such column; known: "
@@ -141,19 +148,9 @@ def make_partition(
     )
     labels = np.arange(num_samples) if name is None else np.asarray(columns[name])
     rng = np.random.default_rng(derive_seed(config.seed, "partition", config.partition))
-    return _chosen(config.partition, options)(labels, config.num_clients, rng)
-
-
-def _chosen(
-    name: str, options: PartitionOptions
-) -> Callable[[Labels, int, np.random.Generator], Rows]:
-    """The partition function with its own options bound."""
-    if name == "dirichlet":
-        form = equal_dirichlet if options.equal_sizes else dirichlet
-        return partial(form, alpha=options.alpha)
-    if name == "shards":
-        return partial(shards, shards_per_client=options.shards_per_client)
-    return PARTITIONS[name]
+    reads = choices.PARTITIONS[config.partition].reads
+    own = {name: getattr(options, name) for name in reads if name != LABEL}
+    return PARTITIONS[config.partition](labels, config.num_clients, rng, **own)
 
 
 def partition_hash(parts: Rows) -> str:

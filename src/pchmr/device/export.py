@@ -16,7 +16,6 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,8 +25,10 @@ from pchmr.body import BodyModel, load_body
 from pchmr.config import EXPORT_VARIANTS, DataOptions, ExportConfig, require
 from pchmr.data import load_people
 from pchmr.data.sample import PeopleDataset, Sample
+from pchmr.device.card import Card, Form, Measured, Milliseconds, People
 from pchmr.evaluation import score
 from pchmr.models import HMRModel, load_model
+from pchmr.models.started import StartedFrom
 from pchmr.progress import console, say
 from pchmr.runs import alone, environment, file_sha256, replacing
 
@@ -81,7 +82,7 @@ def run(config: ExportConfig) -> Path:
     return config.output
 
 
-def advice(card: dict[str, Any]) -> list[str]:
+def advice(card: Card) -> list[str]:
     """What a card's reader must be told, a line each: fp32 is off, or int8 is not the default."""
     lines = []
     if not agrees(card["variants"], "fp32"):
@@ -101,13 +102,14 @@ def advice(card: dict[str, Any]) -> list[str]:
     return [*lines, f"int8 is not the default: {reason}{cure}"]
 
 
-def agrees(measured: dict[str, dict[str, Any]], variant: str) -> bool:
+def agrees(measured: dict[str, Form], variant: str) -> bool:
     """Whether a form says what PyTorch says; smaller forms, and ones not written, always do."""
-    apart = measured.get(variant, {}).get("max_vertex_difference_m", 0.0)
-    return variant != "fp32" or apart <= ALLOWED_DIFFERENCE_M
+    if variant != "fp32" or variant not in measured:
+        return True
+    return measured[variant].get("max_vertex_difference_m", 0.0) <= ALLOWED_DIFFERENCE_M
 
 
-def _cost(about: dict[str, Any]) -> str:
+def _cost(about: Form) -> str:
     cost = about["cost_mm"]
     return "an unknown error" if cost is None else f"{cost:+.2f} mm MPJPE"
 
@@ -141,8 +143,8 @@ def export(
     trial: Trial,
     variants: tuple[str, ...],
     folder: Path,
-    started_from: dict[str, Any],
-) -> dict[str, Any]:
+    started_from: StartedFrom,
+) -> Card:
     """Writes the forms of a network and their card into a folder, all of them or none.
 
     Args:
@@ -209,13 +211,13 @@ def singles(people: PeopleDataset) -> Iterator[Sample]:
 @torch.no_grad()
 def measure_torch(
     model: HMRModel, trial: Trial
-) -> tuple[Float[Tensor, "people vertices 3"], dict[str, Any]]:
+) -> tuple[Float[Tensor, "people vertices 3"], Measured]:
     """Vertices of the held-out people by PyTorch, their score and the latency."""
     model.eval()
     vertices = meshes(lambda images: model(images).vertices, trial.held_out)
     image = trial.held_out.batch([0]).images
-    about = {"mpjpe_mm": mpjpe_of(vertices, trial), "cpu_ms": cpu_ms(lambda: model(image), trial)}
-    return vertices, about
+    milliseconds = cpu_ms(lambda: model(image), trial)
+    return vertices, Measured(mpjpe_mm=mpjpe_of(vertices, trial), cpu_ms=milliseconds)
 
 
 def measure_file(
@@ -223,7 +225,7 @@ def measure_file(
     trial: Trial,
     reference: Float[Tensor, "people vertices 3"],
     reference_mpjpe_mm: float | None,
-) -> dict[str, Any]:
+) -> Form:
     """Size, hash, latency and agreement with PyTorch of one file."""
     from pchmr.device.runtime import OnnxModel
 
@@ -252,7 +254,7 @@ def mpjpe_of(vertices: Float[Tensor, "people vertices 3"], trial: Trial) -> floa
     return score(lambda sample: vertices[sample.index], trial.body, trial.held_out).mpjpe_mm
 
 
-def cpu_ms(call: Callable[[], Any], trial: Trial) -> dict[str, float]:
+def cpu_ms(call: Callable[[], object], trial: Trial) -> Milliseconds:
     """Process CPU milliseconds of one call: minimum and median, after a warm-up."""
     spent = []
     for turn in range(WARMUPS + trial.repeats):
@@ -266,10 +268,10 @@ def cpu_ms(call: Callable[[], Any], trial: Trial) -> dict[str, float]:
 def make_card(
     model: HMRModel,
     trial: Trial,
-    started_from: dict[str, Any],
-    about: dict[str, Any],
-    measured: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
+    started_from: StartedFrom,
+    about: Measured,
+    measured: dict[str, Form],
+) -> Card:
     """Everything a reader of the files must know."""
     from pchmr.device.graph import OPSET, output_names
 
@@ -292,18 +294,18 @@ def make_card(
     }
 
 
-def default_variant(measured: dict[str, dict[str, Any]], *, is_trained: bool) -> str | None:
+def default_variant(measured: dict[str, Form], *, is_trained: bool) -> str | None:
     """int8 where it costs at most `ALLOWED_COST_MM`, else the most exact of the other forms.
 
     The cost of random weights says nothing, so int8 is not offered for them.
     """
-    cost = measured.get("int8", {}).get("cost_mm")
+    cost = measured["int8"]["cost_mm"] if "int8" in measured else None
     if is_trained and cost is not None and cost <= ALLOWED_COST_MM:
         return "int8"
     return next((name for name in measured if name != "int8" and agrees(measured, name)), None)
 
 
-def _people(people: PeopleDataset, drawn_from: str) -> dict[str, Any]:
+def _people(people: PeopleDataset, drawn_from: str) -> People:
     return {
         "drawn_from": f"rendered people, domain {drawn_from}",
         "num_samples": len(people),
@@ -322,7 +324,7 @@ def publish(files: list[Path], folder: Path) -> None:
             shutil.copyfile(file, stack.enter_context(replacing(folder / file.name)))
 
 
-def _tell(name: str, about: dict[str, Any]) -> None:
+def _tell(name: str, about: Measured | Form) -> None:
     """A line on one form for the person who waits."""
     parts = [f"{about['cpu_ms']['min']:.1f} CPU-ms"]
     if about["mpjpe_mm"] is not None:

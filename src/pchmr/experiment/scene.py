@@ -23,6 +23,7 @@ from pchmr.evaluation import Scores, by_protocol, evaluate
 from pchmr.federated import FederatedResult, World, run_federated
 from pchmr.federated.accounting import Guarantee
 from pchmr.models import HMRModel, load_model
+from pchmr.models.started import StartedFrom
 from pchmr.progress import bar
 from pchmr.runs import RunFolder, state_sha256
 from pchmr.training import fit
@@ -54,7 +55,7 @@ class Scene:
 
     body: BodyModel
     model: HMRModel
-    started_from: Row
+    started_from: StartedFrom
     train_set: PeopleDataset
     test_set: PeopleDataset
     bf16: bool = False
@@ -108,7 +109,7 @@ class Outcome:
     bytes_up: int = 0
     bytes_down: int = 0
     partitions: list[np.ndarray] = field(default_factory=list)
-    started_from: Row
+    started_from: StartedFrom
     model_sha256: str
     train_set_sha256: str
     test_set_sha256: str

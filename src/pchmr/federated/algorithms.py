@@ -3,19 +3,22 @@
 The server folds `weight(n, k) * delta` over the replies of a round (n samples, k steps), divides
 by `divisor`, and hands the result to `apply`, which changes the global parameters in place.
 Every rule works entry by entry, so vectors arrive in chunks that fit a cache, all of them float32.
-What a client adds to its gradients (FedProx, SCAFFOLD) is in `corrections.py`. Departures from the
-papers are Flower's, so that both agree: the second moment starts at zero, and FedAdam corrects its
-bias with the exponent round + 1.
+What a client adds to its gradients (FedProx, SCAFFOLD) is in `corrections.py`; a record names it.
+Departures from the papers are Flower's, so that both agree: the second moment starts at zero, and
+FedAdam corrects its bias with the exponent round + 1.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from torch import nn
 
+from pchmr import choices
 from pchmr.config import ServerOptions
+from pchmr.federated.corrections import proximal
 
 Chunk = Float[np.ndarray, " chunk"]
 State = dict[str, Float[np.ndarray, " chunk"]]
@@ -134,6 +137,14 @@ def _adagrad(parameters: Chunk, update: Chunk, state: State, step: Step) -> None
     _adaptive(parameters, update, state["moment_2"], step.rate, step.options.tau)
 
 
+def _no_term(model: nn.Module, options: ServerOptions) -> None:
+    """A client's gradients are its own."""
+
+
+def _proximal(model: nn.Module, options: ServerOptions) -> Callable[[], None] | None:
+    return proximal(model, options.mu)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
     """A federated algorithm.
@@ -144,6 +155,8 @@ class Algorithm:
         weight: Of a reply with so many samples and local steps.
         divisor: What the weighted sum is divided by.
         rate: Server learning rate unless the options name one.
+        client_term: From a client's model at the global weights to what changes its gradients
+            before every step; None leaves them alone.
         has_control: Whether clients and server exchange control variates (SCAFFOLD).
     """
 
@@ -152,6 +165,7 @@ class Algorithm:
     weight: Callable[[int, int], float] = _by_samples
     divisor: Callable[[Totals], float] = _sum_of_weights
     rate: float = 1.0
+    client_term: Callable[[nn.Module, ServerOptions], Callable[[], None] | None] = _no_term
     has_control: bool = False
 
     def step(self, round_number: int, options: ServerOptions) -> Step:
@@ -160,20 +174,20 @@ class Algorithm:
         return Step(round=round_number, rate=self.rate if rate is None else rate, options=options)
 
 
-ALGORITHMS: dict[str, Algorithm] = {
-    # McMahan et al. 2017, arXiv 1602.05629.
-    "fedavg": Algorithm(),
-    "fedavgm": Algorithm(init=_momentum_state, apply=_momentum),
-    # Li et al. 2020, arXiv 1812.06127: the server averages; the term is the client's.
-    "fedprox": Algorithm(),
-    "fedadam": Algorithm(init=_moments_state, apply=_adam, rate=0.01),
-    "fedyogi": Algorithm(init=_moments_state, apply=_yogi, rate=0.01),
-    "fedadagrad": Algorithm(init=_second_moment_state, apply=_adagrad, rate=0.01),
-    # Karimireddy et al. 2020, arXiv 1910.06378, algorithm 1: clients count alike.
-    "scaffold": Algorithm(init=_control_state, weight=_equal, has_control=True),
-    # Wang et al. 2020, arXiv 2007.07481, equation 11: updates per local step, put back to scale.
-    "fednova": Algorithm(weight=_by_samples_per_step, divisor=_effective_steps),
-}
+# McMahan et al. 2017, arXiv 1602.05629.
+FEDAVG = Algorithm()
+FEDAVGM = Algorithm(init=_momentum_state, apply=_momentum)
+# Li et al. 2020, arXiv 1812.06127: the server averages; the term is the client's.
+FEDPROX = Algorithm(client_term=_proximal)
+FEDADAM = Algorithm(init=_moments_state, apply=_adam, rate=0.01)
+FEDYOGI = Algorithm(init=_moments_state, apply=_yogi, rate=0.01)
+FEDADAGRAD = Algorithm(init=_second_moment_state, apply=_adagrad, rate=0.01)
+# Karimireddy et al. 2020, arXiv 1910.06378, algorithm 1: clients count alike.
+SCAFFOLD = Algorithm(init=_control_state, weight=_equal, has_control=True)
+# Wang et al. 2020, arXiv 2007.07481, equation 11: updates per local step, put back to scale.
+FEDNOVA = Algorithm(weight=_by_samples_per_step, divisor=_effective_steps)
+
+ALGORITHMS: Mapping[str, Algorithm] = choices.Loaded(choices.ALGORITHMS)
 
 
 def advance_control(control: Chunk, total: Chunk, num_clients: int) -> None:

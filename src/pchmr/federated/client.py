@@ -20,7 +20,7 @@ from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
-from pchmr.federated.corrections import StepCount, Variate, before_step, proximal
+from pchmr.federated.corrections import StepCount, Variate, before_step
 from pchmr.federated.policy import Errand, Guard
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.update import Update, UpdateSchema
@@ -235,15 +235,14 @@ class Worker:
         self, task: Task, kept: dict[str, np.ndarray]
     ) -> Iterator[tuple[Callable[[], None] | None, Variate | None]]:
         """What the algorithm adds to gradients, and the control variate if it has one."""
-        if ALGORITHMS[self.config.algorithm].has_control:
+        algorithm = ALGORITHMS[self.config.algorithm]
+        if algorithm.has_control:
             assert task.control is not None
             own = kept.get("control", np.zeros_like(task.control))
             variate = Variate(self.world.model, self.spec.parameters, task.control, own)
             yield variate, variate
-        elif self.config.algorithm == "fedprox":
-            yield proximal(self.world.model, self.config.server_options.mu), None
         else:
-            yield None, None
+            yield algorithm.client_term(self.world.model, self.config.server_options), None
 
     def _train(
         self, task: Task, dataset: PeopleDataset, change: Callable[[], None] | None

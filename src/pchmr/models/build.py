@@ -3,13 +3,11 @@
 from dataclasses import replace
 
 from pchmr.body import MeshHierarchy
+from pchmr.choices import load
 from pchmr.config import SettingError
-from pchmr.models.fastmetro import FastMETRO
 from pchmr.models.hmr import HMRModel, ModelChoice
 from pchmr.models.specs import MODELS, ModelSpec
-from pchmr.models.tore import TORE
 
-FAMILIES: dict[str, type[HMRModel]] = {"fastmetro": FastMETRO, "tore": TORE}
 SMALLEST_IMAGE = 32
 KEEP_RATIO = 0.8
 """Share of the image tokens that the published TORE keeps."""
@@ -74,4 +72,4 @@ def build_choice(
         raise SettingError(
             f"the networks need three mesh levels, the body has {len(hierarchy.num_vertices)}"
         )
-    return FAMILIES[spec.family](choice, spec, hierarchy)
+    return load(spec.network)(choice, spec, hierarchy)

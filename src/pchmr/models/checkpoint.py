@@ -23,6 +23,7 @@ from pchmr.models.build import KEEP_RATIO, build_choice, build_model, model_spec
 from pchmr.models.hmr import HMRModel, ModelChoice
 from pchmr.models.imagenet import load_backbone
 from pchmr.models.official import NUM_CELLS, CheckpointError, check_keys, load_official
+from pchmr.models.started import StartedFrom
 from pchmr.runs import file_sha256, replacing, shipped
 from pchmr.seeds import derive_seed
 
@@ -143,7 +144,7 @@ def load_model(
     *,
     seed: int,
     image_size: int | None = None,
-) -> tuple[HMRModel, dict[str, Any]]:
+) -> tuple[HMRModel, StartedFrom]:
     """The network that options ask for, and what it started from.
 
     Args:
@@ -171,11 +172,11 @@ def load_model(
         _refuse_computed(path, hierarchy)
     _check_asked(options, model)
     _check_read(options, model)
-    started_from = {"kind": kind, "name": model.name, "file": path.name}
+    started_from = StartedFrom(kind=kind, name=model.name, file=path.name, sha256=file_sha256(path))
     if options.smpl_head and not model.choice.smpl_head:
         model = _with_smpl_head(model, seed)
         started_from["random"] = "SMPL head"
-    return model, started_from | {"sha256": file_sha256(path)}
+    return model, started_from
 
 
 def _refuse_computed(path: Path, hierarchy: MeshHierarchy) -> None:
@@ -222,7 +223,7 @@ def _shipped(options: ModelOptions) -> Path | None:
 
 def _random_model(
     options: ModelOptions, hierarchy: MeshHierarchy, seed: int, image_size: int | None
-) -> tuple[HMRModel, dict[str, Any]]:
+) -> tuple[HMRModel, StartedFrom]:
     """Random weights from the seed alone, the backbone from a file where one is given."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
@@ -236,18 +237,19 @@ def _random_model(
             learned_upsample=options.learned_upsample,
         )
     _check_read(options, model)
-    started_from: dict[str, Any] = {"kind": "random", "name": model.name, "sha256": None}
+    started_from = StartedFrom(kind="random", name=model.name, sha256=None)
     path = options.backbone_weights
     if path is not None:
         load_backbone(model, path)
-        started_from |= {"backbone_file": path.name, "backbone_sha256": file_sha256(path)}
+        started_from["backbone_file"] = path.name
+        started_from["backbone_sha256"] = file_sha256(path)
     return model.eval(), started_from
 
 
 def _check_read(options: ModelOptions, model: HMRModel) -> None:
     """Refuses an option that the network has no use for."""
     require(
-        options.keep_ratio is None or model.spec.family == "tore",
+        options.keep_ratio is None or "keep_ratio" in model.spec.reads,
         f"--keep-ratio is read by TORE only, not by {model.name}: leave it out",
     )
 

@@ -5,7 +5,6 @@ is the same plan at the width of a phone, with a backbone and a keypoint head of
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +12,8 @@ class ModelSpec:
     """What distinguishes one network from another.
 
     Attributes:
-        family: Which of the two plans.
+        network: `module:class` of the plan, called with a choice, this spec and mesh levels.
+        loss: Key of `losses.LOSSES` that it is trained with unless `--loss` names another.
         num_layers: Encoder layers, and decoder layers, of each transformer.
         dims: Token width of the first and of the later transformers.
         ffn_dims: Hidden width of their feed-forward blocks.
@@ -23,11 +23,13 @@ class ModelSpec:
         image_size: Side of a crop in pixels.
         selector_dim: Hidden width of TORE's token pooling.
         learned_coarse: Coarse to mid vertices by a learned layer instead of the mesh's own weights.
+        reads: Options of a network that it reads and others ignore.
         keypoint_head: Heat maps on the backbone's stride-8 features, as more memory tokens and as
             a training signal in the image plane.
     """
 
-    family: Literal["fastmetro", "tore"]
+    network: str
+    loss: str
     num_layers: int
     dims: tuple[int, int] = (512, 128)
     ffn_dims: tuple[int, int] = (2048, 512)
@@ -37,14 +39,20 @@ class ModelSpec:
     image_size: int = 224
     selector_dim: int = 128
     learned_coarse: bool = False
+    reads: tuple[str, ...] = ()
     keypoint_head: bool = False
 
 
-_FASTMETRO = ModelSpec(family="fastmetro", num_layers=1, learned_coarse=True)
-_TORE = ModelSpec(family="tore", num_layers=1)
-_XS = ModelSpec(
-    family="fastmetro",
-    num_layers=1,
+_FASTMETRO = ModelSpec(
+    network="pchmr.models.fastmetro:FastMETRO", loss="fastmetro", num_layers=1, learned_coarse=True
+)
+_TORE = ModelSpec(
+    network="pchmr.models.tore:TORE", loss="tore", num_layers=1, reads=("keep_ratio",)
+)
+_XS = replace(
+    _FASTMETRO,
+    loss="xs",
+    learned_coarse=False,
     dims=(128, 64),
     ffn_dims=(128, 128),
     num_heads=(4, 2),
@@ -60,7 +68,7 @@ MODELS: dict[str, ModelSpec] = {
     "fastmetro_s": _FASTMETRO,
     "fastmetro_m": replace(_FASTMETRO, num_layers=2),
     "fastmetro_l": replace(_FASTMETRO, num_layers=3),
-    "tore_xs": replace(_XS, family="tore"),
+    "tore_xs": replace(_XS, network=_TORE.network, reads=_TORE.reads),
     "tore_s": _TORE,
     "tore_m": replace(_TORE, num_layers=2),
     "tore_l": replace(_TORE, num_layers=3),

@@ -23,6 +23,7 @@ from pchmr.device.export import EXTRA
 from pchmr.device.export import run as export
 from pchmr.evaluation import Scores, evaluate
 from pchmr.models import HMRModel, load_model, save_checkpoint
+from pchmr.models.started import StartedFrom
 from pchmr.personalize.fitting import Fitted, personalize
 from pchmr.personalize.lessons import Lessons
 from pchmr.personalize.own import own_user
@@ -116,7 +117,7 @@ class Shared:
 
     body: BodyModel
     model: HMRModel
-    started_from: dict[str, Any]
+    started_from: StartedFrom
 
     @classmethod
     def open(cls, config: PersonalizeConfig) -> "Shared":

@@ -47,7 +47,8 @@ training. The target of budgets lies at
 # Share of the gap, in percent, that FastMETRO is to close with tuned FedAvg or better, by contest.
 GAP_TARGETS = {EVERYONE: 95.0, of_clients(100): 85.0, of_clients(1000): 70.0}
 SAME_IMAGES, MORE_IMAGES = "as `client-scale`", f"{MANY_TIMES} times as many"
-ATTACK_TARGET = 5.0  # percent of MPJPE that bad clients may cost behind a defence
+# Percent of MPJPE that so many bad clients of ten may cost at most, by a robust rule and without.
+ATTACK_TARGETS = {True: {1: 2.0, 3: 5.0}, False: {1: 3.0, 3: 10.0}}
 Tables = dict[tuple[str, str], list[ResultRow]]
 
 
@@ -225,19 +226,37 @@ def _robustness(rows: list[ResultRow]) -> str:
     lines = []
     for name, row in reversed(attacked.items()):
         found = difference_percent(of_id(rows, name), of_id(rows, honest_row_of(name)))
+        target = attack_target(row)
         said = NONE
-        if row.defended and found:
-            said = "yes" if found.mean <= ATTACK_TARGET else "**no**"
+        if row.defended and found and target is not None:
+            said = "yes" if found.mean <= target else "**no**"
         said = "**no**, the run came to nothing" if row.failed else said
+        most = NONE if target is None else f"+{target:g}"
         aside = NONE if row.quarantined is None else str(row.quarantined)
-        lines.append([escaped(row.label), str(found or NONE), aside, said])
+        lines.append([escaped(row.label), str(found or NONE), aside, most, said])
     header = [
         "attack and defence",
         "against honest clients, %",
         "replies set aside",
-        f"at most +{ATTACK_TARGET:g} %",
+        "at most, %",
+        "within it",
     ]
     return f"{table(header, lines)}\n"
+
+
+def attack_target(row: ResultRow) -> float | None:
+    """Percent that an attack may cost, by its number of bad clients and the aggregation rule.
+
+    None without a defence, or where no target is set.
+    """
+    bad, options = row.config.get("num_bad"), row.config.get("server_options")
+    if not row.defended or not isinstance(bad, int):
+        return None
+    rule = options if isinstance(options, Mapping) else {}
+    is_robust = rule.get("aggregation_rule") not in (None, "mean") or bool(
+        rule.get("trimmed_replies")
+    )
+    return ATTACK_TARGETS[is_robust].get(bad)
 
 
 def _gap(row: ResultRow) -> Number | None:

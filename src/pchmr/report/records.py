@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pchmr.config import settings_marked
+from pchmr.config.marks import COMPARE, SCORED
 from pchmr.data.errors import InputError
 from pchmr.report.files import folders_of, is_file, read_json, read_lines
 from pchmr.results import CENTRALIZED, FEDERATED
@@ -16,22 +18,6 @@ from pchmr.runs import CONFIG, ENVIRONMENT, METRICS, START, SUMMARY
 
 SCORES = {"mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "mpvpe_mm": "MPVPE"}
 EVALUATION = "evaluation"
-# Settings that change neither what is learned from nor what is scored, or that a seed decides.
-UNCOMPARED = (
-    "output",
-    "seed",
-    "data_seed",
-    "cache",
-    "resume",
-    "device",
-    "evaluate_every",
-    "with_pictures",
-)
-# Settings that decide what is scored: runs that share them stand in one table.
-WORLD_SETTINGS = (
-    *("data", "domain", "num_test_samples", "image_size", "model", "checkpoint", "from_scratch"),
-    *("backbone", "backbone_weights", "body"),
-)
 
 Scores = dict[str, float | None]
 Plain = Mapping[str, object]
@@ -103,13 +89,13 @@ class RunRecord:
     def world(self) -> str:
         """Equal for runs whose scores may stand in one table."""
         settings = self.settings
-        values = {name: settings.get(name) for name in WORLD_SETTINGS}
+        values = {name: settings.get(name) for name in sorted(settings_marked(SCORED))}
         return json.dumps([values, self.worlds], sort_keys=True, default=str)
 
     @property
     def variant(self) -> str:
         """Equal for runs that differ only in their seed."""
-        compared = {n: v for n, v in self.settings.items() if n not in UNCOMPARED}
+        compared = {n: v for n, v in self.settings.items() if n not in settings_marked(COMPARE)}
         return json.dumps([self.kind, compared], sort_keys=True, default=str)
 
     def points(self, score: str) -> list[tuple[float, float]]:

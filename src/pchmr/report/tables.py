@@ -5,11 +5,12 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from pchmr.config import settings_marked
+from pchmr.config.marks import COMPARE
 from pchmr.report.lines import outdated
 from pchmr.report.records import (
     EVALUATION,
     SCORES,
-    UNCOMPARED,
     Plain,
     RunRecord,
     number,
@@ -282,6 +283,6 @@ NAMED = ("num_clients", "clients_per_round", "partition", "num_rounds", "algorit
 
 def _differing(settings: Plain, rivals: list[Plain]) -> Plain:
     """Settings that are not the same in all of the rivals and that no row names anyway."""
-    names = [name for name in settings if name not in (*NAMED, *UNCOMPARED)]
+    names = [name for name in settings if name not in (*NAMED, *settings_marked(COMPARE))]
     values = {name: {json.dumps(r.get(name), default=str) for r in rivals} for name in names}
     return {name: settings[name] for name in names if len(values[name]) > 1}

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pchmr.config import SettingError, to_json
+from pchmr.config import SettingError, lengths, settings_marked, to_json
+from pchmr.config.marks import RESUME
 from pchmr.config.options import PRIVATE_DATA
 from pchmr.door import parse_json, read_json, read_text
 from pchmr.runs.checkpoints import CHECKPOINTS, Checkpoints
@@ -30,23 +31,6 @@ CONFIG, ENVIRONMENT, START, METRICS, SUMMARY, MODEL = (
 )
 EXAMPLES = "examples.npz"
 OLD_STATE = "training_state.safetensors"  # of version 0.1
-# Settings that a resumed run need not share with the one it continues: they change no weight, or,
-# as paths, what lies there is compared by its content.
-FREE_ON_RESUME = (
-    "output",
-    "resume",
-    "engine",
-    "num_workers",
-    "evaluate_every",
-    "with_pictures",
-    "data",
-    "cache",
-    "checkpoint",
-    "body",
-    "backbone_weights",
-)
-LENGTHS = {"num_rounds": "round_schedule", "num_epochs": "schedule"}
-"""Lengths of a run, and the schedule that, while constant, does not depend on them."""
 
 
 def settings_of(config: Any) -> dict[str, Any]:
@@ -59,8 +43,9 @@ def settings_of(config: Any) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in raw.items():
         flat |= value if isinstance(value, dict) else {name: value}
-    longer = {name for name, schedule in LENGTHS.items() if flat.get(schedule) == "constant"}
-    return {n: v for n, v in flat.items() if n not in FREE_ON_RESUME and n not in longer}
+    free = settings_marked(RESUME)
+    longer = {name for name, schedule in lengths().items() if flat.get(schedule) == "constant"}
+    return {n: v for n, v in flat.items() if n not in free and n not in longer}
 
 
 def shareable(config: Any, data_sha256: str) -> Any:

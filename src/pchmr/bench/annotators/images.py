@@ -60,13 +60,10 @@ def image_rows(annotator: Annotator, data: Path | None) -> Iterator[ResultRow]:
     if not WEIGHTS.is_file():
         say(f"no weights at {WEIGHTS}: the table of images is left out")
         return
-    setting, words = SETTING, "rendered people of B, pictures only"
+    setting, words = _told(data)
     if data is None:
         yield from card_rows()
         yield from detection_rows()
-    else:
-        setting = f"images of {data.resolve().name}"
-        words = LABELED if is_labels(data) else "pictures only"
     people = _people(annotator.body, data)
     reader = PictureReader(Embedded())
     seen: list[Observations] = []
@@ -100,6 +97,13 @@ def image_rows(annotator: Annotator, data: Path | None) -> Iterator[ResultRow]:
         before = "" if data is None else f"{setting}: "
         for row in coverage_rows(judged, about, SOURCE, before):
             yield replace(row, table=SETTING)
+
+
+def _told(data: Path | None) -> tuple[str, str]:
+    """The setting of the rows, and what their people are."""
+    if data is None:
+        return SETTING, "rendered people of B, pictures only"
+    return f"images of {data.resolve().name}", LABELED if is_labels(data) else "pictures only"
 
 
 def _people(body: BodyModel, data: Path | None) -> PeopleDataset:
