@@ -13,7 +13,16 @@ import numpy as np
 
 from pchmr.body.joints import H36M_17, H36M_TO_EVALUATION
 from pchmr.data.errors import InputError
-from pchmr.data.sets.part import Part, Reader, ReadOptions, Source, numbers, photos, texts
+from pchmr.data.sets.part import (
+    Part,
+    Reader,
+    ReadOptions,
+    Source,
+    below,
+    numbers,
+    photos,
+    texts,
+)
 from pchmr.door import read_json
 from pchmr.door.limits import GIB
 
@@ -60,7 +69,7 @@ def _read(path: Path, subject: str, options: ReadOptions) -> Part:
         joints = _deep(tables["joint_3d"], at)
         if joints is None:
             left_out["no mocap joints"] += 1
-        elif not (path / "images" / picture["file_name"]).is_file():
+        elif not below(path / "images", picture["file_name"]).is_file():
             left_out["picture missing"] += 1
         else:
             rows.append(_row(path, subject, picture, joints, _deep(smpl, at), tables["camera"]))
@@ -84,7 +93,7 @@ def _pictures(file: Path, data: Table) -> list[dict[str, Any]]:
         ok &= all(isinstance(image["file_name"], str) for image in found)
     except (KeyError, TypeError):
         ok, found = False, []
-    if not ok or any(".." in Path(image["file_name"]).parts for image in found):
+    if not ok:
         raise InputError(f"{file} lacks images or annotations as we know them: get the file anew")
     return found
 
@@ -123,11 +132,13 @@ def _fit(file: Path, fit: Any) -> dict[str, Any]:
     """SMPL parameters of a picture, zeros where there are none."""
     if not isinstance(fit, dict):
         return {"pose": np.zeros(72), "betas": np.zeros(10), "transl": np.zeros(3), "known": False}
-    transl = np.ravel(numbers(file, "trans", np.ravel(np.asarray(fit.get("trans"))), 3))
+    transl = fit.get("trans")
+    if isinstance(transl, list) and len(transl) == 1:
+        (transl,) = transl
     return {
         "pose": numbers(file, "pose", fit.get("pose"), 72),
         "betas": numbers(file, "shape", fit.get("shape"), 10),
-        "transl": transl,
+        "transl": numbers(file, "trans", transl, 3),
         "known": True,
     }
 

@@ -28,6 +28,7 @@ from pchmr.data.sets.part import (
     Reader,
     ReadOptions,
     Source,
+    below,
     numbers,
     texts,
 )
@@ -93,7 +94,7 @@ def _table(path: Path) -> Table:
 
 def _files(path: Path, named: str | list[str]) -> list[Tsv]:
     names = [named] if isinstance(named, str) else named
-    return [Tsv(path.parent / name) for name in names]
+    return [Tsv(below(path.parent, name)) for name in names]
 
 
 def _listed(file: Tsv, composite: bool, images: list[Tsv]) -> list[tuple[int, int]]:

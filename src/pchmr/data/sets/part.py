@@ -132,6 +132,17 @@ def photos(paths: Sequence[Path]) -> Callable[[], Iterator[Image]]:
     return read
 
 
+def below(folder: Path, name: str) -> Path:
+    """A file that a file of the folder names; its name may not lead out of the folder.
+
+    Links of the owner's may: sets often lie on several disks.
+    """
+    plain = bool(name) and name.isprintable() and not Path(name).is_absolute()
+    if not plain or ".." in Path(name).parts:
+        raise InputError(f"{folder}: {name[:80]!r} lies outside of the folder, or is no name")
+    return folder / name
+
+
 def numbers(
     path: Path, name: str, value: Any, *shape: int | None, finite: bool = True
 ) -> Float[ndarray, "*shape"]:
