@@ -169,7 +169,9 @@ def test_drift_costs_the_clip_aligned_by_its_first_frames_more() -> None:
     assert 0 < whole < first
     # Each clip of 100 frames starts anew: a drift of 2 mm a frame is 98 mm on average at 99 frames.
     short = world_mpjpe(drift[:100], truth[:100], first_frames=2)
-    assert short == pytest.approx(world_mpjpe(drift[100:200], truth[100:200], first_frames=2), rel=0.2)
+    assert short == pytest.approx(
+        world_mpjpe(drift[100:200], truth[100:200], first_frames=2), rel=0.2
+    )
 
 
 def test_root_error_is_a_share_of_the_way() -> None:

@@ -59,7 +59,9 @@ def test_a_stopped_import_goes_on_and_ends_the_same(
     whole = imported["3dpw"].folder
     for name in (IMAGES, LABELS):
         assert (tmp_path / "half" / name).read_bytes() == (whole / name).read_bytes()
-    assert sorted(p.name for p in (tmp_path / "half").iterdir()) == sorted([IMAGES, LABELS, MANIFEST])
+    assert sorted(p.name for p in (tmp_path / "half").iterdir()) == sorted(
+        [IMAGES, LABELS, MANIFEST]
+    )
     seen: list[int] = []
     import_set(job, lambda done, total: seen.append(done))
     assert not seen  # nothing is left to do

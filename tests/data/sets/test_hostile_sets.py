@@ -132,7 +132,8 @@ LIMBS = "".join(
 BVH = (
     "HIERARCHY\nROOT Hips\n{\nOFFSET 0 0 0\nCHANNELS 6 Xposition Yposition Zposition "
     f"Zrotation Xrotation Yrotation\n{LIMBS}}}\nMOTION\nFrames: 2\nFrame Time: 0.1\n"
-    + 2 * (" ".join(["1.5"] * 30) + "\n")
+    + 2
+    * (" ".join(["1.5"] * 30) + "\n")
 )
 
 

@@ -96,12 +96,16 @@ def test_h36m(imported, arrays, tmp_path) -> None:
     assert frames == {"S1": {0, 5, 65}, "S9": {0, 64}}
     has_smpl = people.detail("has_smpl") > 0
     assert not has_smpl[subjects != "S1"].any() and people.detail("has_joints").all()
-    assert has_smpl[subjects == "S1"].tolist() == (
-        people.columns["frame"][subjects == "S1"] != 5
-    ).tolist()
+    assert (
+        has_smpl[subjects == "S1"].tolist()
+        == (people.columns["frame"][subjects == "S1"] != 5).tolist()
+    )
     known = people.detail("own_joints_mm")[has_smpl]
     assert np.nanmax(known) < 0.01
-    assert people.about["sampling"] == "every 5th frame to train, every 64th to test"
+    assert people.about["sampling"] == (
+        "every 5th frame to train, every 64th of the frontal camera to test"
+    )
+    assert set(people.columns["scene"][subjects == "S9"]) == {"60457274"}
 
 
 @pytest.mark.parametrize("kind", ["bedlam", "spin"])
@@ -179,5 +183,3 @@ def test_neutral_truth_is_an_option(sets, bodies, make_job, tmp_path, imported) 
     own = ImportedPeople(imported["3dpw"].folder, "test")
     off = np.abs(people.detail("joints") - own.detail("joints"))[..., :3].max()
     assert 0.005 < off < 0.1
-
-
