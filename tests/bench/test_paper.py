@@ -72,6 +72,7 @@ def layouts():
     return found
 
 
+@pytest.mark.slow
 def test_a_table_from_files_to_rows(body, tmp_path, monkeypatch, capsys) -> None:
     from pchmr.body.archive import read_npz
     from pchmr.body.files import ASSET

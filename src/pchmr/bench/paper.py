@@ -39,11 +39,15 @@ def cells_of(config: BenchConfig) -> list[Cell]:
         start=config.start,
     )
     if config.start is None:
-        say("without --start, networks start from random weights: the paper's start from ImageNet's")
+        say(
+            "without --start, networks start from random weights: the paper's start from ImageNet's"
+        )
     images = sum(num_images(cell, len(people)) for cell in made)
     seconds = _seconds_an_image(made)
     hours = images * seconds / 3600
-    say(f"{len(made)} cells, {images} images: about {hours:.3g} hours at {1 / seconds:.1f} images/s")
+    say(
+        f"{len(made)} cells, {images} images: about {hours:.3g} hours at {1 / seconds:.1f} images/s"
+    )
     return made
 
 

@@ -103,7 +103,9 @@ class PaperRuns:
             optim_options=optim,
         )
 
-    def cell(self, id_: str, name: str, base: TrainConfig | FederateConfig | EvaluateConfig) -> Cell:
+    def cell(
+        self, id_: str, name: str, base: TrainConfig | FederateConfig | EvaluateConfig
+    ) -> Cell:
         """A row with the paper's figure; nothing of it is left to choose."""
         rate = () if isinstance(base, EvaluateConfig) else (base.optim_options.learning_rate,)
         paper = PAPER.get((self.model, id_))

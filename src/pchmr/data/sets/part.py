@@ -19,7 +19,7 @@ from pchmr.data.photos import load_photo
 
 SPLITS = ("train", "validation", "test")
 TEXTS = ("split", "subject", "scene", "sequence", "action", "clip", "gender", "protocol")
-"""Columns of text; `split` is empty where the set does not tell, `protocol` names those it is in."""
+"""Columns of text; `split` is empty where a set does not tell, `protocol` names those it is in."""
 UNKNOWN_FRAME = -1
 """Of rows of a set that does not tell which pictures follow each other."""
 Image = UInt8[ndarray, "height width 3"]
