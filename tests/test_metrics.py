@@ -9,11 +9,15 @@ from pchmr.metrics import (
     SCORES,
     Mean,
     MetricState,
+    foot_sliding,
+    jitter,
     means,
     mpjpe,
     mpvpe,
     pa_mpjpe,
     paper_means,
+    root_error,
+    world_mpjpe,
 )
 
 
@@ -133,3 +137,60 @@ def test_a_prediction_that_is_not_finite_is_its_own_rows_affair(value: float) ->
     assert torch.equal(
         pa_mpjpe(predicted, truth)[others], pa_mpjpe(predicted[others], truth[others])
     )
+
+
+def walk(frames: int = 230) -> torch.Tensor:
+    """A body of five joints that walks on a curve, metres."""
+    generator = torch.Generator().manual_seed(0)
+    body = torch.randn(1, 5, 3, generator=generator).double()
+    time = torch.arange(frames).double()[:, None]
+    way = torch.cat([0.02 * time, 0.3 * (time / 40).sin(), 0.01 * time], dim=1)
+    return body + way[:, None]
+
+
+def turned(points: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+    turn = torch.linalg.matrix_exp(torch.tensor([[0, -0.4, 0.1], [0.4, 0, 0.2], [-0.1, -0.2, 0]]))
+    return scale * points @ turn.double().T + torch.tensor([3.0, -1, 2]).double()
+
+
+def test_world_scores_do_not_see_where_and_how_large_the_world_is() -> None:
+    truth = walk()
+    moved = turned(truth, 1.3)
+    assert world_mpjpe(moved, truth) == pytest.approx(0, abs=1e-3)
+    assert world_mpjpe(moved, truth, first_frames=2) == pytest.approx(0, abs=1e-3)
+    assert root_error(turned(truth)[:, 0], truth[:, 0]) == pytest.approx(0, abs=1e-3)
+    assert root_error(moved[:, 0], truth[:, 0]) > 1  # a rigid alignment sees the scale
+
+
+def test_drift_costs_the_clip_aligned_by_its_first_frames_more() -> None:
+    truth = walk()
+    drift = truth + 0.002 * torch.arange(len(truth)).double()[:, None, None] * torch.eye(3)[2]
+    whole, first = (world_mpjpe(drift, truth, first_frames=n) for n in (None, 2))
+    assert 0 < whole < first
+    # Each clip of 100 frames starts anew: a drift of 2 mm a frame is 98 mm on average at 99 frames.
+    short = world_mpjpe(drift[:100], truth[:100], first_frames=2)
+    assert short == pytest.approx(
+        world_mpjpe(drift[100:200], truth[100:200], first_frames=2), rel=0.2
+    )
+
+
+def test_root_error_is_a_share_of_the_way() -> None:
+    line = torch.zeros(11, 3).double()
+    line[:, 0] = torch.arange(11)
+    off = line.clone()
+    off[:, 1] = torch.tensor([1.0, -1] * 5 + [1]).double() * 0.5
+    assert root_error(off, line) == pytest.approx(100 * 0.5 / 10, rel=0.1)
+    assert math.isnan(root_error(line[:1], line[:1]))
+
+
+def test_jitter_and_sliding_by_hand() -> None:
+    time = torch.arange(8).double()
+    joints = torch.zeros(8, 1, 3).double()
+    joints[:, 0, 1] = time**3 / 6  # third difference 1
+    assert jitter(joints, 10.0) == pytest.approx(1000)
+    still = torch.zeros(4, 2, 3).double()
+    still[:, 1, 0] = torch.arange(4).double()  # the second foot walks
+    slides = still.clone()
+    slides[:, 0, 0] = 0.005 * torch.arange(4).double()
+    assert foot_sliding(slides, still) == pytest.approx(5)
+    assert math.isnan(foot_sliding(slides[:, 1:], still[:, 1:]))

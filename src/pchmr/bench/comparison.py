@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from pchmr.bench import append, stamped
 from pchmr.bench.cell import Job, Measured, attempt
+from pchmr.bench.paper import cells_of
 from pchmr.compute import end_with_parent
 from pchmr.config import (
     BenchConfig,
@@ -31,6 +32,7 @@ from pchmr.config import (
     to_json,
 )
 from pchmr.config.marks import KEY
+from pchmr.data.sets.folder import is_imported, read_manifest
 from pchmr.progress import say
 from pchmr.recipes.cells import AttackedRun, Cell, Run, ServerChanges, fixed
 from pchmr.recipes.comparisons import COMPARISONS, cells
@@ -58,7 +60,10 @@ Setting = TypeVar("Setting")
 def run(config: BenchConfig) -> Path:
     """Runs the cells of a comparison that no file holds yet; returns the file of its rows."""
     ledger = Ledger(config)
-    todo = cells(config.name, config.scale, config.num_seeds, config.data)
+    if config.scale == "paper":
+        todo = cells_of(config)
+    else:
+        todo = cells(config.name, config.scale, config.num_seeds, config.data)
     say(f"{config.name}: {len(todo)} cells, {len(ledger.rows[config.name])} runs measured before")
     if config.num_workers == 1:
         while planned := next(ledger.ready(todo, frozenset()), None):
@@ -192,8 +197,10 @@ class Ledger:
             [dataclasses.asdict(o) for o in (run.model_options, run.data_options)], default=str
         )
         if place not in self._grounds:
-            scene, other = Job(run).opened(), Job(run, is_trial=True).opened()
-            people = (scene.train_set, scene.test_set, other.test_set)
+            scene = Job(run).opened()
+            people = [scene.train_set, scene.test_set]
+            if self.config.scale != "paper":  # whose runs leave nothing to choose
+                people.append(Job(run, is_trial=True).opened().test_set)
             hashes = [found.content_hash for found in people]
             self._grounds[place] = [scene.started_from["sha256"], *hashes]
         return self._grounds[place]
@@ -269,6 +276,10 @@ def _as_row_of(cell: Cell, row: ResultRow) -> ResultRow:
 def _differs(run: Run) -> str:
     """What a row has in place of the paper's people, body and start weights."""
     people = run.data_options.data
+    if people is not None and is_imported(people):
+        about = read_manifest(people)["about"]
+        body = "embedded body" if run.model_options.body is None else run.model_options.body.name
+        return f"{about['set']}, {about['truth']}, box: {about['box']}, {body}"
     shown = f"people of {people.name}" if people else "rendered people of domain B"
     return f"{shown}, embedded body, start weights from domain A"
 

@@ -95,6 +95,7 @@ COMPARISONS = (
 )
 
 
+PAPER_TABLES = ("client-scale", "lda", "natural", "finetune")
 BENCH_DEFAULTS = {"data": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1}
 
 
@@ -112,9 +113,16 @@ class BenchConfig:
     repeats: int = 5
     """Measurements per figure; the minimum and the median are kept."""
     data: Path | None = None
-    """Folder of `pchmr data synth` in place of domain B's images."""
-    scale: Literal["cpu", "gpu"] = "cpu"
-    """Size of a comparison: XS networks on few images, or S networks at 224 px."""
+    """Folder of `pchmr data synth` in place of domain B's images; for `--scale paper`, of
+    `pchmr data import`."""
+    scale: Literal["cpu", "gpu", "paper"] = "cpu"
+    """Size of a comparison: XS networks on few images, S networks at 224 px, or the paper's own
+    runs on an imported set (client-scale, lda, natural, finetune)."""
+    body: Path | None = None
+    """Body files for `--scale paper`; without them, the embedded body."""
+    start: Path | None = None
+    """Folder of start weights for `--scale paper`: resnet50.pth (client-scale, lda), or
+    fastmetro_s.safetensors and tore_s.safetensors, trained on Human3.6M (natural, finetune)."""
     num_seeds: int = 1
     """Seeds of a comparison, all cells of the first before those of the second."""
     num_workers: int = 1
@@ -124,6 +132,15 @@ class BenchConfig:
         require(self.num_seeds >= 1, "--num-seeds must be at least 1")
         require(self.num_workers >= 1, "--num-workers must be at least 1")
         own = f"not by {self.name or 'the list'}"
+        paper = self.scale == "paper"
+        require(
+            not paper or self.name in PAPER_TABLES,
+            f"--scale paper: the paper's tables are {', '.join(PAPER_TABLES)}",
+        )
+        require(
+            paper or not (self.body or self.start),
+            "--body and --start are read with --scale paper only: leave them out",
+        )
         for name, default in BENCH_DEFAULTS.items():
             readers = COMPARISONS if name != "data" else ("annotators", *COMPARISONS)
             said = f"--{name.replace('_', '-')} is read by {', '.join(readers)} only, {own}"

@@ -186,8 +186,8 @@ class EvaluateConfig:
     seed: int = marked(0, COMPARE)
     """Seed that draws the people."""
     protocol: Literal["all", "h36m-p2", "3dpw", "emdb1", "emdb2"] = "all"
-    """Which held-out people count; h36m-p2: S9 and S11 of Human3.6M in the frontal camera; 3dpw: its
-    test sequences; emdb1, emdb2: the sequences of these, the latter with scores in the world."""
+    """Which held-out people count; h36m-p2: S9 and S11 of Human3.6M in the frontal camera; 3dpw:
+    its test sequences; emdb1, emdb2: the sequences of these, the latter scored in the world too."""
     joint_truth: Literal["labels", "paper"] | None = None
     """True joints: the mesh's without it; labels: labeled ones where there are any, as papers do;
     paper: only those, averaged over batches and processes as the published code does."""

@@ -42,6 +42,8 @@ __all__ = [
 ]
 
 BATCH_SIZE = 64
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """Errors in mm over a data set; None where the truth for a score is missing.

@@ -145,9 +145,7 @@ def open_scene(config: Config, held_out: Split = "test") -> Scene:
     if isinstance(config, EvaluateConfig):
         test_set = by_protocol(test_set, config.protocol, config.joint_truth)
     bf16 = isinstance(config, EvaluateConfig) and config.bf16
-    return Scene(
-        body, model, started_from, others, test_set, bf16, has_no_others=train_set is None
-    )
+    return Scene(body, model, started_from, others, test_set, bf16, has_no_others=train_set is None)
 
 
 def _people(

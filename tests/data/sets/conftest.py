@@ -52,10 +52,14 @@ def write_sets(root: Path, arrays: dict, gendered: dict, **counts) -> dict[str, 
     writers = {
         "3dpw": lambda path: layouts.write_3dpw(path, gendered, **counts),
         "emdb": lambda path: layouts.write_emdb(path, gendered),
-        "h36m": lambda path: layouts.write_h36m(path, arrays, **({"frames": FRAMES} if counts else {})),
+        "h36m": lambda path: layouts.write_h36m(
+            path, arrays, **({"frames": FRAMES} if counts else {})
+        ),
         "tsv": lambda path: layouts.write_tsv(path, arrays, **counts),
         "bedlam": lambda path: layouts.write_npz(path, arrays, kind="bedlam"),
-        "spin": lambda path: layouts.write_npz(path, arrays, kind="spin", **({"count": 14} if counts else {})),
+        "spin": lambda path: layouts.write_npz(
+            path, arrays, kind="spin", **({"count": 14} if counts else {})
+        ),
         "truth": lambda path: layouts.write_truth(path, arrays, **counts),
     }
     for name, write in writers.items():
@@ -103,9 +107,7 @@ def tiny_arrays_of(body: BodyModel) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def tiny_sets(
-    tmp_path_factory: pytest.TempPathFactory, tiny_body: BodyModel
-) -> dict[str, Path]:
+def tiny_sets(tmp_path_factory: pytest.TempPathFactory, tiny_body: BodyModel) -> dict[str, Path]:
     """The same sets of people with the tiny body, enough of them for private clients."""
     plain = tiny_arrays_of(tiny_body)
     own = {

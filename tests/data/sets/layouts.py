@@ -11,6 +11,7 @@ import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -99,7 +100,7 @@ def write_picture(path: Path, size: tuple[int, int], seed: int) -> None:
 class Python2Pickler(pickle._Pickler):
     """Writes what Python 2 wrote at protocol 2: bytes and ASCII text are both its strings."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
     def save_string(self, value) -> None:
         raw = value if isinstance(value, bytes) else value.encode("latin1")

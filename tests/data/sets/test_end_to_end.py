@@ -80,9 +80,7 @@ def test_emdb_is_scored_in_the_world(tiny_sets, tiny_bodies, tmp_path: Path) -> 
         "model_options": ModelOptions(body=tiny_bodies, from_scratch=True),
     }
     scored = {
-        name: experiment.evaluate(
-            EvaluateConfig(output=tmp_path / name, protocol=name, **shared)
-        )
+        name: experiment.evaluate(EvaluateConfig(output=tmp_path / name, protocol=name, **shared))
         for name in ("emdb1", "emdb2")
     }
     assert len(scored["emdb1"]["per_joint_mm"]) == 24 and scored["emdb1"]["num_test_samples"] == 7

@@ -1,4 +1,4 @@
-"""The imported folder: stopped and resumed imports, damage, splits, checks, METRO's TSV and back."""
+"""The imported folder: stopped imports, damage, splits, checks, METRO's TSV and back."""
 
 import json
 import shutil
@@ -59,7 +59,9 @@ def test_a_stopped_import_goes_on_and_ends_the_same(
     whole = imported["3dpw"].folder
     for name in (IMAGES, LABELS):
         assert (tmp_path / "half" / name).read_bytes() == (whole / name).read_bytes()
-    assert sorted(p.name for p in (tmp_path / "half").iterdir()) == sorted([IMAGES, LABELS, MANIFEST])
+    assert sorted(p.name for p in (tmp_path / "half").iterdir()) == sorted(
+        [IMAGES, LABELS, MANIFEST]
+    )
     seen: list[int] = []
     import_set(job, lambda done, total: seen.append(done))
     assert not seen  # nothing is left to do
@@ -174,7 +176,7 @@ def test_check_sees_people_and_crops_in_two_splits(arrays, bodies, make_job, tmp
 
 def test_check_sees_a_wrong_camera(sets, arrays, gendered, bodies, make_job, tmp_path) -> None:
     """Truth of another body, or through another camera, does not project onto the set's joints."""
-    layouts.write_emdb(tmp_path / "emdb", {k: v for k, v in gendered.items()})
+    layouts.write_emdb(tmp_path / "emdb", gendered)
     from unittest import mock
 
     from pchmr.data.sets import emdb

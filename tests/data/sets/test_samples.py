@@ -1,5 +1,7 @@
 """Samples of every reader against an independent forward pass and projection, from source files."""
 
+from dataclasses import replace
+
 import layouts
 import numpy as np
 import pytest
@@ -53,8 +55,8 @@ def test_3dpw(imported, gendered, bodies, tmp_path) -> None:
         person, letter = made[sequence][int(clip.rsplit(" ", 1)[1])]
         frame = int(people.columns["frame"][row])
         assert frame != 1
-        views = layouts.Walk(person.pose, person.betas, person.transl, made[sequence][0][0].extrinsics,
-                             made[sequence][0][0].intrinsics, person.size)  # fmt: skip
+        first = made[sequence][0][0]  # whose camera sees both
+        views = replace(person, extrinsics=first.extrinsics, intrinsics=first.intrinsics)
         assert_same(people, row, *truth_of(views, gendered[letter], frame))
         own = bodies.by_gender[people.columns["gender"][row]]
         assert_mesh(people, row, own, views, gendered[letter], frame)
@@ -96,12 +98,16 @@ def test_h36m(imported, arrays, tmp_path) -> None:
     assert frames == {"S1": {0, 5, 65}, "S9": {0, 64}}
     has_smpl = people.detail("has_smpl") > 0
     assert not has_smpl[subjects != "S1"].any() and people.detail("has_joints").all()
-    assert has_smpl[subjects == "S1"].tolist() == (
-        people.columns["frame"][subjects == "S1"] != 5
-    ).tolist()
+    assert (
+        has_smpl[subjects == "S1"].tolist()
+        == (people.columns["frame"][subjects == "S1"] != 5).tolist()
+    )
     known = people.detail("own_joints_mm")[has_smpl]
     assert np.nanmax(known) < 0.01
-    assert people.about["sampling"] == "every 5th frame to train, every 64th to test"
+    assert people.about["sampling"] == (
+        "every 5th frame to train, every 64th of the frontal camera to test"
+    )
+    assert set(people.columns["scene"][subjects == "S9"]) == {"60457274"}
 
 
 @pytest.mark.parametrize("kind", ["bedlam", "spin"])
@@ -179,5 +185,3 @@ def test_neutral_truth_is_an_option(sets, bodies, make_job, tmp_path, imported) 
     own = ImportedPeople(imported["3dpw"].folder, "test")
     off = np.abs(people.detail("joints") - own.detail("joints"))[..., :3].max()
     assert 0.005 < off < 0.1
-
-

@@ -1,4 +1,4 @@
-"""Recorded motion as a source of poses: AMASS archives and BVH files, retargeted to our skeleton."""
+"""Recorded motion as a source of poses: AMASS archives and BVH files, on our skeleton."""
 
 from pchmr.data.mocap.poses import PoseSet, import_poses
 

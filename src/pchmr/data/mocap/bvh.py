@@ -39,8 +39,8 @@ SIDED_NAMES: dict[str, tuple[str, ...]] = {
     "knee": ("leg", "shin", "knee", "lowerleg", "calf"),
     "ankle": ("foot", "ankle"),
     "foot": ("toebase", "toe", "toes"),
-    "collar": ("shoulder", "collar", "clavicle"),
     "shoulder": ("arm", "upperarm", "shldr", "uparm", "shoulder"),
+    "collar": ("collar", "clavicle", "shoulder"),
     "elbow": ("forearm", "lowerarm", "elbow", "lowarm"),
     "wrist": ("hand", "wrist"),
 }
@@ -179,7 +179,7 @@ def _world(nodes: list[Node], frames: ndarray) -> list[Rotation]:
         own = Rotation.identity(len(frames))
         for channel in node.channels:
             if channel in AXES:
-                turn = Rotation.from_euler(AXES[channel], frames[:, at], degrees=True)
+                turn = Rotation.from_euler(AXES[channel], frames[:, at, None], degrees=True)
                 own = own * turn
             at += 1
         found.append(own if node.parent < 0 else found[node.parent] * own)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 FRAMES_PER_SECOND = 10
@@ -23,7 +23,7 @@ class Motion:
     rotvec: Float[ndarray, "frames 24 3"]
 
 
-def thinned(count: int, rate: float) -> Float[ndarray, " frames"]:
+def thinned(count: int, rate: float) -> Int[ndarray, " frames"]:
     """Frames of a recording at `rate` a second that are kept."""
     step = max(rate / FRAMES_PER_SECOND, 1.0)
     return np.arange(0, count, step).astype(np.int64)

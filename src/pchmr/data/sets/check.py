@@ -1,7 +1,7 @@
 """Looks at an imported set as a sceptic would: counts, ranges, projection, sides, units, twins.
 
-It measures and judges by stated limits; what a set cannot tell is left out. Crops are hashed against
-the manifest here, which opening a folder does not do.
+It measures and judges by stated limits; what a set cannot tell is left out. Crops are hashed
+against the manifest here, which opening a folder does not do.
 """
 
 import hashlib
@@ -101,7 +101,7 @@ def _limb(people: ImportedPeople, start: str, end: str) -> np.ndarray:
 def _sides(people: ImportedPeople) -> Measured:
     """Whether left and right agree between 3D and 2D labels: the same hip must lie further right.
 
-    Rows that are seen from the side, with hips less than a twentieth of the crop apart, say nothing.
+    Rows seen from the side, with hips less than a twentieth of the crop apart, say nothing.
     """
     left, right = EVALUATION_14.indices(("left_hip", "right_hip"))
     seen, joints = people.detail("keypoints_2d"), people.detail("joints")

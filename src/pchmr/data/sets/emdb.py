@@ -1,4 +1,4 @@
-"""EMDB: one person before a moving phone, labeled by electromagnetic sensors (Kaufmann et al. 2023).
+"""EMDB: one person before a moving phone, electromagnetic sensors (Kaufmann et al. 2023).
 
 SMPL parameters in a world frame and a camera a frame, so world trajectories can be scored. All of
 it is held out; `emdb1` and `emdb2` say which sequences a protocol takes.

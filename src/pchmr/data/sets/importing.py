@@ -21,7 +21,7 @@ from pchmr.data.sets import DATASETS
 from pchmr.data.sets.draft import MANIFEST, PROGRESS, Draft
 from pchmr.data.sets.folder import margin_of, read_manifest
 from pchmr.data.sets.part import SPLITS, TEXTS, Image, Part, Reader, ReadOptions, Source
-from pchmr.data.sets.placing import FLAGS, Bodies, place
+from pchmr.data.sets.placing import FLAGS, Bodies, every, place
 from pchmr.data.synthetic.sensor import encode
 from pchmr.runs.files import make_private
 
@@ -121,7 +121,7 @@ def _add(draft: Draft, job: Job, source: Source) -> None:
         return
     arrays = place(part, job.bodies)
     crops, kept = [], []
-    usable = np.isfinite(arrays["square"]).all(axis=1)
+    usable = every(np.isfinite(arrays["square"]))
     _leave_out(draft, UNUSABLE, int((~usable).sum()))
     for row, picture in enumerate(part.pictures()):
         if not usable[row]:
@@ -178,7 +178,7 @@ def _stored(
         for camera, place in zip(arrays["intrinsics"], square, strict=True)
     ]
     changed = {**arrays, "keypoints_2d": seen, "intrinsics": np.stack(cameras)}
-    columns = {
+    columns: dict[str, ndarray] = {
         name: values.astype(np.uint8 if name in FLAGS else np.float32)
         for name, values in changed.items()
     }

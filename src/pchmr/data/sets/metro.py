@@ -1,8 +1,8 @@
 """METRO's TSV files: pictures, boxes, 24 joints and SMPL parameters of several sets in one layout.
 
-FastMETRO and TORE read them too. A YAML names the files; `composite: true` strings several together.
-The layout has no camera: where a row has none of ours (`metro_writer.py`), one of a long lens is
-assumed. Of a row's joints the 14 of the protocol are taken.
+FastMETRO and TORE read them too. A YAML names the files; `composite: true` strings several
+together. The layout has no camera: where a row has none of ours (`metro_writer.py`), one of a long
+lens is assumed. Of a row's joints the 14 of the protocol are taken.
 """
 
 import base64
@@ -28,6 +28,7 @@ from pchmr.data.sets.part import (
     Reader,
     ReadOptions,
     Source,
+    below,
     numbers,
     texts,
 )
@@ -93,7 +94,7 @@ def _table(path: Path) -> Table:
 
 def _files(path: Path, named: str | list[str]) -> list[Tsv]:
     names = [named] if isinstance(named, str) else named
-    return [Tsv(path.parent / name) for name in names]
+    return [Tsv(below(path.parent, name)) for name in names]
 
 
 def _listed(file: Tsv, composite: bool, images: list[Tsv]) -> list[tuple[int, int]]:
@@ -158,16 +159,16 @@ def _row(table: Table, which: int, line: int) -> dict[str, Any]:
             raise InputError(f"{file} line {line}: {key} has {flat.size} numbers; get it anew")
         return flat.reshape(shape)
 
-    seen, joints = entry("2d_joints", len(METRO_24), 3), entry("3d_joints", len(METRO_24), 4)
-    joints[:, 3] *= float(label.get("has_3d_joints") or 0) > 0
-    seen[:, 2] *= float(label.get("has_2d_joints") or 0) > 0
+    seen, found = entry("2d_joints", len(METRO_24), 3), entry("3d_joints", len(METRO_24), 4)
+    found[:, 3] *= entry("has_3d_joints", 1) > 0
+    seen[:, 2] *= entry("has_2d_joints", 1) > 0
     camera = entry("intrinsics", 3, 3) if "intrinsics" in label else None
     return {
         "keypoints_2d": seen[list(METRO_TO_EVALUATION)],
-        "joints": joints[list(METRO_TO_EVALUATION)],
+        "joints": found[list(METRO_TO_EVALUATION)],
         "pose": entry("pose", 72),
         "betas": entry("betas", 10),
-        "has_smpl": float(label.get("has_smpl") or 0),
+        "has_smpl": float(entry("has_smpl", 1)[0]),
         "square": [*entry("center", 2), 200 * float(entry("scale", 1)[0])],
         "camera": camera,
         "transl": entry("transl", 3),

@@ -1,8 +1,8 @@
 """METRO's TSV files out of an imported set: ASCII, offsets in bytes, one YAML a split.
 
-Pictures are the stored crops, byte for byte. Camera and translation, which the layout lacks, go into
-the label under names of their own, which other readers pass over. Joints that the protocol's 14 do
-not hold have confidence 0, but for the pelvis: the middle of the hips.
+Pictures are the stored crops, byte for byte. Camera and translation, which the layout lacks, go
+into the label under names of their own, which other readers pass over. Joints that the protocol's
+14 do not hold have confidence 0, but for the pelvis: the middle of the hips.
 """
 
 import json

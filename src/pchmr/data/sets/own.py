@@ -19,12 +19,12 @@ from pchmr.data.sets.part import (
     Reader,
     ReadOptions,
     Source,
+    below,
     numbers,
     photos,
     texts,
 )
 from pchmr.data.videos import is_video, video_frames
-from pchmr.door import inside
 from pchmr.door.arrays import read_arrays
 
 TRUTH = "truth.npz"
@@ -70,12 +70,24 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{file} lacks {what}: see docs/data.md for what it holds")
     if {len(array) if array.ndim else -1 for array in found.values()} != {len(found["image"])}:
         raise InputError(f"{file} holds arrays of other lengths: one entry a row")
+    _check_words(Truth(file, found), np.arange(len(found["image"])))
     return found
+
+
+def _check_words(truth: Truth, rows: np.ndarray) -> None:
+    unknown = sorted(set(truth.words("split", rows, "")) - {*SPLITS, ""})
+    if unknown:
+        raise InputError(f"{truth.file}: split {unknown[0]!r} is none of {', '.join(SPLITS)}")
+    try:
+        for word in set(truth.words("gender", rows, "neutral")):
+            gender_name(word)
+    except BodyFileError as error:
+        raise InputError(f"{truth.file}: {error}") from None
 
 
 def _read(truth: Truth, name: str, every: int) -> Part:
     rows = np.flatnonzero(truth.arrays["image"] == name)
-    path = inside(truth.file.parent, name)
+    path = below(truth.file.parent, name)
     moving = is_video(path)
     frame = truth.column("frame", rows).astype(np.int64) if "frame" in truth.arrays else 0 * rows
     order = np.argsort(frame, kind="stable")
@@ -102,24 +114,16 @@ def _read(truth: Truth, name: str, every: int) -> Part:
 
 
 def _texts(truth: Truth, rows: np.ndarray, path: Path) -> dict[str, np.ndarray]:
-    split = truth.words("split", rows, "")
-    unknown = sorted(set(split) - {*SPLITS, ""})
-    if unknown:
-        raise InputError(f"{truth.file}: split {unknown[0]!r} is none of {', '.join(SPLITS)}")
-    try:
-        gender = [gender_name(word) for word in truth.words("gender", rows, "neutral")]
-    except BodyFileError as error:
-        raise InputError(f"{truth.file}: {error}") from None
     subject = truth.words("subject", rows, "")
     return texts(
         len(rows),
-        split=split,
+        split=truth.words("split", rows, ""),
         subject=subject,
         scene=truth.words("scene", rows, path.stem),
         sequence=path.stem,
         action=truth.words("action", rows, ""),
         clip=[f"{path.name} {who}".strip() for who in subject],
-        gender=gender,
+        gender=[gender_name(word) for word in truth.words("gender", rows, "neutral")],
     )
 
 

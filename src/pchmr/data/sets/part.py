@@ -19,7 +19,7 @@ from pchmr.data.photos import load_photo
 
 SPLITS = ("train", "validation", "test")
 TEXTS = ("split", "subject", "scene", "sequence", "action", "clip", "gender", "protocol")
-"""Columns of text; `split` is empty where the set does not tell, `protocol` names those it is in."""
+"""Columns of text; `split` is empty where a set does not tell, `protocol` names those it is in."""
 UNKNOWN_FRAME = -1
 """Of rows of a set that does not tell which pictures follow each other."""
 Image = UInt8[ndarray, "height width 3"]
@@ -130,6 +130,17 @@ def photos(paths: Sequence[Path]) -> Callable[[], Iterator[Image]]:
         return map(load, paths)
 
     return read
+
+
+def below(folder: Path, name: str) -> Path:
+    """A file that a file of the folder names; its name may not lead out of the folder.
+
+    Links of the owner's may: sets often lie on several disks.
+    """
+    plain = bool(name) and name.isprintable() and not Path(name).is_absolute()
+    if not plain or ".." in Path(name).parts:
+        raise InputError(f"{folder}: {name[:80]!r} lies outside of the folder, or is no name")
+    return folder / name
 
 
 def numbers(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from pchmr.body import BodyModel
@@ -99,7 +99,7 @@ def place(part: Part, bodies: Bodies) -> Arrays:
     """
     meshes = _meshes(part, bodies)
     square = _squares(part, meshes)
-    has_smpl = part.has_smpl & np.isfinite(meshes.joints).all(axis=(1, 2))
+    has_smpl = part.has_smpl & every(np.isfinite(meshes.joints))
     camera = part.intrinsics
     if camera is None:
         camera = _long_lens(square)
@@ -121,9 +121,14 @@ def place(part: Part, bodies: Bodies) -> Arrays:
         "reprojection_px": _reprojection(part, meshes, camera),
         "own_joints_mm": _own_joints(part, meshes),
         "has_smpl": has_smpl,
-        "has_joints": (joints[..., 3] > 0).any(axis=1),
-        "has_keypoints_2d": (seen[..., 2] > 0).any(axis=1),
+        "has_joints": ~every(joints[..., 3] <= 0),
+        "has_keypoints_2d": ~every(seen[..., 2] <= 0),
     }
+
+
+def every(holds: Bool[ndarray, "rows ..."]) -> Bool[ndarray, " rows"]:
+    """Rows of which everything holds."""
+    return np.logical_and.reduce(holds.reshape(len(holds), -1), axis=1)
 
 
 def _meshes(part: Part, bodies: Bodies) -> Meshes:
@@ -175,7 +180,7 @@ def _box(vertices: ndarray, camera: ndarray) -> Float[ndarray, "rows 4"]:
     """The box of a projected mesh; NaN where a part of it is not before the camera."""
     pixels = _project(vertices, camera)
     found = np.concatenate([pixels.min(axis=1), pixels.max(axis=1)], axis=1)
-    found[(vertices[..., 2] <= 0).any(axis=1)] = np.nan
+    found[~every(vertices[..., 2] > 0)] = np.nan
     return found
 
 
@@ -191,7 +196,7 @@ def _squares(part: Part, meshes: Meshes) -> Float[ndarray, "rows 3"]:
     side = MARGIN * (high - low).max(axis=1, initial=-np.inf)
     found = np.column_stack([(low + high) / 2, side])
     if part.square is not None:
-        found = np.where(np.isnan(part.square).any(axis=1)[:, None], found, part.square)
+        found = np.where(every(~np.isnan(part.square))[:, None], part.square, found)
     return np.where((found[:, 2] > 0)[:, None] & np.isfinite(found), found, np.nan)
 
 
@@ -211,7 +216,7 @@ def _standing(
     found = np.concatenate([np.zeros((len(part), 2)), focal * USUAL_HEIGHT / square[:, 2:]], axis=1)
     if part.keypoints_2d is None:
         return found
-    for row in np.flatnonzero(np.isfinite(meshes.joints).all(axis=(1, 2))):
+    for row in np.flatnonzero(every(np.isfinite(meshes.joints))):
         seen = part.keypoints_2d[row]
         sure = seen[:, 2] > 0
         if sure.sum() >= 4 and np.isfinite(square[row]).all():
@@ -236,7 +241,7 @@ def _known_joints(part: Part, meshes: Meshes, has_smpl: ndarray) -> Float[ndarra
     found = np.concatenate([meshes.joints, sure.astype(np.float64)], axis=-1)
     if part.joints is None:
         return found
-    labeled = (part.joints[..., 3] > 0).any(axis=1)
+    labeled = ~every(part.joints[..., 3] <= 0)
     return np.where(labeled[:, None, None], part.joints, found)
 
 

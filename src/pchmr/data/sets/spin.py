@@ -21,11 +21,12 @@ from pchmr.data.sets.part import (
     Reader,
     ReadOptions,
     Source,
+    below,
     numbers,
     photos,
     texts,
 )
-from pchmr.door import FileError, inside
+from pchmr.door import FileError
 from pchmr.door.arrays import read_arrays
 from pchmr.door.limits import GIB
 
@@ -76,7 +77,7 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
 
 def _read(file: Path, arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> Part:
     names = [_text(name) for name in arrays["imgname"][rows].tolist()]
-    pictures = [inside(file.parent, name) for name in names]
+    pictures = [below(file.parent, name) for name in names]
     there = np.array([picture.is_file() for picture in pictures], dtype=bool)
     kept = rows[there]
     count = len(kept)

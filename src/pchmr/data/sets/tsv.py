@@ -1,7 +1,7 @@
 """Rows of large tab-separated files by byte offset, and the small YAML files that name them.
 
-The layout is METRO's (Lin et al. 2021): `X.tsv` with `X.lineidx`, one offset a line. Offsets that do
-not point at the start of a line (some writers counted letters, not bytes) are computed anew.
+The layout is METRO's (Lin et al. 2021): `X.tsv` with `X.lineidx`, one offset a line. Offsets that
+do not point at the start of a line (some writers counted letters, not bytes) are computed anew.
 """
 
 import re
