@@ -251,7 +251,10 @@ def test_without_spare_clients_there_is_one_cohort_for_ever():
         ({"privacy_options": {"secure_bits": 24}}, "read by --aggregation secure only"),
         ({"privacy_options": {"dp_clip": 1.0}}, "belong together"),
         (
-            {"algorithm": "scaffold", "privacy_options": {"dp_clip": 1.0, "dp_noise_multiplier": 1.0}},
+            {
+                "algorithm": "scaffold",
+                "privacy_options": {"dp_clip": 1.0, "dp_noise_multiplier": 1.0},
+            },
             "scaffold sends more",
         ),
     ],
