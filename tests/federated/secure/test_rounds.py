@@ -24,6 +24,7 @@ from pchmr.federated.rounds import apart_cohort
 from pchmr.federated.secure.policy import SecurePolicy, may_overlap
 
 SECURE = PrivacyOptions(aggregation="secure")
+NOISED = {"dp_clip": 1.0, "dp_noise_multiplier": 1.0}
 
 
 def settings(**changes: Any) -> Any:
