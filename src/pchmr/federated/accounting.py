@@ -27,7 +27,9 @@ from pchmr.federated.secure.policy import threshold_of
 from pchmr.federated.update import Update
 
 Values = Float32[np.ndarray, " _"]
-ORDERS = (*range(2, 129), 160, 192, 256, 384, 512, 1024)
+WHOLE_ORDERS = (*map(float, range(2, 129)), 160.0, 192.0, 256.0, 384.0, 512.0, 1024.0)
+ORDERS = (*(1 + step / 50 for step in range(1, 50)), *WHOLE_ORDERS)
+"""Of Renyi divergence; the bound for Skellam noise holds for whole ones."""
 MOST_DELTA = 1e-2
 GRID = 2.0**-12  # noised values are multiples of this share of the noise
 CLIP_SLACK = 1 + 1e-5  # rounding of a float32 length
@@ -135,14 +137,14 @@ def guarantee(
     if options.is_secure:
         count, threshold = config.clients_per_round, threshold_of(config.clients_per_round)
         room = noisy_capacity(options.secure_bits, count, threshold, noise, size)
-        longest = rounded_length(room, size)
+        longest = rounded_length(float(room), size)
         divergence = skellam_divergence(noise, longest, size)
         mechanism = f"Skellam noise of {noise:g} clips in shares, clip {clip:g}"
         adversary = (
             f"the server with up to {count - threshold} clients of a cohort, and the released model"
         )
     else:
-        divergence = [order / (2 * noise**2) for order in ORDERS]
+        divergence = gaussian_divergence(noise)
         mechanism = f"Gaussian noise of {noise:g} clips, clip {clip:g} (central)"
         adversary = "whoever gets the released model; the server is trusted and sees every update"
     return Guarantee(
@@ -160,8 +162,13 @@ def guarantee(
     )
 
 
-def skellam_divergence(noise: float, longest: float, size: int) -> list[float]:
-    """Renyi divergence of a round at each of `ORDERS`.
+def gaussian_divergence(noise: float) -> dict[float, float]:
+    """Renyi divergence of a round by order (Mironov 2017, arXiv 1702.07476, proposition 7)."""
+    return {order: order / (2 * noise**2) for order in ORDERS}
+
+
+def skellam_divergence(noise: float, longest: float, size: int) -> dict[float, float]:
+    """Renyi divergence of a round by order.
 
     Args:
         noise: Standard deviation of the sum's noise over `longest`.
@@ -171,18 +178,18 @@ def skellam_divergence(noise: float, longest: float, size: int) -> list[float]:
     variance = (noise * longest) ** 2
     taxicab = min(math.sqrt(size) * longest, longest**2)
 
-    def at(order: int) -> float:
+    def at(order: float) -> float:
         one = ((2 * order - 1) * longest**2 + 6 * taxicab) / (4 * variance**2)
         return order * longest**2 / (2 * variance) + min(one, 3 * taxicab / (2 * variance))
 
-    return [at(order) for order in ORDERS]
+    return {order: at(order) for order in WHOLE_ORDERS}
 
 
-def epsilon_of(divergence: Sequence[float], num_rounds: int, delta: float) -> float:
-    """Of that many rounds, from the divergence of one at each of `ORDERS`."""
+def epsilon_of(divergence: Mapping[float, float], num_rounds: int, delta: float) -> float:
+    """Of that many rounds, from the divergence of one by order."""
     from dp_accounting import rdp
 
     if not num_rounds:
         return 0.0
-    composed = [num_rounds * value for value in divergence]
-    return float(rdp.compute_epsilon(list(ORDERS), composed, delta)[0])
+    composed = [num_rounds * value for value in divergence.values()]
+    return float(rdp.compute_epsilon(list(divergence), composed, delta)[0])

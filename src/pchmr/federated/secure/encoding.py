@@ -221,7 +221,7 @@ def noised(settings: Settings, num_clients: int, values: Values, noise: Stream) 
     length = float(np.linalg.norm(scaled))
     if length > coder.largest:
         scaled *= coder.largest / length
-    longest = rounded_length(coder.largest, len(scaled))
+    longest = rounded_length(float(coder.largest), len(scaled))
     honest = honest_survivors(num_clients, threshold_of(num_clients))
     share = (settings.noise * longest) ** 2 / honest
     made = rounded(scaled, longest, noise)

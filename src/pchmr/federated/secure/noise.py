@@ -46,7 +46,7 @@ def noisy_capacity(bits: int, num_clients: int, threshold: int, noise: float, si
     spread = TAIL * noise * math.sqrt(num_clients / honest_survivors(num_clients, threshold))
 
     def fits(clip: int) -> bool:
-        return num_clients * (clip + 1) + spread * rounded_length(clip, size) <= room
+        return num_clients * (clip + 1) + spread * rounded_length(float(clip), size) <= room
 
     low, high = 0, room
     while high - low > 1:
