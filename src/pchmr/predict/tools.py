@@ -63,7 +63,8 @@ def open_tools(config: PredictConfig) -> Tools:
     prior = load_keypoint_prior(PHOTO_PRIOR if has_photo_prior else "embedded")
     finder = PeopleFinder(prior) if isinstance(prior, PersonPrior) else None
     refines = config.refine and has_photo_prior and body.has_regressor(COCO_23)
-    notes = (_of_weights(config, started_from["kind"]), "" if has_photo_prior else missed())
+    alone = "" if refines else _of_weights(config, started_from["kind"])
+    notes = (alone, "" if has_photo_prior else missed())
     return Tools(
         predictor=Predictor(model, body, model.image_size),
         prior=prior,
