@@ -109,19 +109,11 @@ class Watcher:
         return parts
 
     def _everybody(self, image: Image, moment: float, previous: Glance | None) -> list[Found]:
-        if self._follower is not None:
-            if previous is None:
-                self._follower.forget()
-            return [Found(one.box, one) for one in self._follower.people(image, moment)]
-        return self._still_there(image, previous) or self._tools.everybody(image)
-
-    def _still_there(self, image: Image, previous: Glance | None) -> list[Found]:
-        """The boxes of the frame before in which somebody still is."""
-        detector = self._tools.detector
-        if previous is None or detector is None:
-            return []
-        seen = [box_of(one.keypoints_2d[0]) or f.box for f, one in _pairs(previous)]
-        return [Found(box) for box in seen if detector.shows(image, box)]
+        if self._follower is None:
+            return self._tools.everybody(image)
+        if previous is None:
+            self._follower.forget()
+        return [Found(one.box, one) for one in self._follower.people(image, moment)]
 
     def _boxed(self, image: Image, previous: Glance | None) -> list[Found]:
         """The one person of the box, where they were last seen."""
@@ -136,10 +128,6 @@ class Watcher:
         if previous is not None and previous.observations:
             self._box = box_of(previous.observations[0].keypoints_2d[0]) or box
         return [Found(self._box or box)]
-
-
-def _pairs(glance: Glance) -> list[tuple[Found, Observations]]:
-    return list(zip(glance.found, glance.observations, strict=True))
 
 
 def appended(people: People, more: People) -> People:
