@@ -86,9 +86,9 @@ def test_derivatives_of_its_terms() -> None:
     base = double.objective(seen, depth=False, dense=False)
     torso = seen.reading.rows(TORSO)
     start = double.start(2, 0.3, 1.0)
-    zero = torch.zeros(2).double()
+    zero = torch.zeros(2, 2).double()
     transl = torch.tensor([[0.1, 0.0, 25.0], [0.0, 0.2, 30.0]]).double()
-    state = State(start.rotmat, start.betas + 0.5, transl, torch.ones(2, 2).double(), zero, torch.zeros(2, 2).double())
+    state = State(start.rotmat, start.betas + 0.5, transl, zero + 1, zero[:, 0], zero)
     for terms in (camera_terms(torso, torch.tensor([20.0, 30.0])), BODY_TERMS):
         weights = Weights(prior=4.78, shape=5.0)
         objective = replace(base, terms=terms)

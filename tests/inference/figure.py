@@ -25,6 +25,7 @@ class RedModel(nn.Module):
 
     def __init__(self, body: BodyModel) -> None:
         super().__init__()
+        self.body = body
         zeros = torch.zeros(1, 3)
         upright = torch.tensor([[torch.pi, 0.0, 0.0]])
         pose = torch.zeros(1, len(body.parents) - 1, 3)

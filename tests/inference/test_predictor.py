@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from figure import HEIGHT, WIDTH, RedModel, picture
@@ -17,7 +16,7 @@ def predictor(tiny_body: BodyModel) -> Predictor:
 
 
 def test_looks_at_the_whole_then_closer_twice(predictor: Predictor) -> None:
-    person = predictor.find(picture(150, 40, 180, 120))
+    person = predictor.search(picture(150, 40, 180, 120))
     assert predictor.model.num_looks == 3
     square = person.square
     # The red model matches the box's height, with the eighth of a crop that a pixel may be off.
@@ -32,7 +31,7 @@ def _side(predictor: Predictor, height: float) -> float:
 
 
 def test_mesh_and_joints_are_about_the_hips(predictor: Predictor) -> None:
-    person = predictor.find(picture(150, 40, 180, 120))
+    person = predictor.search(picture(150, 40, 180, 120))
     hips = person.joints[list(EVALUATION_14.root)].mean(dim=0)
     torch.testing.assert_close(hips, torch.zeros(3), atol=1e-6, rtol=0)
     regressed = predictor.body.regress(person.vertices, EVALUATION_14)
@@ -47,24 +46,6 @@ def test_a_box_is_the_crop(predictor: Predictor) -> None:
         predictor.predict(picture(150, 40, 180, 120), (0.0, 0.0, 9.0, 9.0))
 
 
-def test_the_box_follows_the_last_mesh(predictor: Predictor) -> None:
-    places = [20, 28, 36, 44, 52]
-    frames = [picture(x, 40, x + 30, 120) for x in places]
-    people = list(predictor.track(frames))
-    assert predictor.model.num_looks == 3 + 4
-    assert [p.square.x for _, p in people][1:] == pytest.approx([35, 43, 51, 59], abs=4)
-    boxed = next(iter(predictor.track(frames, (10.0, 30.0, 60.0, 130.0))))[1]
-    assert boxed.square == Square(35.0, 80.0, MARGIN * 100)
-
-
-def test_a_lost_person_is_looked_for_anew(predictor: Predictor) -> None:
-    empty = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    frames = [picture(20, 40, 50, 120), empty, empty, picture(180, 40, 210, 120)]
-    people = [person for _, person in predictor.track(frames)]
-    assert people[2].square == Square(WIDTH / 2, HEIGHT / 2, float(WIDTH))
-    assert people[3].square.x == pytest.approx(195, abs=4)
-
-
 @pytest.mark.parametrize(
     "camera",
     [(0.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (float("nan"), 0, 0), (1.0, 90.0, 0.0), (1e4, 0, 0)],
@@ -72,6 +53,6 @@ def test_a_lost_person_is_looked_for_anew(predictor: Predictor) -> None:
 def test_a_useless_camera_gives_no_square(
     predictor: Predictor, camera: tuple[float, float, float]
 ) -> None:
-    person = predictor.find(picture(150, 40, 180, 120))
+    person = predictor.search(picture(150, 40, 180, 120))
     lost = type(person)(**{**vars(person), "camera": torch.tensor(camera)})
     assert square_of(lost, WIDTH, HEIGHT) is None

@@ -29,7 +29,10 @@ class Actor:
         self.begun, self.seen = 0, 0
         self.dies_at: int | None = None
 
-    def __call__(self, image: np.ndarray, time: float, previous: People | None) -> People:
+    def people(self, glances: list[People]) -> list[People]:
+        return glances
+
+    def see(self, image: np.ndarray, moment: float, previous: People | None) -> People:
         if self.seen == self.dies_at:
             raise KeyboardInterrupt
         self.begun += previous is None
@@ -117,7 +120,7 @@ def test_other_settings_begin_anew_and_a_damaged_part_is_read_again(
     tmp_path: Path, clip: Clip, tiny_body: BodyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pchmr.predict.parts.FRAMES", 1)
-    people = Actor(clip, tiny_body)(np.full((4, 4), 4), 0.0, None)
+    people = Actor(clip, tiny_body).see(np.full((4, 4), 4), 0.0, None)
     part = sighting(people, 0.0, 160, 120)
     parts = Parts.open(tmp_path / "a", KEY)
     for _ in range(3):
@@ -141,7 +144,7 @@ def test_nobody_is_told_and_written(
 
 
 def test_memory_holds_no_pictures_and_no_meshes(clip: Clip, tiny_body: BodyModel) -> None:
-    people = Actor(clip, tiny_body)(np.full((4, 4), 4), 0.0, None)
+    people = Actor(clip, tiny_body).see(np.full((4, 4), 4), 0.0, None)
     part = sighting(people, 0.0, 160, 120)
     held = sum(value.nbytes for value in vars(part).values() if isinstance(value, np.ndarray))
     assert held / len(people.betas) < 4096

@@ -156,7 +156,7 @@ class Annotator:
         Args:
             observations: Of any number of frames; they are solved as one batch.
             mode: One of `MODES`.
-            starts: Predictions of a network, tried beside the yaw starts and that of joints in space.
+            starts: Predictions of a network, tried beside the yaws and the joints in space.
         """
         objective = self.objective(observations, depth=mode.uses_depth, dense=mode.uses_dense)
         own = self.space_starts(observations) if mode.uses_depth else []

@@ -106,6 +106,8 @@ class Labeler:
     def _arrays(self, observations: Observations, fit: Fit) -> dict[str, ndarray]:
         found = inspect(self.annotator, fit)
         judge, calibrated = self.judge
+        if observations.keypoints_3d is not None and not calibrated:
+            judge = f"{self.source}/{self.mode}"  # none was fitted to joints in space
         predicted = known_errors(observations, predict_mm(self.predictors, judge, found))
         doubts = doubts_of(observations, fit, is_settled=self.mode in MODES)
         predicted = doubts.worsen(predicted)

@@ -23,6 +23,7 @@ from pchmr.annotate.prior import load_prior
 from pchmr.annotate.quality import ASSET, load_predictors
 from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
+from pchmr.data.labels import without_bystanders
 from pchmr.data.pictures import find_pictures
 from pchmr.perception.detection import PRESENCE
 from pchmr.perception.fetched import missed
@@ -145,6 +146,7 @@ class _Job:
             "mode": config.mode,
             "consecutive": config.consecutive,
             "bbox": config.bbox,
+            "person": config.person,
             "body_sha256": self.annotator.body.sha256,
             "pose_prior_sha256": self.prior.sha256,
             "accept_mm": config.accept_mm,
@@ -171,7 +173,7 @@ class _Job:
             accept_mm=self.config.accept_mm,
             reject_mm=self.config.reject_mm,
             source=self.reader.source if self.reader else OBSERVED,
-            consecutive=self.config.consecutive if seen is None else len(observations) > 1,
+            consecutive=self.config.consecutive if seen is None else seen.is_clip,
         )
         if mode == "smplifyx" and observations.intrinsics is not None:
             say(
@@ -182,7 +184,7 @@ class _Job:
             _tell(clip, seen)
         start = None if seen is None else seen.start
         starts = None if start is None else partial(_rows_of, start)
-        arrays = labeler.label(observations, starts)
+        arrays = labeler.label(observations, starts) | ({} if seen is None else _people(seen))
         for words in raised(arrays):
             say(f"{clip}: {words}")
         picture = None if seen is None else self._picture(seen, arrays)
@@ -199,9 +201,12 @@ class _Job:
         )
 
     def _picture(self, seen: Glimpse, arrays: dict[str, ndarray]) -> bytes | None:
-        """The first frame's label as a PNG; None where there is no mesh to draw."""
+        """The first frame's people as a PNG without bystanders; None if there is none to draw."""
+        picture, count = seen.picture, 1 if seen.is_clip else len(arrays["vertices"])
+        if seen.bystanders is not None:
+            picture = without_bystanders(picture, seen.bystanders[0])
         faces = self.annotator.body.faces
-        return overlay_png(seen.picture, arrays["vertices"][0], faces, arrays["intrinsics"][0])
+        return overlay_png(picture, arrays["vertices"][:count], faces, arrays["intrinsics"][0])
 
     def tell(self) -> None:
         """One line about what was made."""
@@ -252,6 +257,12 @@ def _tell(clip: str, seen: Glimpse) -> None:
 
 def _rows_of(start: Start, rows: slice) -> list[Start]:
     return [Start(start.rotmat[rows], start.betas[rows])]
+
+
+def _people(seen: Glimpse) -> dict[str, ndarray]:
+    """Who the frames show, and which cells of them show somebody else."""
+    found = {"track_id": seen.numbers, "bystanders": seen.bystanders}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def raised(arrays: dict[str, ndarray]) -> list[str]:

@@ -2,9 +2,10 @@
 
 Unknowns, in the order of the columns: a turn of every joint (radians, about the three camera axes
 through the joint, carrying all that hangs on it), betas, translation (metres), depth scale and
-shift, log focal length, tilt of observed points in space (radians about the camera's x, then y). A turn d acts as `R <- R_parent' exp(d) R_parent R` on the local rotation,
-with the parent's rotation in the camera frame: a left increment seen from the camera. Pose
-correctives are in the points and left out of the derivative.
+shift, log focal length, tilt of observed points in space (radians about the camera's x, then y). A
+turn d acts as `R <- R_parent' exp(d) R_parent R` on the local rotation, with the parent's rotation
+in the camera frame: a left increment seen from the camera. Pose correctives are in the points and
+left out of the derivative.
 """
 
 from dataclasses import dataclass

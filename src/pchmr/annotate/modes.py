@@ -25,7 +25,7 @@ FITTERS: dict[str, Fitter] = {
 
 
 def best_mode(observations: Observations) -> str:
-    """The mode that uses all there is: dense points where they are metric, depth or joints in space where there are."""
+    """The mode that uses all there is: metric dense points, depth, joints in space, pixels."""
     if observations.points is not None and observations.depth_kind == "metric":
         return "deposer-dense"
     knows = (observations.keypoint_depth, observations.keypoints_3d)

@@ -9,8 +9,9 @@ metres of the visible surface in the camera frame, and `depth_kind` () one of "m
 (metres about an unknown distance), "affine" (any unit), "affine_disparity" (its inverse).
 `keypoints_3d` (N, K, 3) are the joints themselves in space, root-relative: camera axes (x right, y
 down, z away), any origin, the size of any person; `keypoints_3d_sigma` (N, K) their standard
-deviation in metres. They tell the pose alone, never shape, size or distance. `fps` () is the frame rate of a video, or `time_seconds` (N,) its rising time stamps. NaN marks what is
-missing; rows of NaN pad `points`.
+deviation in metres. They tell the pose alone, never shape, size or distance. `fps` () is the frame
+rate of a video, or `time_seconds` (N,) its rising time stamps. NaN marks what is missing; rows of
+NaN pad `points`.
 """
 
 from pathlib import Path

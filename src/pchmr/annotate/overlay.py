@@ -20,16 +20,16 @@ FILL = 0.85  # of the side view's shorter side that the person fills
 
 def sheet(
     image: UInt8[ndarray, "rows columns 3"],
-    vertices: Float[Tensor, "vertices 3"],
+    vertices: Float[Tensor, "people vertices 3"],
     faces: Tensor,
     intrinsics: Float[Tensor, "3 3"],
     height: int = HEIGHT,
 ) -> UInt8[ndarray, "height width 3"]:
-    """Overlay on the left, side view on the right.
+    """Overlay on the left, side view of the first person on the right.
 
     Args:
         image: Picture.
-        vertices: Labeled mesh, camera frame, metres.
+        vertices: Labeled meshes, camera frame, metres.
         faces: Triangles.
         intrinsics: Of the whole picture, pixels.
         height: Of the sheet in pixels.
@@ -39,8 +39,9 @@ def sheet(
     canvas = fitted(image, width, height)
     camera = intrinsics.clone()
     camera[:2] *= scale
-    front = _drawn(canvas, vertices, faces, camera)
-    return np.concatenate([front, side_view(vertices, faces, height)], axis=1)
+    for mesh in sorted(vertices, key=lambda mesh: -float(mesh[:, 2].mean())):
+        canvas = _drawn(canvas, mesh, faces, camera)
+    return np.concatenate([canvas, side_view(vertices[0], faces, height)], axis=1)
 
 
 def side_view(
@@ -77,12 +78,13 @@ def png(image: UInt8[ndarray, "height width 3"]) -> bytes:
 
 def overlay_png(
     image: UInt8[ndarray, "rows columns 3"],
-    vertices: Float[ndarray, "vertices 3"],
+    vertices: Float[ndarray, "people vertices 3"],
     faces: Tensor,
     intrinsics: Float[ndarray, "3 3"],
 ) -> bytes | None:
-    """The sheet of label arrays as a PNG file; None where the mesh is not before the camera."""
-    if not (np.isfinite(vertices).all() and vertices[:, 2].min() > 0):
+    """The sheet of label arrays as a PNG file; None where no mesh is before the camera."""
+    sound = [np.isfinite(one).all() and one[:, 2].min() > 0 for one in vertices]
+    if not any(sound):
         return None
-    mesh, camera = torch.from_numpy(vertices).float(), torch.from_numpy(intrinsics).float()
-    return png(sheet(image, mesh, faces.cpu(), camera))
+    meshes, camera = torch.from_numpy(vertices[sound]).float(), torch.from_numpy(intrinsics).float()
+    return png(sheet(image, meshes, faces.cpu(), camera))

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from pchmr.annotate.deposer import Start
 from pchmr.annotate.limbs import limb_points, read_depth
-from pchmr.annotate.observations import without_far
 from pchmr.annotate.observed import ARRAYS, LEAST_SEEN, Observations
+from pchmr.annotate.sightings import Found, bystanders, everybody, observed
 from pchmr.annotate.starts import HmrStarts, stack_starts
 from pchmr.body import BodyModel
 from pchmr.config import AnnotateConfig
@@ -26,16 +26,24 @@ from pchmr.perception import (
     load_depth_prior,
     load_keypoint_prior,
 )
-from pchmr.perception.boxes import parse_box, whole, written
-from pchmr.perception.detection import PeopleFinder, box_of, find_people, look_closer
+from pchmr.perception.boxes import parse_box, whole
+from pchmr.perception.detection import (
+    SAME_SEEN,
+    PeopleFinder,
+    box_of,
+    find_people,
+    look_closer,
+    overlap,
+)
+from pchmr.perception.fetched import usual_prior
 from pchmr.perception.interfaces import (
     Box,
     DepthMap,
     Detector,
     Image,
     PersonPrior,
-    PersonView,
 )
+from pchmr.perception.people import ALL, LARGEST, PeoplePrior, chosen
 
 MODEL_FOCAL_SD = 0.10
 GUESS = "a guess"
@@ -51,6 +59,9 @@ class Glimpse:
         start: The HMR network's prediction of every frame, where there is one.
         focal: Where the focal length comes from: EXIF, the depth model, or a guess.
         picture: Its first frame.
+        numbers: Of the person of every frame, in the picture; from 1, the surest first.
+        bystanders: Cells of every frame that show somebody who is not labeled.
+        is_clip: Whether the frames follow each other.
         note: What a user should know about the reading; may be empty.
     """
 
@@ -58,6 +69,9 @@ class Glimpse:
     start: Start | None
     focal: str
     picture: Image
+    numbers: Int[ndarray, " frames"] | None = None
+    bystanders: Bool[ndarray, "frames rows columns"] | None = None
+    is_clip: bool = False
     note: str = ""
 
 
@@ -71,6 +85,7 @@ class PictureReader:
         box: The user's.
         starts: Network whose prediction is one more start.
         detector: Finds people; without it a keypoint prior that can does, or nobody looks.
+        who: Which of them is meant: "largest", a number, or "all".
     """
 
     keypoint_prior: KeypointPrior
@@ -78,6 +93,7 @@ class PictureReader:
     box: Box | None = None
     starts: HmrStarts | None = None
     detector: Detector | None = None
+    who: str = LARGEST
 
     def __post_init__(self) -> None:
         if self.detector is None and isinstance(self.keypoint_prior, PersonPrior):
@@ -93,7 +109,7 @@ class PictureReader:
         depth = None
         if config.depth_prior is not None and config.depth_weights is not None:
             depth = load_depth_prior(config.depth_prior, config.depth_weights)
-        name = config.keypoint_prior or "embedded"
+        name = config.keypoint_prior or usual_prior()
         keypoints = load_keypoint_prior(name, config.keypoint_weights)
         starts = None
         if config.body is None or config.checkpoint is not None:
@@ -104,7 +120,7 @@ class PictureReader:
         elif box is None and not isinstance(keypoints, PersonPrior):
             own = load_keypoint_prior("embedded")
             detector = PeopleFinder(own) if isinstance(own, PersonPrior) else None
-        return cls(keypoints, depth, box, starts, detector)
+        return cls(keypoints, depth, box, starts, detector, config.person)
 
     @property
     def source(self) -> str:
@@ -123,65 +139,123 @@ class PictureReader:
         return found
 
     def observe(self, path: Path) -> Glimpse:
-        """What is seen in a photo, or in every frame of a video.
+        """What is seen of the person meant in a photo, or in every frame of a video.
+
+        With `who` all, every person of a photo is a frame of the observations.
 
         Raises:
-            InputError: The file cannot be read, or shows no person.
+            InputError: The file cannot be read, shows no person, or not the one meant.
         """
-        photo = None if is_video(path) else read_photo(path)
-        focal = None if photo is None else photo.focal
-        frames = video_frames(path) if photo is None else iter([(photo.pixels, 0.0)])
+        if is_video(path):
+            return self._of_video(path)
+        photo = read_photo(path)
+        image = photo.pixels
+        people = self._people(image)
+        who = chosen(self.who, [one.box for one in people])
+        if not who:
+            raise _nobody(path)
+        parts = [self._observed(image, people[row], photo.focal) for row in who]
+        if not any(part.num_seen[0] >= LEAST_SEEN for part in parts):
+            raise _nobody(path)
+        return Glimpse(
+            stack(parts),
+            self._starts(image, [people[row].box for row in who]),
+            _source(photo.focal, parts[0]),
+            image,
+            numbers=np.array(who) + 1,
+            bystanders=self._bystanders(people, who, image)[None].repeat(len(who), axis=0),
+            note=photo.note,
+        )
+
+    def _of_video(self, path: Path) -> Glimpse:
+        """The one person of a video, followed by where they were last."""
+        if self.who == ALL:
+            raise InputError(
+                f"{path}: a video gives labels of one person: leave --person all out, or give "
+                "--person largest or a number"
+            )
         times: list[float] = []
         parts: list[Observations] = []
         starts: list[Start] = []
+        masks: list[ndarray] = []
         first: Image | None = None
         last: Box | None = None
-        for image, time in frames:
+        for image, time in video_frames(path):
             times.append(time)
-            if self.box is not None:
-                check_box(self.box.bbox_xyxy, image.shape[1], image.shape[0])
             first = image if first is None else first
-            box = self.box or self._followed(image, last) or self._only_person(path, image, last)
-            seen = self.observe_image(image, focal, box or whole(image))
-            parts.append(seen if box else unseen(seen))
+            people = self._people(image, last)
+            row = self._meant(people, last)
+            found = Found(whole(image)) if row is None else people[row]
+            seen = self._observed(image, found, None)
+            parts.append(unseen(seen) if row is None else seen)
             last = box_of(parts[-1].keypoints_2d[0]) or last
-            if self.starts is not None:
-                starts.append(self.starts.start(image, box or whole(image)))
-        assert first is not None
-        if not any(part.num_seen[0] >= LEAST_SEEN for part in parts):
-            raise InputError(f"{path}: no person was found; give --bbox x,y,w,h around one")
-        observations = stack(parts)
-        if photo is None:
-            observations = replace(observations, time_seconds=np.array(times))
+            starts += [] if self.starts is None else [self.starts.start(image, found.box)]
+            masks.append(self._bystanders(people, [] if row is None else [row], image))
+        if first is None or not any(part.num_seen[0] >= LEAST_SEEN for part in parts):
+            raise _nobody(path)
         return Glimpse(
-            observations,
+            replace(stack(parts), time_seconds=np.array(times)),
             stack_starts(starts) if starts else None,
-            _source(focal, parts[0]),
+            _source(None, parts[0]),
             first,
-            "" if photo is None else photo.note,
+            numbers=np.ones(len(parts), dtype=np.int64),
+            bystanders=np.stack(masks),
+            is_clip=True,
         )
 
-    def _followed(self, image: Image, last: Box | None) -> Box | None:
+    def _people(self, image: Image, last: Box | None = None) -> list[Found]:
+        """Who may be meant: the person of the user's box, of the frame before, or everybody."""
+        if self.box is not None:
+            check_box(self.box.bbox_xyxy, image.shape[1], image.shape[0])
+            if last is None:
+                return self._with_bystanders(image, self.box)
+        if last is not None and not isinstance(self.keypoint_prior, PeoplePrior):
+            followed = self._followed(image, last)
+            if followed is not None:
+                return [Found(followed)]
+        return everybody(image, self.keypoint_prior, self.detector)
+
+    def _with_bystanders(self, image: Image, box: Box) -> list[Found]:
+        """The person of a box first, then whoever else a network that sees everybody finds."""
+        prior = self.keypoint_prior
+        if not isinstance(prior, PeoplePrior):
+            return [Found(box)]
+        own = prior.see(image, box)
+        others = [one for one in prior.people(image) if overlap(one.box, own.box) < SAME_SEEN]
+        return [Found(one.box, one) for one in (own, *others)]
+
+    def _followed(self, image: Image, last: Box) -> Box | None:
         """The box of the frame before, unless the person has left it."""
-        own = self.detector is self.keypoint_prior
-        knows = self.detector is not None and (own or isinstance(self.keypoint_prior, PersonPrior))
-        if last is not None and knows and self.detector and not self.detector.shows(image, last):
+        knows = self.detector is not None and (
+            self.detector is self.keypoint_prior or isinstance(self.keypoint_prior, PersonPrior)
+        )
+        if knows and self.detector and not self.detector.shows(image, last):
             return None
         return last
 
-    def _only_person(self, path: Path, image: Image, last: Box | None) -> Box | None:
-        """The person to label, None where nobody is seen.
+    def _meant(self, people: list[Found], last: Box | None) -> int | None:
+        """Which of the people of a frame is the person of the video; None where none is."""
+        if not people:
+            return None
+        if last is None:
+            return 0 if self.box is not None else chosen(self.who, [one.box for one in people])[0]
+        return min(
+            range(len(people)),
+            key=lambda row: float(np.linalg.norm(people[row].box.center - last.center)),
+        )
 
-        Raises:
-            InputError: There are several, and no frame before tells which.
-        """
-        boxes = find_people(image, self.keypoint_prior, self.detector)
-        if len(boxes) > 1 and last is not None:
-            boxes.sort(key=lambda box: float(np.linalg.norm(box.center - last.center)))
-        elif len(boxes) > 1:
-            text = " or ".join(map(written, boxes))
-            raise InputError(f"{path}: several people were found; choose one with --bbox {text}")
-        return boxes[0] if boxes else None
+    def _starts(self, image: Image, boxes: list[Box]) -> Start | None:
+        if self.starts is None:
+            return None
+        return stack_starts([self.starts.start(image, box) for box in boxes])
+
+    def _bystanders(
+        self, people: list[Found], own: list[int], image: Image
+    ) -> Bool[ndarray, "rows columns"]:
+        """Cells that show somebody who is not labeled; none where everybody is."""
+        height, width = image.shape[:2]
+        shown = people if self.who != ALL else [people[row] for row in own[:1]]
+        return bystanders(shown, own[0] if own and self.who != ALL else 0, width, height)
 
     def observe_image(
         self, image: Image, focal: FocalLength | None = None, box: Box | None = None
@@ -194,54 +268,42 @@ class PictureReader:
             box: Where the person is; without it and without a box of the user's, whoever is most
                 surely seen, or what looks most like a person.
         """
-        height, width = image.shape[:2]
         prior = self.keypoint_prior
         box = self.box or box or next(iter(find_people(image, prior, self.detector)), None)
         box = box or look_closer(image, look_closer(image, whole(image), prior)[1], prior)[1]
-        view = prior.look(image, box) if isinstance(prior, PersonPrior) else None
-        keypoints = prior.keypoints(image, box) if view is None else view.keypoints
-        keypoints = without_far(keypoints[None], np.array([[width, height]], dtype=np.float64))[0]
-        found = self.depth_prior.depth(image, box) if self.depth_prior else None
-        if self.depth_prior and found is not None and not np.isfinite(found.depth).any():
+        return self._observed(image, Found(box), focal)
+
+    def _observed(self, image: Image, found: Found, focal: FocalLength | None) -> Observations:
+        """What the keypoint prior sees, and the depth prior in place of its word on depth."""
+        if self.depth_prior is None:
+            return observed(image, self.keypoint_prior, found, focal)
+        depth = self.depth_prior.depth(image, found.box)
+        if not np.isfinite(depth.depth).any():
             raise InputError(
                 f"depth prior {self.depth_prior.provenance.name} gave no finite depth: check its "
                 "weights, or leave it out"
             )
-        if focal is None and found is not None and found.focal_length is not None:
-            focal = FocalLength(found.focal_length, MODEL_FOCAL_SD)
-        camera = None
-        if focal is not None:
-            f = focal.pixels
-            camera = np.array([[[f, 0, width / 2], [0, f, height / 2], [0, 0, 1.0]]])
-        return Observations(
-            keypoints_2d=keypoints[None],
-            keypoint_names=prior.names,
-            image_size=np.array([[width, height]]),
-            keypoint_sigma=None if view is None else view.sigma[None],
-            intrinsics=camera,
-            focal_sd=0.0 if focal is None else focal.sd,
-            **self._depth(found, view, keypoints, camera),
-        )
+        if focal is None and depth.focal_length is not None:
+            focal = FocalLength(depth.focal_length, MODEL_FOCAL_SD)
+        return with_depth(observed(image, self.keypoint_prior, found, focal), depth)
 
-    def _depth(
-        self,
-        found: DepthMap | None,
-        view: PersonView | None,
-        keypoints: Float[ndarray, "keypoints 3"],
-        camera: Float[ndarray, "1 3 3"] | None,
-    ) -> dict[str, Any]:
-        """What is known of depth: a depth model's word, else that of the keypoint prior."""
-        if found is None:
-            if view is None:
-                return {}
-            sigma = view.depth_sigma[None]
-            depth = {"keypoint_depth": view.depth[None], "keypoint_depth_sigma": sigma}
-            return {**depth, "depth_kind": "relative"}
-        points = None
-        if found.kind == "metric" and camera is not None:
-            points = limb_points(found, keypoints, self.keypoint_prior.names, camera[0])[None]
-        depth = read_depth(found, keypoints)[None]
-        return {"keypoint_depth": depth, "points": points, "depth_kind": found.kind}
+
+def with_depth(seen: Observations, found: DepthMap) -> Observations:
+    """Observations of a frame with what a depth model says in place of the keypoint prior's."""
+    keypoints, points = seen.keypoints_2d[0], None
+    if found.kind == "metric" and seen.intrinsics is not None:
+        points = limb_points(found, keypoints, seen.keypoint_names, seen.intrinsics[0])[None]
+    return replace(
+        seen,
+        keypoint_depth=read_depth(found, keypoints)[None],
+        keypoint_depth_sigma=None,
+        points=points,
+        depth_kind=found.kind,
+    )
+
+
+def _nobody(path: Path) -> InputError:
+    return InputError(f"{path}: no person was found; give --bbox x,y,w,h around one")
 
 
 def _source(focal: FocalLength | None, seen: Observations) -> str:

@@ -33,9 +33,7 @@ class Found:
     person: SeenPerson | None = None
 
 
-def everybody(
-    image: Image, prior: KeypointPrior, detector: Detector | None = None
-) -> list[Found]:
+def everybody(image: Image, prior: KeypointPrior, detector: Detector | None = None) -> list[Found]:
     """The people of a picture, the surest first."""
     if isinstance(prior, PeoplePrior):
         return [Found(person.box, person) for person in prior.people(image)]

@@ -111,8 +111,9 @@ def pose_in_space(
             world[:, joint] = world[:, parent]
         first, last = limbs.get(name, ("", ""))
         if first in rows and last in rows:
-            before = (world[:, joint] @ (rest[rows[last]] - rest[rows[first]])[:, None])[..., 0]
-            world[:, joint] = arc(before, xyz[:, rows[last]] - xyz[:, rows[first]]) @ world[:, joint]
+            a, b = rows[first], rows[last]
+            now = (world[:, joint] @ (rest[b] - rest[a])[:, None])[..., 0]
+            world[:, joint] = arc(now, xyz[:, b] - xyz[:, a]) @ world[:, joint]
     above = world[:, [max(parent, 0) for parent in skeleton.parents]].clone()
     above[:, 0] = torch.eye(3).to(xyz)
     return above.mT @ world

@@ -8,7 +8,7 @@ import tyro
 
 from pchmr.config.errors import require
 from pchmr.config.priors import FETCHABLE
-from pchmr.config.verbs import Device
+from pchmr.config.verbs import Device, require_person
 
 ANNOTATE_MODES = (
     "auto",
@@ -41,8 +41,8 @@ class AnnotateConfig:
     error_predictor: Path | None = None
     """Error predictors of your own, named SOURCE/MODE; they go before the shipped ones."""
     keypoint_prior: str | None = None
-    """Keypoint model: blazepose, sapiens2-pose, vitpose, sapiens1-pose, rtmpose-onnx; without it,
-    our own, which has seen rendered people only."""
+    """Keypoint model: blazepose, sapiens2-pose, vitpose, sapiens1-pose, rtmpose-onnx, embedded;
+    without it, blazepose where it was fetched, else embedded, which saw rendered people only."""
     keypoint_weights: Path | None = None
     """Its weights, a local file or folder; nothing is downloaded. blazepose knows its own place:
     `pchmr priors get blazepose` fetches it."""
@@ -54,6 +54,9 @@ class AnnotateConfig:
     """HMR weights whose prediction is one more start; without it, the shipped ones."""
     bbox: str | None = None
     """Box of the person, `x,y,w,h` in pixels; without it, the person is looked for."""
+    person: str = "largest"
+    """Who in a photo: largest, a number of a person (from 1, the surest first), or all. Bystanders
+    are masked out of what is stored and trained on, unless all are labeled."""
     accept_mm: float = 60.0
     """Predicted error in mm below which a label is accepted."""
     reject_mm: float = 150.0
@@ -72,6 +75,11 @@ class AnnotateConfig:
             self.mode in ANNOTATE_MODES,
             f"unknown mode {self.mode}; known: {', '.join(ANNOTATE_MODES)}",
         )
+        require_person(self.person)
+        require(
+            self.person == "largest" or (self.bbox is None and self.observations is None),
+            "--person is for pictures without --bbox: leave one of them out",
+        )
         require(self.batch_size >= 1, "--batch-size must be at least 1")
         require(
             0 < self.accept_mm <= self.reject_mm,
@@ -79,7 +87,7 @@ class AnnotateConfig:
         )
         for kind in ("keypoint", "depth"):
             name, weights = getattr(self, f"{kind}_prior"), getattr(self, f"{kind}_weights")
-            at_hand = name in FETCHABLE and weights is None
+            at_hand = name in (*FETCHABLE, "embedded") and weights is None
             require(
                 at_hand or (name is None) == (weights is None),
                 f"--{kind}-prior and --{kind}-weights belong together: give both or neither",

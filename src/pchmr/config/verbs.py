@@ -212,7 +212,7 @@ class PredictConfig:
     bbox: str | None = None
     """Box of the person, `x,y,w,h` in pixels; without it, people are looked for."""
     person: str = "all"
-    """Who: all, largest, or a number of a person (from 1; the surest, in a video who came, first)."""
+    """Who: all, largest, or a number: 1 is the surest in a photo, who came first in a video."""
     refine: bool = True
     """Fit the body to what a photo-trained network sees, from the prediction on; takes effect where
     `pchmr priors get blazepose` has fetched it."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14, SMPL_24
@@ -31,6 +31,7 @@ MANIFEST = "manifest.jsonl"
 ACCEPTED = "accepted"
 DECIDED = "decided"
 HELD_OUT = 5
+GRAY = 128
 PARAMETERS = ("global_orient", "body_pose", "betas", "transl")
 TABLES: dict[str, tuple[int, ...]] = {
     "global_orient": (3,),
@@ -41,6 +42,8 @@ TABLES: dict[str, tuple[int, ...]] = {
 }
 """What is read of a label file, and the shape of a frame."""
 ERROR = "predicted_error_mm"
+BYSTANDERS = "bystanders"
+"""Cells of each frame that show somebody who was not labeled; read where it is there."""
 TOLD = (ERROR, "status")
 """What the columns say of each label."""
 
@@ -51,6 +54,17 @@ def verdicts(fitted: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
     for frame, verdict in row.get(DECIDED, {}).items():
         found[int(frame)] = verdict
     return found
+
+
+def without_bystanders(
+    image: UInt8[np.ndarray, "height width 3"], cells: Bool[np.ndarray, "rows columns"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture, gray where cells laid over it say that it shows somebody else."""
+    if not cells.any():
+        return image
+    (height, width), (rows, columns) = image.shape[:2], cells.shape
+    hidden = cells[np.arange(height) * rows // height][:, np.arange(width) * columns // width]
+    return np.where(hidden[..., None], np.uint8(GRAY), image)
 
 
 def is_labels(folder: Path) -> bool:
@@ -189,7 +203,7 @@ def _chosen(
     path = folder / str(row.get("labels"))
     try:
         path = inside(folder, row["labels"])
-        arrays = read_arrays(path, (*TABLES, *TOLD), sha256=row["labels_sha256"])
+        arrays = read_arrays(path, (*TABLES, *TOLD, BYSTANDERS), sha256=row["labels_sha256"])
         status = verdicts(arrays["status"], row)
         chosen = np.isin(status, statuses)
         _check_tables(arrays, status, chosen)
@@ -208,6 +222,11 @@ def _check_tables(arrays: dict[str, np.ndarray], status: np.ndarray, chosen: np.
     missing = [name for name in TABLES if name not in arrays]
     if missing or status.ndim != 1 or status.dtype.kind != "U":
         raise ValueError(f"they lack {', '.join(missing) or 'a status for every frame'}")
+    hidden = arrays.get(BYSTANDERS)
+    if hidden is not None and (hidden.dtype != bool or hidden.ndim != 3):
+        raise ValueError(f"{BYSTANDERS} is {hidden.dtype} {hidden.shape}")
+    if hidden is not None and (len(hidden) != len(status) or not hidden.size):
+        raise ValueError(f"{BYSTANDERS} has the shape {hidden.shape}")
     for name, shape in TABLES.items():
         array = arrays[name]
         if array.shape != (len(status), *shape) or array.dtype.kind != "f":
@@ -251,6 +270,8 @@ def _sample(
     pixels = project_pinhole(vertices, camera)[0]
     (left, top), (right, bottom) = pixels.amin(dim=0).tolist(), pixels.amax(dim=0).tolist()
     square = square_around((left, top, right, bottom))
+    if BYSTANDERS in arrays:
+        image = without_bystanders(image, arrays[BYSTANDERS][row])
     camera = crop_intrinsics(camera, square, image_size)
     places = 2 * project_pinhole(joints, camera) / image_size - 1
     about_hips = centered(joints, EVALUATION_14.root)

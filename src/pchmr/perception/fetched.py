@@ -164,6 +164,11 @@ def state(name: str, folder: Path | None = None) -> str:
     return "ok"
 
 
+def usual_prior() -> str:
+    """The keypoint network that is used where none is named: photo-trained where it is here."""
+    return "blazepose" if state("blazepose") == "ok" else "embedded"
+
+
 def missed(name: str = "blazepose") -> str:
     """One line on what a user without a prior misses; empty where it is there."""
     if state(name) == "ok":
@@ -171,6 +176,5 @@ def missed(name: str = "blazepose") -> str:
     prior = FETCHED[name]
     return (
         f"note: people in photos are found better by a network that has seen photos: "
-        f"`pchmr priors get {name}` fetches it ({prior.num_bytes / 1e6:.0f} MB, {prior.license}), "
-        f"--keypoint-prior {name} uses it"
+        f"`pchmr priors get {name}` fetches it ({prior.num_bytes / 1e6:.0f} MB, {prior.license})"
     )

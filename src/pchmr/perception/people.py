@@ -14,7 +14,7 @@ from PIL import Image as Pictures
 
 from pchmr.body.joints import COCO_17
 from pchmr.data.errors import InputError
-from pchmr.perception.interfaces import Box, Image, Provenance
+from pchmr.perception.interfaces import Box, Image, KeypointPrior
 from pchmr.perception.turned import TurnedCrop
 
 LIMBS = tuple(COCO_17.names[5:])
@@ -62,11 +62,8 @@ class SeenPerson:
 
 
 @runtime_checkable
-class PeoplePrior(Protocol):
+class PeoplePrior(KeypointPrior, Protocol):
     """Sees everybody in a picture, with points in space and masks."""
-
-    names: tuple[str, ...]
-    provenance: Provenance
 
     def people(self, image: Image) -> list[SeenPerson]:
         """Who is in the picture, the surest first."""

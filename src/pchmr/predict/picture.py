@@ -3,7 +3,7 @@
 `people_of` is what a picture and a frame of a clip share; nothing here reads or writes a file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -60,18 +60,12 @@ def people_of(
         DivergedError: The network's answer is not finite.
     """
     everybody = [Found(box)] if box else tools.everybody(image)
-    seen = {row + 1: everybody[row] for row in chosen(who, [one.box for one in everybody])}
-    return described(image, tools, seen, focal)
-
-
-def described(
-    image: Image, tools: Tools, seen: Mapping[int, Found], focal: FocalLength | None = None
-) -> People:
-    """People of a picture who were found, by number; see `people_of`."""
-    seen = {number: one for number, one in seen.items() if _is_usable(one.box, image)}
+    seen = [(row + 1, everybody[row]) for row in chosen(who, [one.box for one in everybody])]
+    seen = [(number, found) for number, found in seen if is_usable(found.box, image)]
     if not seen:
         return nobody(image, tools, focal)
-    numbers, found = np.array(list(seen)), list(seen.values())
+    numbers = np.array([number for number, _ in seen])
+    found = [one for _, one in seen]
     persons = [tools.predictor.look(image, square_around(one.box.bbox_xyxy)) for one in found]
     observations = stack([tools.observed(image, one, focal) for one in found])
     if tools.annotator is None:
@@ -82,7 +76,7 @@ def described(
     return People(
         **told,
         joint_names=joint_names(tools.body),
-        keypoints_2d=_keypoints(found, observations),
+        keypoints_2d=seen_keypoints(found, observations),
         keypoint_names=observations.keypoint_names,
         track_id=numbers,
         bbox_xyxy=np.array([one.box.bbox_xyxy for one in found]),
@@ -114,7 +108,8 @@ def _focal(image: Image, focal: FocalLength | None) -> float:
     return GUESSED_FOCAL * max(image.shape[:2]) if focal is None else focal.pixels
 
 
-def _is_usable(box: Box, image: Image) -> bool:
+def is_usable(box: Box, image: Image) -> bool:
+    """Whether a box is large enough, and inside the picture."""
     try:
         check_box(box.bbox_xyxy, image.shape[1], image.shape[0])
     except InputError:
@@ -122,7 +117,7 @@ def _is_usable(box: Box, image: Image) -> bool:
     return True
 
 
-def _keypoints(
+def seen_keypoints(
     found: Sequence[Found], observations: Observations
 ) -> Float[ndarray, "people keypoints 3"]:
     """What was seen, with the confidence that the network itself gave."""

@@ -91,7 +91,7 @@ def steady_clip(
     return together(seen, tracks, numbers, camera, body)
 
 
-def meant(seen: Sightings, everybody: list[Int[ndarray, " rows"]], who: str) -> list[int]:
+def meant(seen: Sightings, everybody: list[ndarray], who: str) -> list[int]:
     """Numbers, from 1, of the people who are meant; the largest fills most of most frames."""
     if who == ALL or not everybody:
         return list(range(1, len(everybody) + 1))
@@ -104,7 +104,7 @@ def meant(seen: Sightings, everybody: list[Int[ndarray, " rows"]], who: str) -> 
     return [int(who)]
 
 
-def kept(seen: Sightings, numbers: Int[ndarray, " seen"]) -> list[Int[ndarray, " rows"]]:
+def kept(seen: Sightings, numbers: Int[ndarray, " seen"]) -> list[ndarray]:
     """Rows of each person who was seen for long enough, who came first at first."""
     times, found = seen.time_seconds, []
     shown = float(times[-1] - times[0]) if len(times) else 0.0

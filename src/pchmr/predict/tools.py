@@ -15,10 +15,10 @@ from pchmr.models import load_model
 from pchmr.models.checkpoint import read_checkpoint
 from pchmr.perception import load_keypoint_prior
 from pchmr.perception.detection import PeopleFinder
-from pchmr.perception.fetched import missed, state
+from pchmr.perception.fetched import missed, usual_prior
 from pchmr.perception.interfaces import Detector, Image, KeypointPrior, PersonPrior
 
-PHOTO_PRIOR = "blazepose"
+EMBEDDED = "embedded"  # has seen rendered people only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +59,12 @@ def open_tools(config: PredictConfig) -> Tools:
     body = load_body(options.body).to(pick_device(config.device))
     model, started_from = load_model(options, body.hierarchy, seed=0)
     model = model.to(body.v_template.device).eval()
-    has_photo_prior = state(PHOTO_PRIOR) == "ok"
-    prior = load_keypoint_prior(PHOTO_PRIOR if has_photo_prior else "embedded")
+    usual = usual_prior()
+    prior, has_photo_prior = load_keypoint_prior(usual), usual != EMBEDDED
     finder = PeopleFinder(prior) if isinstance(prior, PersonPrior) else None
     refines = config.refine and has_photo_prior and body.has_regressor(COCO_23)
-    notes = (_of_weights(config, started_from["kind"]), "" if has_photo_prior else missed())
+    alone = "" if refines else _of_weights(config, started_from["kind"])
+    notes = (alone, "" if has_photo_prior else missed())
     return Tools(
         predictor=Predictor(model, body, model.image_size),
         prior=prior,

@@ -5,8 +5,9 @@ anew with each part of the clip, so that a run which was killed and goes on give
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import UInt8
 from numpy import ndarray
@@ -27,8 +28,25 @@ from pchmr.predict.steady import steady_clip
 from pchmr.progress import bar, console, say
 
 Picture = UInt8[ndarray, "height width 3"]
-Look = Callable[[Picture, float, People | None], People]
-"""Frame, its time in seconds and the people of the frame before (None: begin anew) -> people."""
+
+
+@runtime_checkable
+class Look(Protocol):
+    """Finds and describes the people of a clip; what it keeps of a frame is small."""
+
+    def see(self, image: Picture, moment: float, previous: Any) -> Any:
+        """What it keeps of a frame.
+
+        Args:
+            image: The frame.
+            moment: Its time in seconds.
+            previous: What was kept of the frame before; None begins anew.
+        """
+        ...
+
+    def people(self, glances: list[Any]) -> list[People]:
+        """The people of frames that were seen, frame by frame."""
+        ...
 
 
 def is_clip(path: Path) -> bool:
@@ -91,22 +109,28 @@ def predict_clip(
 
 def read_parts(frames: Frames, parts: Parts, look: Look) -> None:
     """Looks at all frames that no part holds yet, and keeps them part by part."""
-    known, began, last = parts.num_frames, time.perf_counter(), None
+    known, began = parts.num_frames, time.perf_counter()
     if known:
         say(f"going on after {known} frames of an earlier run")
-    waiting: list[Sightings] = []
-    count = 0
+    glances: list[Any] = []
+    times: list[float] = []
+    count, size = 0, (0, 0)
     for image, moment in _fresh(frames, known):
-        last = look(image, moment, last if waiting else None)
-        waiting.append(sighting(last, moment, image.shape[1], image.shape[0]))
-        count += 1
-        if len(waiting) == FRAMES:
-            parts.add(joined(waiting))
-            waiting = []
-    if waiting:
-        parts.add(joined(waiting))
+        glances.append(look.see(image, moment, glances[-1] if glances else None))
+        times.append(moment)
+        count, size = count + 1, (image.shape[1], image.shape[0])
+        if len(glances) == FRAMES:
+            parts.add(_part(look, glances, times, size))
+            glances, times = [], []
+    if glances:
+        parts.add(_part(look, glances, times, size))
     if count:
         say(f"{count} frames, {count / (time.perf_counter() - began):.1f} a second")
+
+
+def _part(look: Look, glances: list[Any], times: list[float], size: tuple[int, int]) -> Sightings:
+    pairs = zip(look.people(glances), times, strict=True)
+    return joined([sighting(people, moment, *size) for people, moment in pairs])
 
 
 def _fresh(frames: Frames, known: int) -> Iterator[tuple[Picture, float]]:

@@ -110,7 +110,8 @@ class Labeled:
         """Places and depths of a batch."""
         rotvec = torch.cat([sample.global_orient[:, None], sample.body_pose], dim=1)
         still = sample.transl[:, :2] * 0
-        state = State(rotvec_to_rotmat(rotvec), sample.betas, sample.transl, still, still[:, 0], still)
+        rotmat, zero = rotvec_to_rotmat(rotvec), still[:, 0]
+        state = State(rotmat, sample.betas, sample.transl, still, zero, still)
         xyz = points(self.rig, pose(self.skeleton, state), state.betas)
         places = 2 * project_pinhole(xyz, sample.intrinsics) / sample.images.shape[-1] - 1
         depths = xyz[..., 2] - self.offset

@@ -71,5 +71,5 @@ def _strip(
         camera = torch.eye(3)
         camera[[0, 1], [0, 1]] = seen.focal[row] * fit.state.log_focal[row].exp()
         camera[:2, 2] = seen.center[row]
-        parts.append(sheet(image, annotator.vertices(fit)[row], faces, camera, HEIGHT))
+        parts.append(sheet(image, annotator.vertices(fit)[row : row + 1], faces, camera, HEIGHT))
     return np.concatenate([*parts, side_view(truth, faces, HEIGHT)], axis=1)

@@ -1,19 +1,21 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from figure import RedModel, picture
 from PIL import Image
+from tests.inference.figure import RedModel, picture
+from tests.predict.watchers import RedWatcher
 
-from pchmr import inference
+from pchmr import predict
 from pchmr.body import BodyModel
 from pchmr.config import DivergedError, ModelOptions, PredictConfig, SettingError
 from pchmr.data.errors import InputError
 from pchmr.data.pictures import find_pictures
-from pchmr.inference import Predictor, load_predictor, run
+from pchmr.inference import Predictor
 from pchmr.perception.boxes import parse_box
-from pchmr.perception.interfaces import Box
+from pchmr.predict import Tools, open_tools, people_of, run
 from pchmr.progress import printable
 
 NOTE = "note: rendered people only"
@@ -22,8 +24,14 @@ NOTE = "note: rendered people only"
 @pytest.fixture(autouse=True)
 def red_model(monkeypatch: pytest.MonkeyPatch, tiny_body: BodyModel) -> None:
     """Puts the red model in the place of the one that a config asks for."""
-    predictor = Predictor(RedModel(tiny_body), tiny_body, RedModel.image_size)
-    monkeypatch.setattr(inference, "load_predictor", lambda config: (predictor, NOTE))
+    monkeypatch.setattr(predict, "open_tools", lambda config: tools_of(RedModel(tiny_body)))
+
+
+def tools_of(model: RedModel) -> Tools:
+    """The red model, and who sees red boxes as people."""
+    red, body = RedWatcher(), model.body
+    predictor = Predictor(model, body, RedModel.image_size)
+    return Tools(predictor=predictor, prior=red, detector=red, notes=(NOTE,))
 
 
 def save(path: Path, left: int = 150) -> Path:
@@ -81,18 +89,31 @@ def video(path: Path) -> Path:
     return path
 
 
-def test_video_gives_the_same_files_for_every_frame(tmp_path: Path) -> None:
+def test_a_video_gives_one_file_of_each_kind(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="pip install pchmr[video]")
     path = video(tmp_path / "clip.mp4")
-    run(PredictConfig(images=path, output=tmp_path / "out"))
-    assert [n for n in names(tmp_path / "out") if n.endswith("glb")] == [
-        f"clip/{i:06d}.glb" for i in range(3)
-    ]
-    centers = []
-    for i in range(3):
-        left, _, right, _ = np.load(tmp_path / f"out/clip/{i:06d}.npz")["crop_xyxy"]
-        centers.append((left + right) / 2)
-    assert centers[2] > centers[1]
+    run(PredictConfig(images=path, output=tmp_path / "out", format="overlay,glb,npz,bvh"))
+    kinds = ("clip.glb", "clip.npz", "clip_overlay.mp4", "clip_person1.bvh", "clip_smpl.npz")
+    assert names(tmp_path / "out") == sorted(kinds)
+    found = np.load(tmp_path / "out" / "clip.npz")
+    assert found["time_seconds"] == pytest.approx([0, 0.1, 0.2]) and found["has_person"].all()
+    left, right = found["bbox_xyxy"][:, 0, 0], found["bbox_xyxy"][:, 0, 2]
+    assert (np.diff(left + right) > 0).all()
+    pixels = found["joints"] @ found["intrinsics"].T
+    x = (pixels[..., 0] / pixels[..., 2]).mean(axis=-1)[:, 0]
+    assert (np.diff(x) > 0).all()
+
+
+def test_an_animated_picture_is_a_clip(tmp_path: Path) -> None:
+    frames = [Image.fromarray(picture(left, 40, left + 30, 120)) for left in (20, 60, 100)]
+    for name in ("a.gif", "b.webp"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], duration=200)
+        run(PredictConfig(images=tmp_path / name, output=tmp_path / "out", format="npz"))
+        assert np.load(tmp_path / "out" / f"{name[0]}.npz")["time_seconds"].tolist() == [
+            0,
+            0.2,
+            0.4,
+        ]
 
 
 @pytest.mark.parametrize(
@@ -144,10 +165,13 @@ def test_bbox() -> None:
 
 def test_loaded_model_says_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
+    monkeypatch.setenv("PCHMR_DATA", str(tmp_path))
     options = ModelOptions(from_scratch=True)
-    predictor, note = load_predictor(PredictConfig(images=tmp_path, model_options=options))
-    assert "random" in note and not predictor.model.training
-    assert predictor.find(picture(150, 40, 180, 120)).vertices.shape == (6890, 3)
+    tools = open_tools(PredictConfig(images=tmp_path, model_options=options))
+    assert "random" in tools.notes[0] and not tools.predictor.model.training
+    assert tools.annotator is None and "pchmr priors get blazepose" in tools.notes[1]
+    blank = np.full((160, 240, 3), 255, np.uint8)
+    assert people_of(blank, tools).vertices.shape == (0, 6890, 3)
 
 
 @pytest.mark.parametrize("name", ["[trip] 2024", "[/a]", ":smile:", "\x1b[31mred"])
@@ -172,8 +196,8 @@ def test_a_video_named_by_dots_stays_in_its_folder(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="pip install pchmr[video]")
     assert find_pictures(video(tmp_path / "...mp4")).names == ("_",)
     run(PredictConfig(images=tmp_path / "...mp4", output=tmp_path / "a" / "inner"))
-    assert {path.parent.name for path in (tmp_path / "a").rglob("*.glb")} == {"_"}
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["inner"]
+    assert "_.glb" in names(tmp_path / "a" / "inner")
 
 
 def test_what_is_left_out_is_counted_and_named(
@@ -200,33 +224,40 @@ def test_diverged_weights_are_one_line(
             output.vertices = output.vertices * torch.nan
             return output
 
-    predictor = Predictor(Diverged(tiny_body), tiny_body, RedModel.image_size)
-    monkeypatch.setattr(inference, "load_predictor", lambda config: (predictor, NOTE))
+    monkeypatch.setattr(predict, "open_tools", lambda config: tools_of(Diverged(tiny_body)))
     with pytest.raises(DivergedError, match="not finite: its weights have diverged"):
         run(PredictConfig(images=save(tmp_path / "me.png"), output=tmp_path / "out"))
 
 
-def test_the_surest_person_is_taken_and_told(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tiny_body: BodyModel,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    class Finder:
-        boxes = (Box(x=140.0, y=30.0, width=50.0, height=100.0),) * 2
-
-        def detect(self, image):
-            return list(self.boxes)
-
-        def shows(self, image, box):
-            return True
-
-    finder = Finder()
-    predictor = Predictor(RedModel(tiny_body), tiny_body, RedModel.image_size, finder)
-    monkeypatch.setattr(inference, "load_predictor", lambda config: (predictor, NOTE))
-    run(PredictConfig(images=save(tmp_path / "me.png"), output=tmp_path / "out"))
-    left, _, right, _ = np.load(tmp_path / "out" / "me.npz")["crop_xyxy"]
-    assert right - left == pytest.approx(120) and "2 people were found" in capsys.readouterr().err
-    finder.boxes = ()
+def test_everybody_is_shown_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = np.maximum(picture(150, 40, 180, 120), picture(40, 60, 60, 120))
+    Image.fromarray(both).save(tmp_path / "me.png")
     run(PredictConfig(images=tmp_path / "me.png", output=tmp_path / "out"))
-    assert "no person was found" in capsys.readouterr().err
+    assert np.load(tmp_path / "out" / "me.npz")["track_id"].tolist() == [1, 2]
+    assert "2 people; choose with --person largest" in capsys.readouterr().err
+    config = PredictConfig(images=tmp_path / "me.png", output=tmp_path / "out", person="largest")
+    run(config)
+    assert np.load(tmp_path / "out" / "me.npz")["track_id"].tolist() == [2]
+    with pytest.raises(InputError, match="there are 2 people"):
+        run(replace(config, person="3"))
+
+
+def test_a_folder_goes_on_where_nobody_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "in" / "a.png")
+    Image.new("RGB", (240, 160)).save(tmp_path / "in" / "b.png")
+    run(PredictConfig(images=tmp_path / "in", output=tmp_path / "out"))
+    assert len(np.load(tmp_path / "out" / "b.npz")["vertices"]) == 0
+    assert len(np.load(tmp_path / "out" / "a.npz")["vertices"]) == 1
+    said = capsys.readouterr().err
+    assert "b.png: no person was found" in said and "a.png: " not in said
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"person": "0"}, {"person": "who"}, {"focal": -1.0}, {"bbox": "1,2,30,30", "person": "1"}],
+)
+def test_settings_that_mean_nothing_are_refused(tmp_path: Path, given: dict) -> None:
+    with pytest.raises(SettingError):
+        PredictConfig(images=tmp_path, **given)
