@@ -29,6 +29,7 @@ from pchmr.perception.interfaces import DepthKind
 from pchmr.perception.names import read_names
 
 DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "relative", "affine", "affine_disparity")
+ROOT_RELATIVE = "root_relative"  # what `keypoints_3d` is, told or not
 REQUIRED = ("keypoints_2d", "keypoint_names", "image_size")
 OPTIONAL = (
     "keypoint_sigma",
@@ -273,6 +274,8 @@ def _depth_kind(arrays: dict[str, ndarray], has_depth: bool) -> DepthKind:
         return "metric"
     array = np.asarray(arrays["depth_kind"]).reshape(-1)
     kinds = {v.decode() if isinstance(v, bytes) else str(v) for v in array}
+    if kinds == {ROOT_RELATIVE} and "keypoints_3d" in arrays and not has_depth:
+        return "relative"
     for kind in DEPTH_KINDS:
         if kinds == {kind}:
             if kind != "metric" and "points" in arrays:
