@@ -34,8 +34,7 @@ def write_people(stem: Path, image: Image, people: People, body: BodyModel) -> N
 
 
 def arrays_of(people: People, image: Image) -> dict[str, ndarray]:
-    """The fields of `People`, and `image_size`: width and height of the upright picture."""
+    """The fields of `People` that are known, and `image_size`: width and height of the picture."""
     size = np.array([image.shape[1], image.shape[0]])
-    return {name: np.asarray(value) for name, value in asdict(people).items()} | {
-        "image_size": size
-    }
+    told = {name: value for name, value in asdict(people).items() if value is not None}
+    return {name: np.asarray(value) for name, value in told.items()} | {"image_size": size}
