@@ -187,7 +187,7 @@ def _in_space(arrays: dict[str, ndarray], sizes: dict[str, int]) -> ndarray | No
     if found is None:
         return None
     found = np.where(np.isfinite(found).all(axis=-1, keepdims=True), found, np.nan)
-    known = np.isfinite(found).all(axis=-1).any(axis=1)
+    known = np.asarray(np.isfinite(found).all(axis=-1)).any(axis=1)
     if not known.any():
         raise InputError("keypoints_3d holds no finite joint: leave it out, or write metres")
     across = float(np.median((np.nanmax(found[known], 1) - np.nanmin(found[known], 1)).max(-1)))

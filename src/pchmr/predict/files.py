@@ -23,7 +23,7 @@ def write_people(stem: Path, image: Image, people: People, body: BodyModel) -> N
     faces = body.faces.cpu()
     picture, arrays = io.BytesIO(), io.BytesIO()
     Pictures.fromarray(overlay(image, people, faces)).save(picture, format="PNG")
-    np.savez_compressed(arrays, **arrays_of(people, image))
+    np.savez_compressed(arrays, **arrays_of(people, image))  # pyright: ignore[reportArgumentType]
     write_bytes(stem.with_name(f"{stem.name}_overlay.png"), picture.getvalue())
     scene = stem.with_name(f"{stem.name}.glb")
     if len(people.track_id):
