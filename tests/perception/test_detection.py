@@ -120,8 +120,11 @@ def test_one_person_is_one_and_two_are_several(finder: PeopleFinder, shown: list
     pair = np.concatenate(shown[:2], axis=1)
     first, second = finder.detect(pair)
     assert {first.center[0] < 256, second.center[0] < 256} == {True, False}
-    with pytest.raises(InputError, match="several people were found; choose one with --bbox"):
-        _observed(PictureReader(finder.prior), [pair])
+    found = _observed(PictureReader(finder.prior), [pair])
+    large = max((first, second), key=lambda box: box.width * box.height)
+    middle = found.observations.keypoints_2d[0, :, 0].mean()
+    assert (middle < 256) == (large.center[0] < 256)
+    assert found.bystanders is not None and found.bystanders.any()
 
 
 def test_a_person_may_leave_a_video_and_come_back(finder: PeopleFinder, shown: list[Image]) -> None:

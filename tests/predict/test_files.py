@@ -73,7 +73,7 @@ def test_a_focal_length_that_is_given_is_the_camera(image: np.ndarray, tools: To
 
 
 def test_glb_is_one_scene_upright_that_faces_the_viewer(people: People, body: BodyModel) -> None:
-    scene = trimesh.load(io.BytesIO(glb(people, body.faces)), file_type="glb")
+    scene = trimesh.load_scene(io.BytesIO(glb(people, body.faces)), file_type="glb")
     assert set(scene.geometry) == {"person_1", "person_2"}
     mesh = scene.geometry["person_2"]
     assert mesh.faces.shape == body.faces.shape and mesh.volume > 0, "faces point outward"

@@ -15,7 +15,7 @@ from pchmr.data.errors import InputError
 from pchmr.data.exif import FocalLength
 from pchmr.inference import Predictor
 from pchmr.perception.interfaces import Box
-from pchmr.perception.people import chosen
+from pchmr.perception.people import SeenPerson, chosen
 from pchmr.predict import Tools, people_of
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 600.0
@@ -40,6 +40,11 @@ def tools_of(annotator: Annotator, joints: list[np.ndarray]) -> Tools:
     )
 
 
+def shown_by(tools: Tools) -> list[SeenPerson]:
+    assert isinstance(tools.prior, Knower)
+    return tools.prior.shown
+
+
 IMAGE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
 
@@ -59,6 +64,7 @@ def test_people_stand_where_they_were_seen_before_one_camera(annotator: Annotato
     for found, true in zip(people.joints[:, rows], truth, strict=True):
         apart = (found - found.mean(axis=0)) - (true[:17] - true[:17].mean(axis=0))
         assert np.linalg.norm(apart, axis=-1).mean() < 0.06, "lying and head down too"
+    assert people.score is not None and ((people.score > 0) & (people.score <= 1)).all()
 
 
 def test_an_unknown_focal_length_is_one_for_all(annotator: Annotator) -> None:
@@ -84,7 +90,7 @@ def test_who_is_meant(annotator: Annotator) -> None:
     assert people_of(IMAGE, tools, KNOWN, who="1").track_id.tolist() == [1]
     with pytest.raises(InputError, match="there are 2 people"):
         people_of(IMAGE, tools, KNOWN, who="3")
-    box = tools.prior.shown[1].box
+    box = shown_by(tools)[1].box
     boxed = people_of(IMAGE, tools, KNOWN, box=box)
     assert boxed.transl[0, 2] == pytest.approx(4.0, abs=0.3)
     assert chosen("2", []) == [] and chosen("largest", []) == []
@@ -93,14 +99,14 @@ def test_who_is_meant(annotator: Annotator) -> None:
 def test_the_networks_word_stays_where_the_fit_fails(annotator: Annotator) -> None:
     truth = posed(annotator, UPRIGHT, (0.0, 0.2, 4.0))
     tools = tools_of(annotator, [truth])
-    person = replace(tools.prior.shown[0], keypoints=np.full((23, 3), np.nan))
-    tools.prior.shown[:] = [person]
+    person = replace(shown_by(tools)[0], keypoints=np.full((23, 3), np.nan))
+    shown_by(tools)[:] = [person]
     people = people_of(IMAGE, tools, KNOWN)
     assert np.isfinite(people.vertices).all() and people.vertices[..., 2].min() > 0
 
 
 def test_a_speck_is_nobody(annotator: Annotator) -> None:
     tools = tools_of(annotator, [posed(annotator, UPRIGHT, (0.0, 0.2, 4.0))])
-    small = replace(tools.prior.shown[0], box=Box(x=3.0, y=3.0, width=5.0, height=9.0))
-    tools.prior.shown[:] = [small]
+    small = replace(shown_by(tools)[0], box=Box(x=3.0, y=3.0, width=5.0, height=9.0))
+    shown_by(tools)[:] = [small]
     assert len(people_of(IMAGE, tools, KNOWN).track_id) == 0

@@ -134,7 +134,7 @@ class Chain(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _generations(parents: tuple[int, ...]) -> tuple[tuple[list[int], list[int]], ...]:
+def _generations(parents: tuple[int, ...]) -> tuple[tuple[Tensor, Tensor], ...]:
     """Joints by their distance from the root, with their parents; the root itself left out."""
     depth = [0] * len(parents)
     for joint, parent in enumerate(parents):
@@ -143,10 +143,11 @@ def _generations(parents: tuple[int, ...]) -> tuple[tuple[list[int], list[int]],
     levels = []
     for level in range(1, max(depth) + 1):
         joints = [j for j, d in enumerate(depth) if d == level]
-        levels.append((joints, [parents[j] for j in joints]))
+        levels.append((torch.tensor(joints), torch.tensor([parents[j] for j in joints])))
     return tuple(levels)
 
 
+@lru_cache(maxsize=8)
 def descendants(parents: tuple[int, ...]) -> Tensor:
     """(J, J): one where the column's joint hangs on the row's, itself included."""
     below = torch.eye(len(parents))
@@ -160,11 +161,11 @@ def pose(skeleton: Skeleton, state: State) -> Chain:
     """The posed skeleton of every frame, generation by generation."""
     rest = skeleton.joints + torch.einsum("jxs,bs->bjx", skeleton.joint_dirs, state.betas)
     world, joints = state.rotmat.clone(), rest + state.transl[:, None]
+    bones = (rest - rest[:, [max(parent, 0) for parent in skeleton.parents]])[..., None]
     for here, above in _generations(skeleton.parents):
         turned = world[:, above]
-        world[:, here] = turned @ state.rotmat[:, here]
-        bone = (turned @ (rest[:, here] - rest[:, above])[..., None])[..., 0]
-        joints[:, here] = joints[:, above] + bone
+        world[:, here] = turned @ world[:, here]
+        joints[:, here] = joints[:, above] + (turned @ bones[:, here])[..., 0]
     shift = joints - (world @ rest[..., None])[..., 0]
     return Chain(world, joints, shift, rest, state.rotmat)
 

@@ -29,6 +29,7 @@ from pchmr.perception.interfaces import DepthKind
 from pchmr.perception.names import read_names
 
 DEPTH_KINDS: tuple[DepthKind, ...] = ("metric", "relative", "affine", "affine_disparity")
+ROOT_RELATIVE = "root_relative"  # what `keypoints_3d` is, told or not
 REQUIRED = ("keypoints_2d", "keypoint_names", "image_size")
 OPTIONAL = (
     "keypoint_sigma",
@@ -186,7 +187,7 @@ def _in_space(arrays: dict[str, ndarray], sizes: dict[str, int]) -> ndarray | No
     if found is None:
         return None
     found = np.where(np.isfinite(found).all(axis=-1, keepdims=True), found, np.nan)
-    known = np.isfinite(found).all(axis=-1).any(axis=1)
+    known = np.asarray(np.isfinite(found).all(axis=-1)).any(axis=1)
     if not known.any():
         raise InputError("keypoints_3d holds no finite joint: leave it out, or write metres")
     across = float(np.median((np.nanmax(found[known], 1) - np.nanmin(found[known], 1)).max(-1)))
@@ -273,6 +274,8 @@ def _depth_kind(arrays: dict[str, ndarray], has_depth: bool) -> DepthKind:
         return "metric"
     array = np.asarray(arrays["depth_kind"]).reshape(-1)
     kinds = {v.decode() if isinstance(v, bytes) else str(v) for v in array}
+    if kinds == {ROOT_RELATIVE} and "keypoints_3d" in arrays and not has_depth:
+        return "relative"
     for kind in DEPTH_KINDS:
         if kinds == {kind}:
             if kind != "metric" and "points" in arrays:

@@ -151,7 +151,8 @@ class PictureReader:
         photo = read_photo(path)
         image = photo.pixels
         people = self._people(image)
-        who = chosen(self.who, [one.box for one in people])
+        boxes = [one.box for one in people]
+        who = chosen(self.who, boxes) if self.box is None else [0]
         if not who:
             raise _nobody(path)
         parts = [self._observed(image, people[row], photo.focal) for row in who]

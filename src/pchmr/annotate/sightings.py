@@ -120,8 +120,7 @@ def _chance(
     y = (np.arange(rows) + 0.5) * height / rows
     x = (np.arange(columns) + 0.5) * width / columns
     if found.person is not None:
-        mask = found.person.mask(height, width)
-        return mask[y.astype(int)][:, x.astype(int)]
+        return found.person.chance(np.stack(np.meshgrid(x, y), axis=-1))
     left, top, right, bottom = found.box.bbox_xyxy
     inside = ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
     return inside.astype(np.float64)

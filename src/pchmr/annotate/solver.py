@@ -61,15 +61,20 @@ def minimize(
     if damping is None:
         damping = torch.full_like(state.log_focal, FIRST_DAMPING)
     now = state.log_focal
+    frame = None
     for _ in range(iterations):
         matches = objective.associate(state, weights)
-        frame = objective.frame(state, matches=matches, linear=True)
-        terms = objective.terms_at(frame, weights)
-        now = energy(terms)
+        if frame is None:
+            frame = objective.frame(state, matches=matches, linear=True)
+            terms = objective.terms_at(frame, weights)
+            now = energy(terms)
         change = _change(objective, terms, weights, damping)
         tried = step(objective.skeleton, state, frame.chain.world, change)
-        then = energy(objective.terms_at(objective.frame(tried, matches=matches), weights))
+        ahead = objective.frame(tried, matches=matches)
+        terms = objective.terms_at(ahead, weights)
+        then = energy(terms)
         better = then < now
+        frame = ahead if matches is None and bool(better.all()) else None
         state, now = tried.where(better, state), torch.where(better, then, now)
         damping = torch.where(better, damping * ACCEPTED, damping * REJECTED).clamp(*DAMPING_RANGE)
     return Solution(state, now, damping)

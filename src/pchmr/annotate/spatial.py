@@ -73,7 +73,7 @@ def seen_bones(observations: Observations) -> SeenBones | None:
         given = observations.keypoints_3d_sigma[:, list(observations.reading.columns)]
         sigma = np.where(np.isfinite(given), given, POINT_SD)
     bones = xyz[:, pairs[:, 1]] - xyz[:, pairs[:, 0]]
-    known = np.isfinite(bones).all(axis=-1)
+    known = np.asarray(np.isfinite(bones).all(axis=-1))
     apart = np.sqrt(1 - SHARED) * np.hypot(sigma[:, pairs[:, 0]], sigma[:, pairs[:, 1]])
     return SeenBones(np.where(known[..., None], bones, 0.0), np.where(known, 1 / apart, 0.0), pairs)
 

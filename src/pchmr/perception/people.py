@@ -48,6 +48,14 @@ class SeenPerson:
     cells: Float[ndarray, "rows columns"]
     next_crop: TurnedCrop | None = None
 
+    def chance(self, pixels: Float[ndarray, "*batch 2"]) -> Float[ndarray, "*batch"]:
+        """Chance that places of the picture show the person; 0 outside the crop."""
+        size = len(self.cells)
+        cell = np.floor(self.crop.share(pixels) * size).astype(int)
+        inside = ((cell >= 0) & (cell < size)).all(axis=-1)
+        column, row = np.moveaxis(cell.clip(0, size - 1), -1, 0)
+        return np.where(inside, self.cells[row, column], 0.0)
+
     def mask(self, height: int, width: int) -> Float[ndarray, "height width"]:
         """Chance that each pixel of the picture shows the person; 0 outside the crop."""
         size = len(self.cells)
@@ -71,6 +79,10 @@ class PeoplePrior(KeypointPrior, Protocol):
 
     def see(self, image: Image, box: Box) -> SeenPerson:
         """The person in a box."""
+        ...
+
+    def mirrored(self, image: Image, person: SeenPerson) -> Float[ndarray, "keypoints 3"]:
+        """Points in space as the mirror image shows them, mirrored back; see `SeenPerson.world`."""
         ...
 
 

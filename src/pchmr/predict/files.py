@@ -23,7 +23,7 @@ def write_people(stem: Path, image: Image, people: People, body: BodyModel) -> N
     faces = body.faces.cpu()
     picture, arrays = io.BytesIO(), io.BytesIO()
     Pictures.fromarray(overlay(image, people, faces)).save(picture, format="PNG")
-    np.savez_compressed(arrays, **arrays_of(people, image))
+    np.savez_compressed(arrays, **arrays_of(people, image))  # pyright: ignore[reportArgumentType]
     write_bytes(stem.with_name(f"{stem.name}_overlay.png"), picture.getvalue())
     scene = stem.with_name(f"{stem.name}.glb")
     if len(people.track_id):
@@ -34,8 +34,7 @@ def write_people(stem: Path, image: Image, people: People, body: BodyModel) -> N
 
 
 def arrays_of(people: People, image: Image) -> dict[str, ndarray]:
-    """The fields of `People`, and `image_size`: width and height of the upright picture."""
+    """The fields of `People` that are known, and `image_size`: width and height of the picture."""
     size = np.array([image.shape[1], image.shape[0]])
-    return {name: np.asarray(value) for name, value in asdict(people).items()} | {
-        "image_size": size
-    }
+    told = {name: value for name, value in asdict(people).items() if value is not None}
+    return {name: np.asarray(value) for name, value in told.items()} | {"image_size": size}

@@ -15,6 +15,12 @@ from pchmr.annotate.deposer import Annotator
 from pchmr.annotate.evidence import GUESSED_FOCAL
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.pictures import stack
+from pchmr.annotate.quality.agreement import (
+    mirror_agreement,
+    network_agreement,
+    score,
+    silhouette_agreement,
+)
 from pchmr.annotate.sightings import Found, intrinsics
 from pchmr.annotate.starts import stack_starts, start_of
 from pchmr.body import BodyModel
@@ -28,7 +34,7 @@ from pchmr.geometry import rotmat_to_rotvec
 from pchmr.inference import Person
 from pchmr.inference.predictor import MIN_CAMERA_SCALE
 from pchmr.perception.interfaces import Box, Image
-from pchmr.perception.people import ALL, chosen
+from pchmr.perception.people import ALL, PeoplePrior, chosen
 from pchmr.predict.joints import joint_names, named_joints
 from pchmr.predict.people import People
 from pchmr.predict.refined import fit_people
@@ -59,7 +65,7 @@ def people_of(
         InputError: Nobody has the number.
         DivergedError: The network's answer is not finite.
     """
-    everybody = [Found(box)] if box else tools.everybody(image)
+    everybody = [tools.boxed(image, box)] if box else tools.everybody(image)
     seen = [(row + 1, everybody[row]) for row in chosen(who, [one.box for one in everybody])]
     seen = [(number, found) for number, found in seen if is_usable(found.box, image)]
     if not seen:
@@ -73,6 +79,7 @@ def people_of(
         told = placed(persons, _focal(image, focal), width, height, tools.body)
     else:
         told = refined(persons, tools.annotator, observations)
+        told["score"] = _scores(image, found, persons, told, tools)
     return People(
         **told,
         joint_names=joint_names(tools.body),
@@ -101,6 +108,7 @@ def nobody(image: Image, tools: Tools, focal: FocalLength | None = None) -> Peop
         keypoint_names=tools.prior.names,
         track_id=np.zeros(0, dtype=np.int64),
         bbox_xyxy=np.zeros((0, 4)),
+        score=None if tools.annotator is None else np.zeros(0),
     )
 
 
@@ -123,6 +131,30 @@ def seen_keypoints(
     """What was seen, with the confidence that the network itself gave."""
     own = zip(found, observations.keypoints_2d, strict=True)
     return np.stack([keys if one.person is None else one.person.keypoints for one, keys in own])
+
+
+def _scores(
+    image: Image,
+    found: Sequence[Found],
+    persons: Sequence[Person],
+    told: dict[str, ndarray],
+    tools: Tools,
+) -> Float[ndarray, " people"]:
+    """How well those who speak of each person agree."""
+    prior, faces = tools.prior, tools.body.faces.cpu()
+    scores = []
+    for row, (one, predicted) in enumerate(zip(found, persons, strict=True)):
+        vertices = torch.from_numpy(told["vertices"][row])
+        voices = [network_agreement(vertices, predicted.vertices)]
+        person, size = one.person, (image.shape[1], image.shape[0])
+        if person is not None and isinstance(prior, PeoplePrior):
+            voices += [
+                person.score,
+                mirror_agreement(person, prior.mirrored(image, person), prior.names),
+                silhouette_agreement(person, vertices, faces, told["intrinsics"], size),
+            ]
+        scores.append(score(voices))
+    return np.array(scores)
 
 
 def placed(

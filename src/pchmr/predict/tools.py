@@ -16,7 +16,8 @@ from pchmr.models.checkpoint import read_checkpoint
 from pchmr.perception import load_keypoint_prior
 from pchmr.perception.detection import PeopleFinder
 from pchmr.perception.fetched import missed, usual_prior
-from pchmr.perception.interfaces import Detector, Image, KeypointPrior, PersonPrior
+from pchmr.perception.interfaces import Box, Detector, Image, KeypointPrior, PersonPrior
+from pchmr.perception.people import PeoplePrior
 
 EMBEDDED = "embedded"  # has seen rendered people only
 
@@ -47,6 +48,11 @@ class Tools:
     def everybody(self, image: Image) -> list[Found]:
         """The people of a picture, the surest first."""
         return everybody(image, self.prior, self.detector)
+
+    def boxed(self, image: Image, box: Box) -> Found:
+        """The person of a box."""
+        prior = self.prior
+        return Found(box, prior.see(image, box) if isinstance(prior, PeoplePrior) else None)
 
     def observed(self, image: Image, found: Found, focal: FocalLength | None) -> Observations:
         """What is seen of one of them."""

@@ -102,17 +102,25 @@ class BlazePose:
 
     def _mirrored_alike(self, image: Image, person: SeenPerson) -> bool:
         """Whether the mirror image shows the same pose, as it does of people and rarely else."""
-        width, crop = image.shape[1], person.crop
-        turned = TurnedCrop(width - crop.x, crop.y, crop.side, -crop.angle)
-        marks = look(self.network, np.ascontiguousarray(image[:, ::-1]), turned)
+        marks = self._in_mirror(image, person)
         if marks.presence < PRESENT:
             return False
-        mirrored = marks.points[list(self.mirror), :2] * [-1, 1] + [width, 0]
+        mirrored = marks.points[list(self.mirror), :2] * [-1, 1] + [image.shape[1], 0]
         limbs = [self.names.index(name) for name in LIMBS]
         seen = [row for row in limbs if person.keypoints[row, 2] > LEAST_CONFIDENCE]
         rows = seen if len(seen) >= LEAST_SEEN else limbs
         size = (person.box.width * person.box.height) ** 0.5
         return similarity(person.keypoints[rows, :2], mirrored[rows], size) >= ALIKE
+
+    def mirrored(self, image: Image, person: SeenPerson) -> Float[ndarray, "keypoints 3"]:
+        """See `PeoplePrior`."""
+        return self._in_mirror(image, person).world[list(self.mirror)] * [-1, 1, 1]
+
+    def _in_mirror(self, image: Image, person: SeenPerson) -> Landmarks:
+        """What is seen of the person in the mirror image."""
+        crop = person.crop
+        turned = TurnedCrop(image.shape[1] - crop.x, crop.y, crop.side, -crop.angle)
+        return look(self.network, np.ascontiguousarray(image[:, ::-1]), turned)
 
     def detect(self, image: Image) -> list[Box]:
         """See `Detector`."""
