@@ -79,6 +79,7 @@ def int8_cost(name: str, body: BodyModel, folder: Path) -> ResultRow:
     path = build(model.eval(), trial, ("int8",), folder)["int8"]
     reference, about = measure_torch(model, trial)
     cost = measure_file(path, trial, reference, about["mpjpe_mm"])["cost_mm"]
+    assert cost is not None  # rendered people are labeled
     figure = f"{name} int8, MPJPE lost on {len(trial.held_out)} people"
     made = row(figure, cost, "mm", Target("<=", ALLOWED_COST_MM))
     start = Start(
