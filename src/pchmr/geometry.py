@@ -54,8 +54,10 @@ def similarity_align(
 
     See `similarity`, whose NaN an item gets that is not finite.
     """
-    scale, rotation, shift = similarity(source, target)
-    return scale[..., None, None] * (source @ rotation) + shift
+    scale, rotation, _ = similarity(source, target)
+    centred = source - source.mean(dim=-2, keepdim=True)
+    middle = target.mean(dim=-2, keepdim=True)
+    return scale[..., None, None] * (centred @ rotation) + middle
 
 
 def similarity(

@@ -1,6 +1,7 @@
 """The imported folder: stopped imports, damage, splits, checks, METRO's TSV and back."""
 
 import json
+import pickle
 import shutil
 import stat
 from dataclasses import replace
@@ -116,6 +117,25 @@ def test_load_people_takes_all_of_a_split_or_the_number_asked_for(imported, bodi
     assert train.content_hash != test.content_hash
     with pytest.raises(InputError, match="no people of the split train, only of test"):
         load_people(DataOptions(data=imported["emdb"].folder), "train", **shared)
+
+
+def test_columns_are_spelled_out_when_asked_for(imported) -> None:
+    people = imported["3dpw"]
+    columns = people.columns
+    assert set(columns) >= {"subject", "scene", "action", "clip", "frame", "gender", "sequence"}
+    assert columns.get("nothing") is None and columns.get("scene") is not None
+    for name, values in columns.items():
+        assert values.tolist() == columns[name].tolist() and len(values) == len(people)
+    for copy in (dict(columns), {**columns}, columns | {}):
+        assert all(len(values) == len(people) for values in copy.values())
+
+
+def test_another_process_gets_the_folder_and_no_pictures(imported) -> None:
+    people = ImportedPeople(imported["3dpw"].folder, "test", image_size=32)
+    sent = pickle.dumps(people)
+    again = pickle.loads(sent)
+    assert len(sent) < 1000 and again.content_hash == people.content_hash
+    assert (again.batch([1]).images == people.batch([1]).images).all()
 
 
 def test_another_body_is_refused(imported, tiny_body) -> None:

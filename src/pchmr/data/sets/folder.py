@@ -6,7 +6,8 @@ and manifest are checked whenever the folder is opened, crops by `pchmr data che
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,51 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return found
 
 
+class Columns(dict[str, np.ndarray]):
+    """Columns that are read, and spelled out, when they are asked for, so that a million rows of
+    names need no memory. Copies hold the columns themselves.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[str, Sequence[str]],
+        arrays: Mapping[str, np.ndarray],
+        rows: Int[np.ndarray, " rows"],
+    ) -> None:
+        super().__init__(dict.fromkeys(arrays, np.zeros(0)))
+        self._names, self._arrays, self._rows = names, arrays, rows
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A column of all rows."""
+        values = self._arrays[name][self._rows]
+        if name not in self._names:
+            return np.asarray(values)
+        return np.array(self._names[name], dtype=np.str_)[values]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A column, or the default where there is no such column."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __iter__(self) -> Iterator[str]:
+        """Names; said here so that a copy asks for every column."""
+        return super().__iter__()
+
+    def __or__(self, other: Any) -> Any:
+        """All columns, and others."""
+        return {**self, **other}
+
+    def items(self) -> Any:
+        """Names and columns."""
+        return {name: self[name] for name in self}.items()
+
+    def values(self) -> Any:
+        """All columns."""
+        return [self[name] for name in self]
+
+
 class ImportedPeople:
     """People of a split of an imported set; see `PeopleDataset`.
 
@@ -98,7 +144,7 @@ class ImportedPeople:
             InputError: The folder is damaged or unfinished, holds no row of the split, or was
                 imported with another body.
         """
-        self.folder = folder
+        self.folder, self._split = folder, split
         self.manifest = read_manifest(folder)
         self._require_body(body)
         self._stored = int(self.manifest["image_size"])
@@ -129,15 +175,16 @@ class ImportedPeople:
             )
         return rows
 
-    def _columns(self) -> dict[str, np.ndarray]:
-        found = {}
-        for name in TEXTS:
-            words = np.array(self.manifest["names"][name], dtype=np.str_)
-            found[name] = words[np.asarray(self._arrays[name])[self.rows]]
-        return {**found, "frame": np.asarray(self._arrays["frame"])[self.rows]}
+    def _columns(self) -> "Columns":
+        names = {name: self.manifest["names"][name] for name in TEXTS}
+        return Columns(names, {name: self._arrays[name] for name in (*TEXTS, "frame")}, self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the folder itself: pictures do not travel with the object."""
+        return partial(ImportedPeople, image_size=self.image_size), (self.folder, self._split)
 
     @property
     def stored_bytes(self) -> int:
