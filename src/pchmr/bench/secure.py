@@ -1,7 +1,8 @@
 """What secure aggregation costs: CPU seconds and memory of a client and of the server, and bytes.
 
-Flower's own protocol stands beside. Each figure comes from a process of its own. Keys, shares and lists go through their bytes; vectors
+Each figure comes from a process of its own. Keys, shares and lists go through their bytes; vectors
 are random and nobody trains. Memory is what the process grew by since before the vectors were made.
+The arithmetic of Flower's own protocol stands beside.
 """
 
 import hashlib
