@@ -2,6 +2,7 @@
 
 Each figure comes from a process of its own. Keys, shares and lists go through their bytes; vectors
 are random and nobody trains. Memory is what the process grew by since before the vectors were made.
+The arithmetic of Flower's own protocol stands beside.
 """
 
 import hashlib
@@ -12,12 +13,13 @@ import numpy as np
 
 from pchmr.bench.federated import in_own_process
 from pchmr.config import BenchConfig
+from pchmr.federated.flower.stock import stock_round
 from pchmr.federated.secure import Group, SecureClient, SecureServer
 from pchmr.federated.secure.rehearsal import make_clients, make_offer, settings_of
 from pchmr.federated.secure.state import ClientState
 from pchmr.results import ResultRow, Target, figure
 
-MILLIONS = 33
+MILLIONS, STOCK_MILLIONS = 33, 10
 NUM_CLIENTS = 10
 BOUND = 0.01
 MODES = {20: ("packed", 0.7, 1e-3), 32: ("full", 1.01, 1e-6)}
@@ -87,6 +89,17 @@ def measure_unmasking(millions: int, bits: int, num_lost: int) -> dict[str, floa
     return {"cpu_seconds": spent, "error": error}
 
 
+def measure_stock(millions: int) -> dict[str, float]:
+    """Flower's own protocol on the same vector, its arithmetic alone; see `flower/stock.py`."""
+    model = _vector(millions)
+    cost = stock_round(model, NUM_CLIENTS)
+    return {
+        "cpu_seconds": cost.client_seconds,
+        "upload_ratio": cost.upload_bytes / model.nbytes,
+        "error": cost.error,
+    }
+
+
 def tables(config: BenchConfig) -> list[ResultRow]:
     """Figures with their targets; the best of `repeats` processes."""
     rows: list[ResultRow] = []
@@ -113,4 +126,10 @@ def tables(config: BenchConfig) -> list[ResultRow]:
                 target,
             )
             add(f"{name}, {num_lost} lost, error", found["error"], "relative L2", error)
+    name = f"Flower's SecAgg+, arithmetic alone, {STOCK_MILLIONS} M weights, {NUM_CLIENTS} clients"
+    stock = best("measure_stock", STOCK_MILLIONS)
+    rows.append(figure(f"{name}, client", round(stock["cpu_seconds"], 3), "CPU-s"))
+    ratio = round(stock["upload_ratio"], 4)
+    rows.append(figure(f"{name}, upload", ratio, "x plain fp32"))
+    rows.append(figure(f"{name}, error", stock["error"], "relative L2"))
     return rows

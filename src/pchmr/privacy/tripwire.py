@@ -3,7 +3,8 @@
 A canary is a texture patch, an array of numbers or a text. Bytes that left a client (messages,
 logs, checkpoints, standard streams, temporary files) are searched for runs of sixteen bytes of any
 encoding of it, at every offset, also inside compressed streams and in the low halves of numbers: a
-piece of twenty bytes is found. What this cannot find: statistics of the data, which every update holds, and an encoding that is not listed.
+piece of twenty bytes is found. What this cannot find: statistics of the data, which every update
+holds, and an encoding that is not listed.
 """
 
 import base64

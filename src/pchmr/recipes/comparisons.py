@@ -44,7 +44,7 @@ SERVERS: dict[str, tuple[ServerChanges, ...]] = {
 
 def client_scale(rows: Rows) -> list[Cell]:
     """Centralized, then 10, 100 and 1000 clients; with the first network also momentum at the
-    server for many clients.
+    server for many clients, and sums alone in place of single updates.
 
     For the first seed also centralized with twice the images; last, for the first network,
     random weights to start from.
@@ -53,6 +53,7 @@ def client_scale(rows: Rows) -> list[Cell]:
     made += [rows.iid(number) for number in (10, 100, 1000)]
     if rows.model == rows.scale.models[0]:
         made += [rows.with_momentum(100), rows.with_momentum(1000)]
+        made += [rows.summed(10), rows.summed(100)]
     if rows.seed == 0:
         made.append(rows.longer(2).centralized(LONGER, "centralized, twice as long"))
     if rows.seed == 0 and rows.model == rows.scale.models[-1]:

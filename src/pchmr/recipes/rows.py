@@ -11,6 +11,7 @@ from pchmr.config import (
     EvaluateConfig,
     FederateConfig,
     ModelOptions,
+    PrivacyOptions,
     ServerOptions,
     TrainConfig,
 )
@@ -148,6 +149,15 @@ class Rows:
         """FedAvg on clients whose people were dealt at random."""
         id_ = of_clients(num_clients)
         return self.federated(id_, f"10 of {num_clients} clients", num_clients, contest=id_)
+
+    def summed(self, num_clients: int) -> Cell:
+        """The same clients and learning rate, of whose updates the server sees the sum alone."""
+        plain = self.iid(num_clients)
+        assert isinstance(plain.base, FederateConfig)
+        secure = replace(plain.base, privacy_options=PrivacyOptions(aggregation="secure"))
+        id_ = f"{of_clients(num_clients)}-secure"
+        changes = {"base": secure, "paper": None, "contest": None}
+        return replace(plain, id=id_, name=f"{plain.name}, secure sum", **changes)
 
     def with_momentum(self, num_clients: int) -> Cell:
         """FedAvg with momentum at the server, at the client's learning rate of FedAvg."""
