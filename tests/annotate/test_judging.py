@@ -135,13 +135,14 @@ def test_only_keypoints_of_the_body_that_are_there_count() -> None:
 
 def test_a_depth_prior_without_any_depth_is_named() -> None:
     points = np.full((17, 3), 20.0)
-    pose = SimpleNamespace(names=COCO_17.names, keypoints=lambda *_: points)
+    about = SimpleNamespace(name="vitpose")
+    pose = SimpleNamespace(names=COCO_17.names, provenance=about, keypoints=lambda *_: points)
     blank = DepthMap(kind="affine", depth=np.full((40, 40), np.nan))
     depth = SimpleNamespace(
         depth=lambda *_: blank, provenance=SimpleNamespace(name="depth-anything")
     )
-    reader = SimpleNamespace(keypoint_prior=pose, depth_prior=depth, box=None)
+    reader = PictureReader(pose, depth)  # type: ignore[arg-type]
     picture = np.zeros((40, 40, 3), dtype=np.uint8)
     box = Box(x=1.0, y=1.0, width=30.0, height=30.0)
     with pytest.raises(InputError, match="depth-anything gave no finite depth"):
-        PictureReader.observe_image(reader, picture, None, box)  # type: ignore[arg-type]
+        reader.observe_image(picture, None, box)
