@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from pchmr.annotate.clips import (
-    between_pauses,
-    fit_clip,
-    in_contact,
-    path_trust,
-    smooth_path,
-    spans,
-)
+from pchmr.annotate.clips import fit_clip, join_frames, path_trust
 from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
 from pchmr.annotate.observed import Observations
+from pchmr.annotate.paths import Pull, between_pauses, in_contact, smooth_path, spans
 from pchmr.bench.annotators.oracle import OracleNoise, People, observe
 from pchmr.config import SettingError
 
@@ -147,3 +141,29 @@ def test_smoothing_goes_by_time_where_the_rate_changes() -> None:
     wanted, _ = smooth_path(path, np.ones((30, len(LABEL_POINTS))), times)
     assert float((wanted - path)[3:27].abs().max()) < 0.06
     assert between_pauses(times) == [(0, 30)] and between_pauses(times[:1]) == [(0, 1)]
+
+
+def test_a_foot_comes_to_rest_without_a_jump() -> None:
+    """Depth errs while a foot stands: it is held in one place, and its neighbors lead there."""
+    times = np.arange(60) / 30
+    path = torch.zeros(60, len(LABEL_POINTS), 3)
+    path[:20, :, 0] = 2.0 * torch.arange(20)[:, None] / 30 - 1.27
+    path[20:40, :, 2] = 0.1 * torch.arange(20)[:, None] / 20
+    path[40:, :, 0] = 2.0 * torch.arange(1, 21)[:, None] / 30
+    wanted, _ = smooth_path(path, np.ones((60, len(LABEL_POINTS))), times)
+    heel = wanted[:, LABEL_POINTS.index("coco:left_heel")]
+    assert float(heel[22:38].std(dim=0).max()) < 1e-6
+    assert float(heel[:, 2].diff().abs().max()) < 0.02
+
+
+def test_a_harder_pull_leaves_less_jitter(annotator: Annotator, still: Observations) -> None:
+    first = annotator.fit(still, MODES["strong-2d"])
+    loose, tight = (
+        join_frames(annotator, still, "strong-2d", first, pull=pull)
+        for pull in (Pull(), Pull(path_sd=0.005))
+    )
+
+    def jitter(fit) -> float:
+        return float(annotator.label_joints(fit).diff(n=2, dim=0).norm(dim=-1).mean())
+
+    assert jitter(tight) < jitter(loose)

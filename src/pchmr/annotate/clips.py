@@ -10,32 +10,24 @@ nothing is joined across.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Start, run_stages
-from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
+from pchmr.annotate.keypoints import LABEL_POINTS
 from pchmr.annotate.kinematics import State, points, pose
 from pchmr.annotate.modes import FITTERS
-from pchmr.annotate.observed import LEAST_SEEN, USUAL_FPS, Observations
+from pchmr.annotate.observed import LEAST_SEEN, Observations
+from pchmr.annotate.paths import LEAST_TRUST, Pull, smooth_path
 from pchmr.annotate.residuals import Evidence, Frame, Term, TermFunction, Weights
 from pchmr.annotate.residuals.person import by_betas
 from pchmr.annotate.rig import Rig
 from pchmr.config import SettingError
 
-PAUSE = 5.0  # usual intervals between frames from which a clip is cut
-PAUSE_SECONDS = 0.2  # shorter ones are frames that were dropped
-KERNEL_REACH = 4.0  # standard deviations
-SMOOTH_SECONDS, LEAST_SMOOTH_FRAMES = 0.05, 0.5  # standard deviation of the smoothing kernel
-CONTACT_SPEED = 0.6  # metres a second that a foot point moves at most while it is in contact
-LEAST_TRUST = 1e-6
-KNOWN_SHARE = 0.1  # of a point's best trust from which a frame tells where it was
 BAD_FIT = 4.0  # median energies a keypoint from which a frame counts half
-PATH_SD, CONTACT_SD = 0.03, 0.008  # metres
 SHAPE_SD = 1e-3  # holds the shape; what is left of a difference is dropped at the end
 ITERATIONS = 8
 
@@ -115,6 +107,7 @@ def join_frames(
     first: Fit,
     *,
     batch_size: int = 32,
+    pull: Pull | None = None,
 ) -> Fit:
     """Fits frames of one person together that were fitted on their own; see `fit_clip`.
 
@@ -124,6 +117,7 @@ def join_frames(
         mode: One of `MODES`; its last stage is run.
         first: Of every frame on its own.
         batch_size: Frames solved at once.
+        pull: How hard frames are joined.
     """
     trust = first.objective.evidence.confidence.sum(dim=-1)
     betas = _trusted_mean(first.state.betas, trust)
@@ -134,7 +128,7 @@ def join_frames(
     rig = annotator.points.rig.take(annotator.points.indices(LABEL_POINTS))
     path = points(rig, pose(annotator.skeleton, first.state), first.state.betas)
     sure = path_trust(annotator, observations, first)
-    wanted, weight = smooth_path(path, sure, observations.times)
+    wanted, weight = smooth_path(path, sure, observations.times, pull)
     base = replace(first.objective, evidence=_with_focal(first.objective.evidence, focal))
     state = state._replace(log_focal=torch.zeros_like(state.log_focal))
     goal = WantedPath(rig=rig, points=wanted, weight=weight, betas=betas)
@@ -224,89 +218,3 @@ def path_trust(
     usual = cost[seen].median() if seen.any() else cost.median()
     good = 1 / (1 + (cost / (BAD_FIT * usual).clamp_min(LEAST_TRUST)).square())
     return (trust * (good * seen)[:, None]).double().cpu().numpy()
-
-
-def smooth_path(
-    path: Float[Tensor, "frames points 3"],
-    trust: Float[np.ndarray, "frames points"],
-    times: Float[np.ndarray, " frames"],
-) -> tuple[Float[Tensor, "frames points 3"], Float[Tensor, "frames points"]]:
-    """The path that frames are pulled to and how hard (1 / metres); feet in contact stand still.
-
-    Args:
-        path: Of single frames, metres.
-        trust: Weight of every point; see `path_trust`.
-        times: Of the frames, seconds, rising.
-    """
-    raw = path.double().cpu().numpy()
-    parts = [_smooth_part(raw[a:b], trust[a:b], times[a:b]) for a, b in between_pauses(times)]
-    smooth, weight = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return torch.from_numpy(smooth).to(path), torch.from_numpy(weight).to(path)
-
-
-def between_pauses(times: Float[np.ndarray, " frames"]) -> list[tuple[int, int]]:
-    """Parts of a clip without a pause, as (first, last + 1)."""
-    if len(times) < 2:
-        return [(0, len(times))]
-    longest = max(PAUSE * usual_interval(times), PAUSE_SECONDS)
-    edges = [0, *(np.flatnonzero(np.diff(times) > longest) + 1).tolist(), len(times)]
-    return list(pairwise(edges))
-
-
-def usual_interval(times: Float[np.ndarray, " frames"]) -> float:
-    """Median seconds from one frame to the next."""
-    return float(np.median(np.diff(times))) if len(times) > 1 else 1 / USUAL_FPS
-
-
-def _smooth_part(
-    raw: Float[np.ndarray, "frames points 3"],
-    trust: Float[np.ndarray, "frames points"],
-    times: Float[np.ndarray, " frames"],
-) -> tuple[Float[np.ndarray, "frames points 3"], Float[np.ndarray, "frames points"]]:
-    """The wanted path of a part without pauses, and how hard it pulls."""
-    points = range(raw.shape[1])
-    smooth = np.stack([_smoothed(raw[:, k], trust[:, k], times) for k in points], axis=1)
-    weight = np.full(raw.shape[:2], 1 / PATH_SD)
-    for point in FOOT_POINTS:
-        column = LABEL_POINTS.index(point)
-        for begin, end in spans(in_contact(smooth[:, column], times)):
-            known = trust[begin:end, column] > LEAST_TRUST
-            held = raw[begin:end, column][known] if known.any() else smooth[begin:end, column]
-            smooth[begin:end, column] = np.median(held, axis=0)
-            weight[begin:end, column] = 1 / CONTACT_SD
-    return smooth, weight
-
-
-def _smoothed(
-    raw: Float[np.ndarray, "frames 3"],
-    trust: Float[np.ndarray, " frames"],
-    times: Float[np.ndarray, " frames"],
-) -> Float[np.ndarray, "frames 3"]:
-    """A weighted mean over neighbors in time; a line between them where a frame tells nothing."""
-    sigma = max(SMOOTH_SECONDS, LEAST_SMOOTH_FRAMES * usual_interval(times))
-    if not (trust > LEAST_TRUST).any():
-        trust = np.ones_like(trust)
-    known = np.flatnonzero(trust >= KNOWN_SHARE * trust.max())
-    near = np.empty((len(known), 3))
-    first = np.searchsorted(times, times[known] - KERNEL_REACH * sigma)
-    last = np.searchsorted(times, times[known] + KERNEL_REACH * sigma, side="right")
-    for row, (frame, a, b) in enumerate(zip(known, first, last, strict=True)):
-        share = trust[a:b] * np.exp(-0.5 * np.square((times[a:b] - times[frame]) / sigma))
-        near[row] = share @ raw[a:b] / share.sum()
-    return np.stack([np.interp(times, times[known], near[:, k]) for k in range(3)], axis=-1)
-
-
-def in_contact(
-    path: Float[np.ndarray, "frames 3"], times: Float[np.ndarray, " frames"]
-) -> Bool[np.ndarray, " frames"]:
-    """Whether a foot point hardly moves between its neighboring frames."""
-    if len(path) < 3:
-        return np.zeros(len(path), dtype=bool)
-    return np.linalg.norm(np.gradient(path, times, axis=0), axis=-1) < CONTACT_SPEED
-
-
-def spans(mask: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:
-    """Runs of true frames, at least two long, as (first, last + 1)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
-    pairs = zip(edges[::2], edges[1::2], strict=True)
-    return [(int(a), int(b)) for a, b in pairs if b - a >= 2]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from pchmr.annotate.clips import between_pauses
+from pchmr.annotate.paths import between_pauses
 from pchmr.predict.people import Clip
 
 SIDES = ("left", "right")

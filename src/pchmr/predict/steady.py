@@ -17,6 +17,7 @@ from pchmr.annotate.clips import join_frames
 from pchmr.annotate.deposer import MODES, Annotator, Fit
 from pchmr.annotate.kinematics import State
 from pchmr.annotate.observed import Observations
+from pchmr.annotate.paths import Pull
 from pchmr.annotate.solver import energy
 from pchmr.body import BodyModel
 from pchmr.config import Smoothing
@@ -33,6 +34,7 @@ from pchmr.predict.sightings import Sightings, numbered
 LEAST_SECONDS, LEAST_FRAMES = 0.2, 3  # of a person who counts, where the clip is longer
 MODE = "strong-2d"  # of the fit of a clip: what tells depth is in the path already
 NAN = float("nan")
+PULL = Pull(smooth_seconds=0.08, path_sd=0.01)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +181,7 @@ def fitted(
         time_seconds=track.time_seconds,
     )
     first = as_fit(track, observations, annotator)
-    state = join_frames(annotator, observations, MODE, first).state
+    state = join_frames(annotator, observations, MODE, first, pull=PULL).state
     rotvec = rotmat_to_rotvec(state.rotmat.double()).cpu().numpy()
     return replace(
         track,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,8 @@ def write_overlay(
 
     with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         codec = next(name for name in CODECS if name in av.codecs_available)
-        stream, last = None, -1
+        last = -1
+        stream: Any = None
         for row, (image, time) in enumerate(frames):
             if row >= len(clip.time_seconds):
                 break
