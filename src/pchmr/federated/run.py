@@ -122,11 +122,7 @@ def _run(
     gate: Gate | None,
 ) -> Server:
     spec = FlatSpec.of(world.model, config.server_options.batch_norm)
-    require(
-        not (config.privacy_options.is_noised and spec.num_buffers),
-        "--dp-clip lets one clipped vector leave a client, and no running statistics beside it: "
-        "add --batch-norm freeze or --batch-norm local",
-    )
+    _require_one_vector(config, spec)
     resident = _Resident(world.model, spec)
     identity = identity_of(config, world, spec)
     checkpoints = run.checkpoints
@@ -176,6 +172,15 @@ def _run(
     if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
         evaluate_fn(world.model)
     return server
+
+
+def _require_one_vector(config: FederateConfig, spec: FlatSpec) -> None:
+    """Refuses running statistics that would leave beside a noised update."""
+    require(
+        not (config.privacy_options.is_noised and spec.num_buffers),
+        "--dp-clip lets one clipped vector leave a client, and no running statistics beside it: "
+        "add --batch-norm freeze or --batch-norm local",
+    )
 
 
 class _Resident:
