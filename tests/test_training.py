@@ -1,7 +1,11 @@
+import copy
 import errno
+import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,24 +103,38 @@ def test_a_run_killed_at_any_rename_resumes_to_the_same_files(
     run = RunFolder.create(tmp_path / "whole", two)
     fit(model, tiny_body, few, two, run=run)
     whole, rows = state_sha256(model.state_dict()), timeless(run)
-    renames = 0
-    for renames in range(1, 20):
+    model.load_state_dict(start)
+    # Not a fork of this process: it has trained, and autograd does not survive a fork.
+    context = multiprocessing.get_context("forkserver")
+    child = context.Process(target=die_often, args=(model, tiny_body, few, two, tmp_path / "dead"))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    dead = sorted((tmp_path / "dead").iterdir())
+    assert len(dead) > 5
+    for folder in dead:
         model.load_state_dict(start)
-        if not killed_after(renames, lambda n=renames: first_run(model, tiny_body, few, two,
-                                                                 tmp_path / str(n))):  # fmt: skip
-            break
-        again = RunFolder.create(tmp_path / str(renames), replace(two, resume=True), resume=True)
+        again = RunFolder.create(folder, replace(two, resume=True), resume=True)
         fit(model, tiny_body, few, replace(two, resume=True), run=again)
         assert state_sha256(model.state_dict()) == whole
         assert timeless(again) == rows
-    assert renames > 5
+
+
+def die_often(model, body, people, two: TrainConfig, folder: Path) -> None:
+    """Runs that die after one rename, after two, ..., until one lives."""
+    torch.set_num_threads(1)
+    for renames in range(1, 20):
+        run = partial(first_run, model, body, people, two, folder / str(renames))
+        if not killed_after(renames, run):
+            return
 
 
 def first_run(model, body, people, two: TrainConfig, folder: Path) -> None:
-    fit(model, body, people, two, run=RunFolder.create(folder, two))
+    own = copy.deepcopy(model)  # what came from another process shares its memory
+    fit(own, body, people, two, run=RunFolder.create(folder, two))
 
 
-def killed_after(renames: int, run) -> bool:
+def killed_after(renames: int, run: Callable[[], None]) -> bool:
     """Runs in a child that dies right after so many renames; whether it came to that."""
     child = os.fork()
     if child == 0:
@@ -129,8 +147,10 @@ def killed_after(renames: int, run) -> bool:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         os.replace = replace_and_die
-        run()
-        os._exit(0)
+        try:
+            run()
+        finally:
+            os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 

@@ -268,11 +268,7 @@ POSE_SETS = ("amass", "bvh")
 """Recordings of motion that can be imported as poses of rendered people."""
 ARGUMENTS = {"import": 3, "check": 1, "export": 2}
 """Words that a task of `data` takes at most."""
-READ_BY_TASK = {
-    "poses": ("synth",),
-    "truth": ("import",),
-    "every": ("import",),
-}
+READ_BY_TASK = {"poses": ("synth",), "truth": ("import",), "every": ("import",)}
 
 
 @dataclass(frozen=True, kw_only=True)
