@@ -10,6 +10,7 @@ checks at each call of the innermost functions took half of the time of the test
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,6 +37,8 @@ import trimesh.exchange.gltf
 import tyro
 from scipy.sparse import csr_matrix
 
+NEEDS_THE_USERS_DATA = ("priors", "licensed")
+USERS_DATA = os.environ.get("PCHMR_DATA")
 FIRST_CALLS, LATER_CALLS = 200, 50  # checked: the first so many, then every so many
 
 
@@ -72,6 +75,17 @@ torch.set_num_threads(1)
 
 CORNERS = 5
 TINY_RADIUS = 0.05
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Networks and bodies that this user has fetched change no test that does not ask for them."""
+    if not any(item.get_closest_marker(name) for name in NEEDS_THE_USERS_DATA):
+        os.environ["PCHMR_DATA"] = str(Path(__file__).parent / "nothing")
+    elif USERS_DATA is None:
+        os.environ.pop("PCHMR_DATA", None)
+    else:
+        os.environ["PCHMR_DATA"] = USERS_DATA
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,8 @@ def joined(parts: Sequence[Sightings]) -> Sightings:
 def save(path: Path, part: Sightings) -> None:
     """Writes a part of a clip, whole or not at all."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **{name: np.asarray(value) for name, value in vars(part).items()})
+        arrays = {name: np.asarray(value) for name, value in vars(part).items()}
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def load(path: Path) -> Sightings:

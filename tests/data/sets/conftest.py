@@ -107,9 +107,17 @@ def tiny_arrays_of(body: BodyModel) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def tiny_sets(tmp_path_factory: pytest.TempPathFactory, tiny_body: BodyModel) -> dict[str, Path]:
+def tiny_arrays(tiny_body: BodyModel) -> dict[str, np.ndarray]:
+    """`tiny_arrays_of` the tiny body."""
+    return tiny_arrays_of(tiny_body)
+
+
+@pytest.fixture(scope="session")
+def tiny_sets(
+    tmp_path_factory: pytest.TempPathFactory, tiny_arrays: dict[str, np.ndarray]
+) -> dict[str, Path]:
     """The same sets of people with the tiny body, enough of them for private clients."""
-    plain = tiny_arrays_of(tiny_body)
+    plain = tiny_arrays
     own = {
         letter: plain | {"v_template": (scale * plain["v_template"]).astype(np.float32)}
         for letter, (_, scale) in SCALES.items()

@@ -58,12 +58,10 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory, tiny_body) -> dict[str, Path]:
+def small(tmp_path_factory: pytest.TempPathFactory, tiny_arrays) -> dict[str, Path]:
     """The smallest sets that hold everything."""
-    from conftest import tiny_arrays_of
-
     root = tmp_path_factory.mktemp("small")
-    plain = tiny_arrays_of(tiny_body)
+    plain = tiny_arrays
     own = {"m": plain, "f": plain}
     for name in FILES:
         (root / name).mkdir()

@@ -48,6 +48,7 @@ def stock_round(values: np.ndarray, num_clients: int) -> StockCost:
     sent = ndarray_to_bytes(np.mod(masked, MODULUS))
     spent = time.process_time() - began
     total = plain * num_clients  # masks cancel exactly: what is left is the quantized sum
-    mean = dequantize([total / num_clients], CLIPPING, STEPS)[0]
+    average = [total / num_clients]
+    mean = dequantize(average, CLIPPING, STEPS)[0]  # pyright: ignore[reportArgumentType]
     error = float(np.linalg.norm(mean - values) / np.linalg.norm(values))
     return StockCost(spent, len(sent), error)

@@ -64,7 +64,8 @@ def write_smpl(path: Path, clip: Clip, body: BodyModel, shape: ShapeExport) -> N
         "track_id": clip.track_id,
     }
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **{name: _plain(a) for name, a in arrays.items()})
+        plain = {name: _plain(values) for name, values in arrays.items()}
+        np.savez_compressed(file, **plain)  # pyright: ignore[reportArgumentType]
 
 
 def _plain(values: ndarray | tuple[str, ...]) -> ndarray:
