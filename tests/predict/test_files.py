@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pchmr.data.exif import FocalLength
 from pchmr.inference import Predictor
 from pchmr.predict import People, Tools, people_of, write_people
 from pchmr.predict.drawing import glb, overlay
+from pchmr.predict.files import meshes_of
 
 BOX = (150, 40, 180, 120)
 
@@ -73,7 +75,8 @@ def test_a_focal_length_that_is_given_is_the_camera(image: np.ndarray, tools: To
 
 
 def test_glb_is_one_scene_upright_that_faces_the_viewer(people: People, body: BodyModel) -> None:
-    scene = trimesh.load_scene(io.BytesIO(glb(people, body.faces)), file_type="glb")
+    written = glb(people.vertices, people.track_id, body.faces)
+    scene = trimesh.load_scene(io.BytesIO(written), file_type="glb")
     assert set(scene.geometry) == {"person_1", "person_2"}
     mesh = scene.geometry["person_2"]
     assert mesh.faces.shape == body.faces.shape and mesh.volume > 0, "faces point outward"
@@ -95,6 +98,16 @@ def test_files_are_written_whole(
         assert file["vertices"].shape == (2, body.num_vertices, 3)
         assert file["keypoints_2d"].shape == (2, 17, 3) and file["bbox_xyxy"].shape == (2, 4)
     assert Image.open(folder / "a.b_overlay.png").size == (WIDTH, HEIGHT)
+
+
+def test_a_scene_holds_the_mean_shape_unless_asked(people: People, body: BodyModel) -> None:
+    """Another shape leaves the same scene, up to where the people stand; the pixels nearly stay."""
+    assert meshes_of(people, body, "fitted") is people.vertices
+    large = replace(people, betas=people.betas + 0.5)
+    plain, other = meshes_of(people, body, "neutral"), meshes_of(large, body, "neutral")
+    assert np.allclose(plain - plain[:, :1], other - other[:, :1], atol=1e-5)
+    own = replace(people, betas=np.zeros_like(people.betas))
+    assert np.allclose(meshes_of(own, body, "neutral"), meshes_of(own, body, "fitted"), atol=0.05)
 
 
 def test_nobody_is_a_picture_of_no_people(tmp_path: Path, tools: Tools, body: BodyModel) -> None:

@@ -31,7 +31,7 @@ def clip(tiny_body: BodyModel) -> Clip:
 
 def smpl_joints(clip: Clip, body: BodyModel, person: int, shape: str) -> np.ndarray:
     """Joints of the chain in the axes of an export, by the body itself."""
-    betas, transl = exported(clip, body, shape, person)
+    betas, transl = exported(body, clip.betas[person], clip.transl[:, person], shape)
     arrays = (clip.global_orient[:, person], clip.body_pose[:, person], transl)
     orient, pose, shift = (torch.tensor(a, dtype=torch.float32) for a in arrays)
     given = torch.tensor(betas, dtype=torch.float32).expand(len(orient), -1)
@@ -123,7 +123,7 @@ def test_the_skin_of_glb_follows_the_body(clip: Clip, tiny_body: BodyModel) -> N
     document = json.loads(content[20 : 20 + length])
     arrays = read_arrays(document, content[28 + length :])
     for person, skin in enumerate(document["skins"]):
-        betas, transl = exported(clip, tiny_body, "fitted", person)
+        betas, transl = exported(tiny_body, clip.betas[person], clip.transl[:, person], "fitted")
         orient, pose = clip.global_orient[0, person, None], clip.body_pose[0, person, None]
         wanted = posed(tiny_body, orient, pose, betas, transl[:1])[0][0] @ UPRIGHT
         assert np.abs(play(document, arrays, 0, skin) - wanted).max() < 1e-4
@@ -161,7 +161,7 @@ def test_exports_have_no_shape_unless_it_is_asked_for(
             written.append(WRITERS[name](tmp_path / f"{name}{number}", export)[0].read_bytes())
         mine, theirs = (len(content) for content in written)
         assert abs(mine - theirs) < 0.01 * mine  # turns and rest pose are the same, the path is not
-    neutral, _ = exported(clip, tiny_body, "neutral", 0)
+    neutral, _ = exported(tiny_body, clip.betas[0], clip.transl[:, 0], "neutral")
     assert not neutral.any()
     rests = [motions(c, tiny_body, "neutral")[0].rest for c in (clip, other)]
     assert (rests[0] == rests[1]).all()
@@ -169,7 +169,7 @@ def test_exports_have_no_shape_unless_it_is_asked_for(
 
 def test_a_neutral_body_covers_the_same_pixels(body: BodyModel) -> None:
     clip = make_clip(body, 4, people=1)
-    betas, transl = exported(clip, body, "neutral", 0)
+    betas, transl = exported(body, clip.betas[0], clip.transl[:, 0], "neutral")
     own = posed(
         body, clip.global_orient[:, 0], clip.body_pose[:, 0], clip.betas[0], clip.transl[:, 0]
     )[1]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 import trimesh
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 from trimesh.exchange.gltf import export_glb
@@ -83,10 +83,14 @@ def _region(
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def glb(people: People, faces: Tensor) -> bytes:
+def glb(
+    meshes: Float[np.ndarray, "people vertices 3"],
+    numbers: Int[np.ndarray, " people"],
+    faces: Tensor,
+) -> bytes:
     """Everybody where they stand as one scene of binary glTF: metres, y up, as viewers expect."""
     scene = trimesh.Scene()
-    for vertices, number in zip(people.vertices, people.track_id.tolist(), strict=True):
+    for vertices, number in zip(meshes, numbers.tolist(), strict=True):
         color = [round(255 * share) for share in color_of(number)]
         material = PBRMaterial(
             baseColorFactor=[*color, 255], metallicFactor=0.0, roughnessFactor=0.7

@@ -5,20 +5,27 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image as Pictures
 
 from pchmr.body import BodyModel
+from pchmr.config import ShapeExport
 from pchmr.perception.interfaces import Image
 from pchmr.predict.drawing import glb, overlay
+from pchmr.predict.motion import exported
 from pchmr.predict.people import People
+from pchmr.predict.posed import posed
 from pchmr.runs import write_bytes
 
 
-def write_people(stem: Path, image: Image, people: People, body: BodyModel) -> None:
+def write_people(
+    stem: Path, image: Image, people: People, body: BodyModel, shape: ShapeExport = "neutral"
+) -> None:
     """Writes `<stem>_overlay.png`, `<stem>.glb` and `<stem>.npz`, each whole or not at all.
 
     A picture without people gets arrays of none, an overlay that is the picture, and no scene.
+    The arrays and the overlay show the fitted shape, the scene what `shape` says.
     """
     faces = body.faces.cpu()
     picture, arrays = io.BytesIO(), io.BytesIO()
@@ -27,10 +34,26 @@ def write_people(stem: Path, image: Image, people: People, body: BodyModel) -> N
     write_bytes(stem.with_name(f"{stem.name}_overlay.png"), picture.getvalue())
     scene = stem.with_name(f"{stem.name}.glb")
     if len(people.track_id):
-        write_bytes(scene, glb(people, faces))
+        write_bytes(scene, glb(meshes_of(people, body, shape), people.track_id, faces))
     else:
         scene.unlink(missing_ok=True)
     write_bytes(stem.with_name(f"{stem.name}.npz"), arrays.getvalue())
+
+
+def meshes_of(
+    people: People, body: BodyModel, shape: ShapeExport
+) -> Float[ndarray, "people vertices 3"]:
+    """Meshes that leave: of the mean shape, where its pixels nearly stay, unless asked for."""
+    if shape == "fitted":
+        return people.vertices
+    meshes = np.empty_like(people.vertices)
+    for row, betas in enumerate(people.betas):
+        here = slice(row, row + 1)
+        own, transl = exported(body, betas, people.transl[here], shape)
+        meshes[here] = posed(body, people.global_orient[here], people.body_pose[here], own, transl)[
+            0
+        ]
+    return meshes
 
 
 def arrays_of(people: People, image: Image) -> dict[str, ndarray]:

@@ -57,7 +57,7 @@ def motions(clip: Clip, body: BodyModel, shape: ShapeExport) -> list[Motion]:
 
 def _motion(clip: Clip, body: BodyModel, shape: ShapeExport, person: int) -> Motion:
     present = clip.has_person[:, person]
-    betas, transl = exported(clip, body, shape, person)
+    betas, transl = exported(body, clip.betas[person], clip.transl[:, person], shape)
     rest = rest_joints(body, betas)
     rotvec = np.concatenate(
         [clip.global_orient[present, person, None], clip.body_pose[present, person]], axis=1
@@ -77,11 +77,13 @@ def _motion(clip: Clip, body: BodyModel, shape: ShapeExport, person: int) -> Mot
 
 
 def exported(
-    clip: Clip, body: BodyModel, shape: ShapeExport, person: int
+    body: BodyModel,
+    betas: Float[np.ndarray, " betas"],
+    transl: Float[np.ndarray, "frames 3"],
+    shape: ShapeExport,
 ) -> tuple[Float[np.ndarray, " betas"], Float[np.ndarray, "frames 3"]]:
     """Shape and SMPL's translation of a person as they leave: the mean shape unless asked for."""
-    betas = clip.betas[person].astype(np.float64)
-    transl = clip.transl[:, person].astype(np.float64)
+    betas, transl = betas.astype(np.float64), transl.astype(np.float64)
     if shape == "fitted":
         return betas, transl
     neutral = np.zeros_like(betas)

@@ -48,7 +48,7 @@ def write_smpl(path: Path, clip: Clip, body: BodyModel, shape: ShapeExport) -> N
         SettingError: The disk is full or the folder cannot be written.
     """
     people = range(len(clip.track_id))
-    shapes = [exported(clip, body, shape, person) for person in people]
+    shapes = [exported(body, clip.betas[p], clip.transl[:, p], shape) for p in people]
     poses = np.concatenate([clip.global_orient[:, :, None], clip.body_pose], axis=2)
     poses = poses.reshape(*clip.has_person.shape, 3 * poses.shape[2])
     num_betas = clip.betas.shape[-1]

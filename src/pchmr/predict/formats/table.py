@@ -19,7 +19,10 @@ def table_lines(clip: Clip, body: BodyModel, shape: ShapeExport) -> Iterator[str
     """Head, then lines by frame and person; people who are not there have none."""
     columns = [f"{name}_{axis}" for name in joint_names(body) for axis in AXES]
     yield ",".join(["frame", "time_seconds", "track_id", *columns]) + "\n"
-    shapes = [exported(clip, body, shape, person) for person in range(len(clip.track_id))]
+    shapes = [
+        exported(body, clip.betas[person], clip.transl[:, person], shape)
+        for person in range(len(clip.track_id))
+    ]
     for rows in blocks(len(clip.time_seconds)):
         table = _joints(clip, body, shapes, rows)
         for frame in range(rows.start, rows.stop):
