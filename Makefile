@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench clean install
+.PHONY: demo test test-priors check bench clean install
 
 demo: install
 	$(BIN)/pchmr demo
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-priors: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m priors
 
 check: install
 	$(BIN)/ruff check

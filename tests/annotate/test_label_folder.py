@@ -136,7 +136,7 @@ def test_one_broken_photo_does_not_stop_the_rest(
     assert "Input/output" in found["a"]["failed"] and "no memory" in found["b"]["failed"]
     assert found["c"]["num_frames"] == 1
     said = capsys.readouterr()
-    assert said.err.count("\n") == 2 and "2 clips failed" in said.out
+    assert said.err.count(".png: ") == 2 and "2 clips failed" in said.out
     reader.broken = {"c.png": RuntimeError("no memory")}
     assert main([*command, "--mode", "strong-2d"]) == 0
     assert "failed" not in rows(tmp_path / "out")["c"]
