@@ -45,12 +45,10 @@ def gather_evidence(
     depth = _depth(observations, columns, confidence, use_depth, use_dense)
     spread = keypoint_spread(torch.from_numpy(keypoints), torch.from_numpy(confidence))[1]
     reference = focal * PERSON_SPREAD / np.maximum(spread.numpy(), 1.0)
-
     pixels = (extent / REFERENCE_SIDE)[:, None]
     sharpness = _sharpness(observations.keypoint_sigma, columns, PIXEL_SD * pixels)
-    usual_depth = np.full_like(pixels, DEPTH_SD)
-    depth_sharpness = _sharpness(observations.keypoint_depth_sigma, columns, usual_depth)
-
+    usual = np.full_like(pixels, DEPTH_SD)
+    depth_sharpness = _sharpness(observations.keypoint_depth_sigma, columns, usual)
     bones = seen_bones(observations) if use_depth else None
 
     def tensor(array: np.ndarray | None) -> Tensor | None:

@@ -13,6 +13,7 @@ from pchmr.federated.update import CLIENT_REASONS, Rejected
 log = logging.getLogger("pchmr.federated.server")
 CLOCK_SKEW_SECONDS = 86_400.0  # clients' clocks may be off
 EXPIRY_SECONDS = 1.0  # rounding, over the sum that a reply may not move
+STRAYS = ("unknown_sender", "duplicate")
 
 
 @dataclass(frozen=True)
@@ -37,30 +38,19 @@ def in_order(messages: Sequence[Message], replies: Iterable[Message]) -> Iterato
     with memory of its own, since a sender may reuse what it lent. A second reply to a message, a
     reply to a message that was never sent and one from a node that was not asked are strays.
     """
-    positions: dict[str, int] = {}
-    waiting: dict[int, Message] = {}
+    waiting: dict[int, Arrival] = {}
     due = 0
-    seen: set[int] = set()
-    for reply in replies:
-        answers = reply.metadata.reply_to_message_id
-        if answers not in positions:  # ids are given when messages are sent
-            positions = {m.metadata.message_id: i for i, m in enumerate(messages)}
-        position = positions.get(answers)
-        asked = None if position is None else messages[position].metadata.dst_node_id
-        if position is None or not answers or reply.metadata.src_node_id != asked:
-            yield Arrival(None, reply, "unknown_sender")
-        elif position in seen:
-            yield Arrival(position, reply, "duplicate")
-        else:
-            seen.add(position)
-            waiting[position] = reply if position == due else _owned(reply)
-        del reply
+    for arrival in as_they_come(messages, replies):
+        position, reply = arrival.position, arrival.reply
+        if arrival.reason in STRAYS or position is None:
+            yield arrival
+            continue
+        early = position != due and reply is not None
+        waiting[position] = Arrival(position, _owned(reply), arrival.reason) if early else arrival
+        del arrival, reply
         while due in waiting:
-            yield Arrival(due, waiting.pop(due))
+            yield waiting.pop(due)
             due += 1
-    for position in range(due, len(messages)):
-        late = waiting.pop(position, None)
-        yield Arrival(position, late, None if late else "no_reply")
 
 
 def as_they_come(messages: Sequence[Message], replies: Iterable[Message]) -> Iterator[Arrival]:
@@ -73,14 +63,16 @@ def as_they_come(messages: Sequence[Message], replies: Iterable[Message]) -> Ite
             positions = {m.metadata.message_id: i for i, m in enumerate(messages)}
         position = positions.get(answers)
         asked = None if position is None else messages[position].metadata.dst_node_id
+        reason = None
         if position is None or not answers or reply.metadata.src_node_id != asked:
-            yield Arrival(None, reply, "unknown_sender")
+            position, reason = None, "unknown_sender"
         elif position in seen:
-            yield Arrival(position, reply, "duplicate")
+            reason = "duplicate"
         else:
             seen.add(position)
-            yield Arrival(position, reply)
-        del reply
+        arrivals = [Arrival(position, reply, reason)]
+        del reply  # who takes the arrival may let it go
+        yield arrivals.pop()
     for position in sorted(set(range(len(messages))) - seen):
         yield Arrival(position, None, "no_reply")
 
