@@ -55,7 +55,8 @@ class LabelingOptions:
     bbox: str | None = None
     """Box of the person, `x,y,w,h` in pixels: whose model it becomes, where there are several."""
     keypoint_prior: str | None = None
-    """Keypoint model, see `pchmr annotate`; without it, our own."""
+    """Keypoint model, see `pchmr annotate`; without it, embedded for rendered users, and for photos
+    blazepose where it was fetched (its labels are for review: `--use-review`)."""
     keypoint_weights: Path | None = None
     """Its weights, a local file or folder."""
     accept_mm: float = 60.0

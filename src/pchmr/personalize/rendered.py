@@ -91,9 +91,10 @@ class RootLabeler:
     def open(cls, config: PersonalizeConfig, body: BodyModel) -> "RootLabeler":
         """Loads the priors that the config names."""
         labeling, model = config.labeling_options, config.model_options
+        prior = labeling.keypoint_prior or "embedded"  # it saw such people; its error is calibrated
         wanted = AnnotateConfig(
             images=config.images, mode=labeling.mode, body=model.body,
-            keypoint_prior=labeling.keypoint_prior, keypoint_weights=labeling.keypoint_weights,
+            keypoint_prior=prior, keypoint_weights=labeling.keypoint_weights,
         )  # fmt: skip
         return cls(config, body, PictureReader.open(wanted, body), Annotator(body))
 

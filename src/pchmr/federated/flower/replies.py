@@ -45,8 +45,9 @@ def in_order(messages: Sequence[Message], replies: Iterable[Message]) -> Iterato
         if arrival.reason in STRAYS or position is None:
             yield arrival
             continue
-        early = position != due and reply is not None
-        waiting[position] = Arrival(position, _owned(reply), arrival.reason) if early else arrival
+        if reply is not None and position != due:
+            arrival = Arrival(position, _owned(reply))
+        waiting[position] = arrival
         del arrival, reply
         while due in waiting:
             yield waiting.pop(due)
