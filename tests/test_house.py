@@ -31,7 +31,7 @@ def length(node: ast.FunctionDef) -> int:
 
 
 def test_files_stay_under_350_lines() -> None:
-    long = {str(f): n for f in FILES if (n := f.read_text().count("\n")) > 400}
+    long = {str(f): n for f in FILES if (n := f.read_text().count("\n")) > 350}
     assert not long
 
 
@@ -41,9 +41,14 @@ def test_files_are_small_and_leave_their_layout_to_the_formatter() -> None:
     assert sum(text.count("# fmt: skip") for text in texts) <= 20
 
 
+def test_rows_have_types() -> None:
+    """A dict of anything says nothing; what JSON holds is a `Json`, what is known a type."""
+    assert sum(f.read_text().count("dict[str, Any]") for f in FILES) <= 10
+
+
 def test_functions_stay_short() -> None:
     lengths = {name: length(node) for name, node in functions()}
-    assert not {name: n for name, n in lengths.items() if n > 60}
+    assert not {name: n for name, n in lengths.items() if n > 50}
     assert statistics.median(lengths.values()) <= 8
 
 

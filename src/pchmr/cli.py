@@ -125,9 +125,9 @@ def _user_error(error: BaseException | None) -> UserError | None:
     return error
 
 
-def _defaults(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+def _defaults(arguments: list[str]) -> tuple[list[str], dict[str, object]]:
     """Takes `--recipe` and `--config` out of the arguments and turns them into defaults."""
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, object] = {}
     for option in ("--recipe", "--config"):
         if option not in arguments:
             continue

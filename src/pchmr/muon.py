@@ -8,7 +8,7 @@ and matrices too large to orthogonalize at every step, take the AdamW rule (Losh
 ICLR 2019).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -96,7 +96,7 @@ def _step_factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
     return factor
 
 
-def _orthogonal_update(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+def _orthogonal_update(grad: Tensor, state: dict[str, Tensor], group: Mapping[str, Any]) -> Tensor:
     if not state:
         state["momentum"] = torch.zeros_like(grad)
     momentum = state["momentum"]
@@ -105,7 +105,7 @@ def _orthogonal_update(grad: Tensor, state: dict[str, Any], group: dict[str, Any
     return (ADAMW_RMS * max(ahead.shape) ** 0.5 * orthogonalized(ahead)).view_as(grad)
 
 
-def _adamw_update(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+def _adamw_update(grad: Tensor, state: dict[str, Tensor], group: Mapping[str, Any]) -> Tensor:
     if not state:
         state.update(step=torch.tensor(0.0), first=torch.zeros_like(grad))
         state["second"] = torch.zeros_like(grad)

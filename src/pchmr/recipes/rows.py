@@ -27,6 +27,9 @@ SWEPT = (
     "one value",
     "one direction times 4.5",
 )
+MILD = ("updates times -10", "updates times -2", "updates times -1", "updates times 10")
+# Those of the sweep that are run first.
+DECIDING = tuple(what for what in SWEPT[:-2] if what not in MILD)
 SWEEP_IMAGES, SWEEP_TEST_IMAGES, SWEEP_ROUNDS = 240, 200, 2
 SWEPT_IID, SWEPT_SKEWED, HONEST = "few-iid-", "few-skewed-", "honest"
 
