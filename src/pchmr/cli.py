@@ -28,6 +28,7 @@ RESUMABLE = f"{READ}, --resume goes on"
 SHOWN = "any viewer opens the finished pictures and meshes in {output}"
 KEPT = "`pchmr labels {labels}` says what is left"
 LABELED = "`pchmr labels {output}` lists the finished clips, the same command goes on after them"
+DEPLOYED = "what runs goes on: `pchmr deploy status` shows it, `pchmr deploy down` ends it"
 KEPT_ON = "finished labels stay in {output}, the same command goes on after them"
 NO_VERB = ([], ["--help"], ["-h"])
 ABOUT = (
@@ -65,6 +66,7 @@ VERBS: dict[str, Verb] = {
     "personalize": Verb(configs.PersonalizeConfig, "pchmr.personalize:run", KEPT_ON),
     "loop": Verb(configs.LoopConfig, "pchmr.loop:run", KEPT_ON),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
+    "deploy": Verb(configs.DeployConfig, "pchmr.deploy:run", DEPLOYED),
     "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
     "priors": Verb(configs.PriorsConfig, "pchmr.priors:run"),

@@ -5,9 +5,14 @@ Knows no framework: a task comes in as arrays and numbers, an update goes out. T
 client's own rows and nothing else.
 """
 
+<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Mapping
+=======
+import hashlib
+from collections.abc import Callable, Iterator
+>>>>>>> deploy
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,13 +20,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from pchmr.config import FederateConfig
+from pchmr.config import FederateConfig, to_json
 from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.corrections import StepCount, Variate, before_step
+<<<<<<< HEAD
 from pchmr.federated.moments import COUNT, MomentSpec, MomentView, Vectors, is_averaged
+=======
+from pchmr.federated.hidden import model_digest
+>>>>>>> deploy
 from pchmr.federated.policy import Errand, Guard
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.update import Update, UpdateSchema
@@ -197,11 +206,20 @@ class Worker:
             Rejected: The policy says no.
         """
         errand = self.errand(run, task.round, task.client_id, node_id)
+        if guard.policy.client_ids is not None:  # a device, whose server may have been killed
+            errand = replace(errand, task=self._digest(task))
         is_private = bool(getattr(self.world.train_set, "is_private", False))
         guard.begin(errand, self.config, self._samples_of, is_private)
         guard.check_weights(*task.vectors)
         update, clip = self.run(task), self.config.privacy_options.dp_clip
         return guard.withhold(update) if clip is None else clipped(update, clip)
+
+    def _digest(self, task: Task) -> str:
+        """Of all that an answer follows from."""
+        control = [] if task.control is None else [task.control]
+        digest = hashlib.sha256(to_json(self.config).encode())
+        digest.update(model_digest([task.parameters, task.buffers, *control]))
+        return digest.hexdigest()
 
     def errand(self, run: int, round_number: int, client_id: int, node_id: int) -> Errand:
         """What is asked of the device, in the words of its policy."""
