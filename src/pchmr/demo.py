@@ -86,5 +86,4 @@ def run(config: DemoConfig) -> Path:
     told = tell(config.seed, size_of(config).num_labeled)
     report = write_report(folders, config.output / "report.html", [told])
     say(f"report: {report}")
-    say(f"next:   pchmr federate --partition dirichlet --num-clients 100 --seed {config.seed}")
     return report

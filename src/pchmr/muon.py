@@ -8,6 +8,7 @@ and matrices too large to orthogonalize at every step, take the AdamW rule (Losh
 ICLR 2019).
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -65,9 +66,14 @@ class Muon(torch.optim.Optimizer):
 
 def is_hidden_matrix(weight: Tensor) -> bool:
     """Whether a weight takes the orthogonalized step."""
-    if weight.ndim < 2:
+    return is_hidden_shape(tuple(weight.shape))
+
+
+def is_hidden_shape(shape: tuple[int, ...]) -> bool:
+    """Whether weights of a shape take the orthogonalized step."""
+    if len(shape) < 2:
         return False
-    return 1 < min(len(weight), weight[0].numel()) <= LARGEST_SIDE
+    return 1 < min(shape[0], math.prod(shape[1:])) <= LARGEST_SIDE
 
 
 def orthogonalized(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

@@ -155,8 +155,7 @@ class FederateConfig:
         )
         _require_read(self.partition_options, PARTITIONS, self.partition)
         _require_read(self.server_options, ALGORITHMS, self.algorithm)
-        rule = self.server_options.rule
-        self.privacy_options.check(self.clients_per_round, self.algorithm, rule)
+        self.privacy_options.check(self.clients_per_round, self.algorithm, self.server_options)
         if self.data_options.data is None:
             require(
                 self.num_clients <= self.data_options.num_samples,

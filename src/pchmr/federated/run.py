@@ -19,8 +19,9 @@ from pchmr.federated.flower.engines import ENGINES, Engine
 from pchmr.federated.flower.secure_app import RESIDUALS
 from pchmr.federated.flower.server import Server
 from pchmr.federated.hidden import SCHEMA as HIDDEN_SCHEMA
+from pchmr.federated.ledger import Ledger
 from pchmr.federated.outcome import Row
-from pchmr.federated.policy import Guard, Ledger
+from pchmr.federated.policy import Guard
 from pchmr.federated.secure.device import enroll, forget, wipe_rounds
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView
@@ -130,7 +131,9 @@ def _run(
     server = Server(
         config=config,
         spec=spec,
-        schema=schema_of(spec, config, derive_seed(config.seed, "run")),
+        schema=schema_of(
+            spec, config, derive_seed(config.seed, "run", *filter(None, [engine.name]))
+        ),
         gate=gate or gate_of(config, world, spec),
         parameters=records.resident.weights.read(),
         buffers=records.resident.statistics.read(),
@@ -139,7 +142,9 @@ def _run(
         scores=lambda number: records.scores(number, server),
         tell=records.tell,
         scratch=run.path,
-        public_keys=_enrolled(config, run),
+        public_keys=_enrolled(config, run) if engine.public_keys is None else engine.public_keys,
+        nodes=engine.nodes,
+        absent=engine.absent,
     )
     _begin(config, world, run, server, identity, on_round)
     nothing_left = server.round == config.num_rounds

@@ -45,14 +45,16 @@ SERVERS: dict[str, tuple[ServerChanges, ...]] = {
 
 
 def client_scale(rows: Rows) -> list[Cell]:
-    """Centralized, then 10, 100 and 1000 clients; with the first network also momentum at the
-    server for many clients, and sums alone in place of single updates.
+    """Centralized, then 10, 100 and 1000 clients, whose optimizers begin every round anew or go on
+    from the average; with the first network also momentum at the server for many clients, and sums
+    alone in place of single updates.
 
     For the first seed also centralized with twice the images; last, for the first network,
     random weights to start from.
     """
     made = [rows.before(), rows.centralized()]
     made += [rows.iid(number) for number in (10, 100, 1000)]
+    made += [rows.with_state(number) for number in (10, 100, 1000)]
     if rows.model == rows.scale.models[0]:
         made += [rows.with_momentum(100), rows.with_momentum(1000)]
         made += [rows.summed(10), rows.summed(100)]

@@ -153,6 +153,20 @@ class Rows:
         id_ = of_clients(num_clients)
         return self.federated(id_, f"10 of {num_clients} clients", num_clients, contest=id_)
 
+    def with_state(self, num_clients: int, state: str = "average") -> Cell:
+        """FedAvg whose clients' optimizers go on from the cohort's state, or from their own.
+
+        The learning rate is that of clients that begin anew.
+        """
+        contest = of_clients(num_clients)
+        return self.federated(
+            f"{contest}-state-{state}",
+            f"10 of {num_clients} clients, state {STATES[state]}",
+            num_clients,
+            servers=({"client_state": state},),
+            contest=contest,
+        )
+
     def summed(self, num_clients: int) -> Cell:
         """The same clients and learning rate, of whose updates the server sees the sum alone."""
         plain = self.iid(num_clients)
@@ -269,6 +283,7 @@ def of_clients(num_clients: int) -> str:
 PER_ROUND = 10
 EVERYONE = of_clients(PER_ROUND)
 SMALL_BATCH = 2
+STATES = {"average": "averaged", "keep": "kept", "reset": "forgotten"}
 MOMENTA = ({"server_momentum": 0.5}, {"server_momentum": 0.7})
 LONGER = "centralized-twice-as-long"
 NATURAL_CLIENTS = 60  # scenes among the training people of B
