@@ -5,12 +5,8 @@ Knows no framework: a task comes in as arrays and numbers, an update goes out. T
 client's own rows and nothing else.
 """
 
-<<<<<<< HEAD
-from collections.abc import Callable, Iterator, Mapping
-=======
 import hashlib
-from collections.abc import Callable, Iterator
->>>>>>> deploy
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,11 +22,8 @@ from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.corrections import StepCount, Variate, before_step
-<<<<<<< HEAD
-from pchmr.federated.moments import COUNT, MomentSpec, MomentView, Vectors, is_averaged
-=======
 from pchmr.federated.hidden import model_digest
->>>>>>> deploy
+from pchmr.federated.moments import COUNT, MomentSpec, MomentView, Vectors, is_averaged
 from pchmr.federated.policy import Errand, Guard
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.update import Update, UpdateSchema
