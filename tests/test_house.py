@@ -119,6 +119,16 @@ def test_help_imports_no_torch_and_no_numpy() -> None:
     assert "federate" in done.stdout
 
 
+def test_commands_start_without_compiler_and_model_zoo() -> None:
+    """Together they are 180 MB and more than a third of the time to start."""
+    code = (
+        "import sys\nimport pchmr.predict, pchmr.experiment\n"
+        "assert not {'torch._dynamo', 'timm', 'torchvision', 'sympy'} & set(sys.modules)\n"
+    )
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_commands_of_the_readme_exist() -> None:
     from pchmr.cli import VERBS
 

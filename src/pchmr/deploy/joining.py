@@ -169,8 +169,8 @@ def start(folder: DeviceFolder, *, background: bool = True) -> None:
         processes.stop(about.authority, folder.path, folder.live)
         raise SettingError(f"the device's program did not connect: {words}")
     say(
-        f"{about.pseudonym} is connected to {about.address}; "
-        f"`pchmr deploy down {folder.path}` ends it"
+        f"{about.pseudonym} is connected to {about.address}   end it: "
+        f"pchmr deploy down {folder.path}"
     )
 
 

@@ -60,7 +60,8 @@ def withdraw(config: DeployConfig) -> None:
         say(line)
     for model in released:
         say(
-            f"not unlearned: {model} learned from this device; only training anew makes it forget"
+            f"not unlearned: {model} learned from this device; it forgets only if it is trained "
+            "anew"
         )
     if not released:
         say("no released model is known to have learned from this device")

@@ -211,7 +211,8 @@ class Worker:
         """Of all that an answer follows from."""
         control = [] if task.control is None else [task.control]
         digest = hashlib.sha256(to_json(self.config).encode())
-        digest.update(model_digest([task.parameters, task.buffers, *control]))
+        moments = [task.moments[name] for name in sorted(task.moments)]
+        digest.update(model_digest([task.parameters, task.buffers, *control, *moments]))
         return digest.hexdigest()
 
     def errand(self, run: int, round_number: int, client_id: int, node_id: int) -> Errand:
