@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -237,6 +238,18 @@ def test_records_come_out_of_a_process_one_by_one(child: Path) -> None:
     found = list(stream("child_functions:count", child, number=3))
     assert [int(record["n"][0]) for record in found] == [0, 1, 2]
     assert found[2]["picture"].shape == (2, 3) and (found[2]["picture"] == 2).all()
+
+
+def test_code_in_the_folder_that_one_stands_in_is_not_run(
+    child: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Videos may lie beside a file named like a module."""
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    (downloads / "json.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(downloads)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    assert len(list(stream("child_functions:count", child, number=2))) == 2
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,13 @@ def stream(
     limits = limits or Limits()
     order = {"function": function, "path": str(path), "arguments": arguments}
     order["memory_bytes"], order["cpu_seconds"] = limits.memory_bytes, limits.cpu_seconds
+    places = [place for place in sys.path if place]  # never the folder that the user stands in
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND],
+        [sys.executable, "-P", "-c", COMMAND],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)},
     )
     assert process.stdin is not None and isinstance(process.stdout, BufferedIOBase)
     try:

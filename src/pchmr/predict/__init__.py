@@ -46,8 +46,8 @@ def run(config: PredictConfig) -> Path:
         not images.is_dir() or images.resolve() != config.output.resolve(),
         f"--output {config.output} is the folder of the photos: give another",
     )
-    _require_read(config)
     pictures = find_pictures(images)
+    _require_read(config)
     stem = config.output / pictures.names[0]
     make_private(config.output, "--output")
     if images.is_dir():
@@ -77,7 +77,7 @@ def _require_read(config: PredictConfig) -> None:
         not config.model_options.smpl_head,
         "--smpl-head adds what training needs; predictions take the mesh: leave it out",
     )
-    if not config.images.exists() or (not config.images.is_dir() and is_clip(config.images)):
+    if not config.images.is_dir() and is_clip(config.images):
         return
     of_videos = [name for name in config.formats if name not in PHOTO_FORMATS]
     require(
