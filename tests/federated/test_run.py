@@ -206,7 +206,7 @@ def kill(times: int, damages: int, seed: int, folder: Path) -> None:
     env = {k: v for k, v in os.environ.items() if not k.startswith("FLWR")}
     env |= {"OMP_NUM_THREADS": "1", "HOME": str(home), "MPLCONFIGDIR": str(folder / "mpl")}
     call = [sys.executable, "-c", KILLS, str(times), str(damages), str(seed)]
-    done = subprocess.run(call, env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(call, env=env, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stderr
     assert list(home.rglob("*")) == []
 
