@@ -113,8 +113,8 @@ def sentence(folder: Path, clip: str, row: LabelRow) -> str:
     parts = [f"{_frames(count)} {name}" for name, count in sorted(status.items())]
     said = ", ".join(parts) or "nothing"
     said += ", error unknown" if error is None else f", predicted error {error:g} mm"
-    if row.get("decided"):
-        return f"{said}; {_frames(len(row['decided']))} as you decided"
+    if decided := row.get("decided"):
+        return f"{said}; {_frames(len(decided))} as you decided"
     if row.get("calibrated") is False:
         said += "; no error predictor knows this kind of input, so nothing is accepted unseen"
     limits = row.get("key", {})

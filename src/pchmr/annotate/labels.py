@@ -84,7 +84,8 @@ class LabelFolder:
             return False
         if row.get("label_version") != LABEL_VERSION:
             return False
-        return row.get("picture") is None or (self.path / row["picture"]).is_file()
+        picture = row.get("picture")
+        return picture is None or (self.path / picture).is_file()
 
     def name_for(self, wanted: str, source: Path, input_sha256: str) -> str:
         """The clip of an input: the one it had, else the wanted name, numbered where it is taken.

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -328,7 +329,7 @@ def stack(parts: list[Observations]) -> Observations:
         InputError: Frames differ in what was observed.
     """
     first = parts[0]
-    arrays: dict[str, np.ndarray | None] = {}
+    arrays: dict[str, Any] = {}
     for name in ARRAYS:
         values = [getattr(part, name) for part in parts]
         if any((value is None) != (values[0] is None) for value in values):

@@ -48,10 +48,16 @@ TOLD = (ERROR, "status")
 """What the columns say of each label."""
 
 
-class LabelKey(TypedDict, total=False):
-    """What decides a clip's labels; which of it plays a part depends on who labels."""
+class _OfWhat(TypedDict):
+    """What was labeled, and with which body."""
 
     input_sha256: str
+    body_sha256: str
+
+
+class LabelKey(_OfWhat, total=False):
+    """What decides a clip's labels; which of it plays a part depends on who labels."""
+
     num_rows: int
     label_version: int
     predictors_sha256: list[str]
@@ -60,7 +66,6 @@ class LabelKey(TypedDict, total=False):
     consecutive: bool
     bbox: str | None
     person: str
-    body_sha256: str
     pose_prior_sha256: str
     accept_mm: float
     reject_mm: float
@@ -169,7 +174,7 @@ class LabeledPictures:
         samples, columns = [], {name: [] for name in (*COLUMNS, *TOLD)}
         for clip, ((row, arrays, frames), keep) in enumerate(zip(parts, chosen, strict=True)):
             some = {name: value[frames[keep]] for name, value in arrays.items()}
-            pictures = _pictures(Path(row["source"]), frames[keep])
+            pictures = _pictures(Path(row["source"] or ""), frames[keep])
             samples += [_sample(own, some, k, p, image_size) for k, p in enumerate(pictures)]
             for name, value in (("subject", 0), ("scene", clip), ("action", clip), ("clip", clip)):
                 columns[name] += [value] * len(keep)
@@ -197,7 +202,8 @@ def _identity(row: LabelRow, body: BodyModel) -> bytes:
     """What decides a clip's labels, which must be of this body."""
     if row["key"]["body_sha256"] not in (body.sha256, body.mesh_sha256):
         raise InputError(f"labels {row['labels']} belong to another body: give its --body")
-    decided = json.dumps(row[DECIDED], sort_keys=True) if row.get(DECIDED) else ""
+    chosen = row.get("decided")
+    decided = json.dumps(chosen, sort_keys=True) if chosen else ""
     return (row["labels_sha256"] + decided).encode()
 
 
@@ -228,12 +234,13 @@ def _is_row(row: Json) -> bool:
 def _pictured(folder: Path, rows: list[LabelRow]) -> list[LabelRow]:
     """Rows whose pictures are still what they were."""
     for row in rows:
-        if not row.get("source"):
+        source = row.get("source")
+        if not source:
             raise InputError(
                 f"{folder}: labels {row['labels']} were made of observations without pictures; "
                 "training needs labels of pictures"
             )
-        path = Path(row["source"])
+        path = Path(source)
         if not path.is_file():
             raise InputError(f"picture {path} of {folder} is gone: put it back or label again")
         with path.open("rb") as file:

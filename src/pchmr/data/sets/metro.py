@@ -141,7 +141,15 @@ def _read(table: Table, block: range) -> Part:
     )
 
 
-class _Person(TypedDict):
+class _Names(TypedDict):
+    """What the key of a line says."""
+
+    subject: str
+    scene: str
+    action: str
+
+
+class _Person(_Names):
     """Labels of a line in our order; the camera is None where the set names none."""
 
     keypoints_2d: np.ndarray
@@ -205,7 +213,7 @@ def _gender(file: Path, label: Any) -> str:
         raise InputError(f"{file}: {error}") from None
 
 
-def _names(table: Table, key: str) -> dict[str, str]:
+def _names(table: Table, key: str) -> _Names:
     """Who, where and what, as far as a key tells: Human3.6M's tell all, others their sequence."""
     if match := H36M_KEY.search(key):
         return {"subject": match[1], "action": match[2], "scene": match[3]}
