@@ -176,15 +176,11 @@ class Annotator:
 
     def yaw_starts(self, count: int) -> list[Start]:
         """A bent mean pose, seen from four sides."""
-        return [self.start(count, yaw, START_SHARE) for yaw in YAWS]
+        return yaw_starts(self.skeleton, self.prior, count)
 
     def start(self, count: int, yaw: float, share: float) -> Start:
         """A share of the prior's mean pose, upright, turned by `yaw` radians from the camera."""
-        local = rotvec_to_rotmat(share * self.prior.center)
-        turn = rotvec_to_rotmat(torch.tensor([0.0, yaw, 0.0]))
-        root = (torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ turn).to(local)
-        rotmat = torch.cat([root[None], local]).expand(count, -1, -1, -1)
-        return Start(rotmat, local.new_zeros(count, self.skeleton.joint_dirs.shape[-1]))
+        return upright(self.skeleton, self.prior, count, yaw, share)
 
     def label_joints(self, fit: Fit) -> Float[Tensor, "batch joints 3"]:
         """Labeled joints in the camera frame, metres, in the order of `LABEL_JOINTS`."""
@@ -195,6 +191,20 @@ class Annotator:
         """Fitted meshes in the camera frame, metres."""
         rotmat, betas = fit.state.rotmat, fit.state.betas
         return self.body(rotmat[:, 0], rotmat[:, 1:], betas, fit.state.transl).vertices
+
+
+def upright(skeleton: Skeleton, prior: PosePrior, count: int, yaw: float, share: float) -> Start:
+    """A share of the prior's mean pose, upright, turned by `yaw` radians from the camera."""
+    local = rotvec_to_rotmat(share * prior.center)
+    turn = rotvec_to_rotmat(torch.tensor([0.0, yaw, 0.0]))
+    root = (torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ turn).to(local)
+    rotmat = torch.cat([root[None], local]).expand(count, -1, -1, -1)
+    return Start(rotmat, local.new_zeros(count, skeleton.joint_dirs.shape[-1]))
+
+
+def yaw_starts(skeleton: Skeleton, prior: PosePrior, count: int) -> list[Start]:
+    """A bent mean pose, seen from four sides."""
+    return [upright(skeleton, prior, count, yaw, START_SHARE) for yaw in YAWS]
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from pchmr.data.photos import Photo, read_photo
 from pchmr.data.pictures import Pictures, find_pictures
 from pchmr.perception.boxes import parse_box
 from pchmr.perception.interfaces import Box
-from pchmr.predict.files import write_people
+from pchmr.predict.files import PHOTO_FORMATS, write_people
 from pchmr.predict.people import Clip, People
 from pchmr.predict.picture import people_of
 from pchmr.predict.tools import Tools, open_tools
@@ -46,6 +46,7 @@ def run(config: PredictConfig) -> Path:
         not images.is_dir() or images.resolve() != config.output.resolve(),
         f"--output {config.output} is the folder of the photos: give another",
     )
+    _require_read(config)
     pictures = find_pictures(images)
     stem = config.output / pictures.names[0]
     make_private(config.output, "--output")
@@ -70,6 +71,22 @@ def run(config: PredictConfig) -> Path:
     return config.output
 
 
+def _require_read(config: PredictConfig) -> None:
+    """Refuses settings that would be ignored."""
+    require(
+        not config.model_options.smpl_head,
+        "--smpl-head adds what training needs; predictions take the mesh: leave it out",
+    )
+    if not config.images.exists() or (not config.images.is_dir() and is_clip(config.images)):
+        return
+    of_videos = [name for name in config.formats if name not in PHOTO_FORMATS]
+    require(
+        not of_videos,
+        f"--format {','.join(of_videos)} belongs to a video: a photo has {','.join(PHOTO_FORMATS)}",
+    )
+    require(config.smoothing == "clip", "--smoothing belongs to a video: leave it out")
+
+
 def _predict_photo(
     tools: Tools, config: PredictConfig, path: Path, photo: Photo, box: Box | None, stem: Path
 ) -> None:
@@ -78,7 +95,7 @@ def _predict_photo(
     if photo.note:
         say(photo.note)
     _tell_found(path, people)
-    write_people(stem, photo.pixels, people, tools.body, config.shape)
+    write_people(stem, photo.pixels, people, tools.body, config.shape, config.formats)
 
 
 def _tell_found(path: Path, people: People) -> None:

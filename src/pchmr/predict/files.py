@@ -1,6 +1,7 @@
 """What is written about the people of a picture: the overlay, the scene and the arrays."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,26 +19,39 @@ from pchmr.predict.people import People
 from pchmr.predict.posed import posed
 from pchmr.runs import write_bytes
 
+PHOTO_FORMATS = ("overlay", "glb", "npz")
+
 
 def write_people(
-    stem: Path, image: Image, people: People, body: BodyModel, shape: ShapeExport = "neutral"
+    stem: Path,
+    image: Image,
+    people: People,
+    body: BodyModel,
+    shape: ShapeExport = "neutral",
+    formats: Sequence[str] = PHOTO_FORMATS,
 ) -> None:
     """Writes `<stem>_overlay.png`, `<stem>.glb` and `<stem>.npz`, each whole or not at all.
+
+    Those that are not asked for, and are there from an earlier run, go.
 
     A picture without people gets arrays of none, an overlay that is the picture, and no scene.
     The arrays and the overlay show the fitted shape, the scene what `shape` says.
     """
     faces = body.faces.cpu()
-    picture, arrays = io.BytesIO(), io.BytesIO()
-    Pictures.fromarray(overlay(image, people, faces)).save(picture, format="PNG")
-    np.savez_compressed(arrays, **arrays_of(people, image))  # pyright: ignore[reportArgumentType]
-    write_bytes(stem.with_name(f"{stem.name}_overlay.png"), picture.getvalue())
-    scene = stem.with_name(f"{stem.name}.glb")
-    if len(people.track_id):
-        write_bytes(scene, glb(meshes_of(people, body, shape), people.track_id, faces))
-    else:
-        scene.unlink(missing_ok=True)
-    write_bytes(stem.with_name(f"{stem.name}.npz"), arrays.getvalue())
+    picture, arrays, scene = io.BytesIO(), io.BytesIO(), b""
+    if "overlay" in formats:
+        Pictures.fromarray(overlay(image, people, faces)).save(picture, format="PNG")
+    if "npz" in formats:
+        np.savez_compressed(arrays, **arrays_of(people, image))  # pyright: ignore[reportArgumentType]
+    if "glb" in formats and len(people.track_id):
+        scene = glb(meshes_of(people, body, shape), people.track_id, faces)
+    made = {"_overlay.png": picture.getvalue(), ".glb": scene, ".npz": arrays.getvalue()}
+    for ending, content in made.items():
+        path = stem.with_name(f"{stem.name}{ending}")
+        if content:
+            write_bytes(path, content)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def meshes_of(
