@@ -5,6 +5,7 @@ turned with the body. Who is not seen surely must be seen in the mirror image to
 and flowers the two differ.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,32 @@ from pchmr.perception.interfaces import Box, Image, Provenance
 from pchmr.perception.people import LIMBS, SeenPerson, similarity, without_doubles
 from pchmr.perception.turned import TurnedCrop
 
-SURE = 0.8  # score from which a person needs no second word
-ALIKE = 0.7  # similarity of a pose and that of the mirror image, below which nobody is there
+SHOWN = 0.5  # chance from which a cell shows the person
 PRESENT = 0.5  # person flag from which a crop shows somebody
 AROUND = 1.6  # of a box's longer side: the window in which a person of the box is looked for
 BOX_PADDING = 1.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What the mirror image must show of somebody.
+
+    Attributes:
+        sure: Score from which a person needs no second word.
+        presence: Person flag, at least.
+        pose: Similarity of the two poses, at least.
+        mask: Intersection over union of the two masks, at least.
+    """
+
+    sure: float
+    presence: float
+    pose: float
+    mask: float
+
+
+USUAL = Proof(sure=0.95, presence=PRESENT, pose=0.7, mask=0.6)
+STRICT = Proof(sure=2.0, presence=0.8, pose=0.8, mask=0.85)
+"""Of who was found only where nothing was found at first."""
 
 
 class BlazePose:
@@ -72,14 +94,14 @@ class BlazePose:
 
     def people(self, image: Image) -> list[SeenPerson]:
         """Everybody who is seen in a picture, the surest first; empty where nobody is."""
-        found = self._true(image, places(self.detector, image))
+        found = self._true(image, places(self.detector, image), USUAL)
         if not found:
             for crop in wide_places(self.detector, image):
-                if found := self._true(image, [crop]):
+                if found := self._true(image, [crop], STRICT):
                     break
         return found
 
-    def _true(self, image: Image, crops: list[TurnedCrop]) -> list[SeenPerson]:
+    def _true(self, image: Image, crops: list[TurnedCrop], proof: Proof) -> list[SeenPerson]:
         """The people in some crops, each once, without those who are none."""
         people = [
             self._person(image, marks, box)
@@ -88,7 +110,7 @@ class BlazePose:
             and (box := box_of(_inside(marks.points, image))) is not None
         ]
         kept = without_doubles(people, self.names)
-        return [p for p in kept if p.score >= SURE or self._mirrored_alike(image, p)]
+        return [p for p in kept if p.score >= proof.sure or self._proven(image, p, proof)]
 
     def follow(self, image: Image, last: SeenPerson) -> SeenPerson | None:
         """Somebody of the frame before, by one pass and no detector; None where they are lost."""
@@ -100,17 +122,20 @@ class BlazePose:
             return None
         return self._person(image, marks, box)
 
-    def _mirrored_alike(self, image: Image, person: SeenPerson) -> bool:
-        """Whether the mirror image shows the same pose, as it does of people and rarely else."""
+    def _proven(self, image: Image, person: SeenPerson, proof: Proof) -> bool:
+        """Whether the mirror image shows the same pose and mask, as it does of people."""
         marks = self._in_mirror(image, person)
-        if marks.presence < PRESENT:
+        if marks.presence < proof.presence:
             return False
-        mirrored = marks.points[list(self.mirror), :2] * [-1, 1] + [image.shape[1], 0]
+        shown, mirrored = person.cells >= SHOWN, marks.mask[:, ::-1] >= SHOWN
+        if (shown & mirrored).sum() < proof.mask * (shown | mirrored).sum():
+            return False
+        points = marks.points[list(self.mirror), :2] * [-1, 1] + [image.shape[1], 0]
         limbs = [self.names.index(name) for name in LIMBS]
         seen = [row for row in limbs if person.keypoints[row, 2] > LEAST_CONFIDENCE]
         rows = seen if len(seen) >= LEAST_SEEN else limbs
         size = (person.box.width * person.box.height) ** 0.5
-        return similarity(person.keypoints[rows, :2], mirrored[rows], size) >= ALIKE
+        return similarity(person.keypoints[rows, :2], points[rows], size) >= proof.pose
 
     def mirrored(self, image: Image, person: SeenPerson) -> Float[ndarray, "keypoints 3"]:
         """See `PeoplePrior`."""
