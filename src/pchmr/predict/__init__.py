@@ -78,7 +78,7 @@ def _predict_photo(
     if photo.note:
         say(photo.note)
     _tell_found(path, people)
-    write_people(stem, photo.pixels, people, tools.body, config.shape)
+    write_people(stem, photo.pixels, people, tools.body, config.shape, config.formats)
 
 
 def _tell_found(path: Path, people: People) -> None:
