@@ -32,6 +32,8 @@ BENCHES: dict[str, Bench] = {
     "people": Bench("checks, costs and contact sheets of the rendered people", ("people",)),
     "realism": Bench("whether a network that has seen photos finds rendered people", ("realism",)),
     "crowds": Bench("people missed and made up in rendered crowds", ("crowds",)),
+    "seen": Bench("rendered people through the photo-trained network and the fit", ("seen",)),
+    "clips": Bench("a rendered walk through that network: ids, jitter, feet, errors", ("clips",)),
     "learning-curves": Bench("what all of domain B teaches the start weights"),
     "learning-samples": Bench("the same on fewer images, and from random weights"),
     "client-scale": Bench("centralized against 10, 100 and 1000 clients"),
