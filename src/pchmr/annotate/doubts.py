@@ -20,7 +20,7 @@ from pchmr.annotate.deposer import Fit, Stage, run_stages
 from pchmr.annotate.kinematics import Skeleton, State, pose
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.plausibility import extent_px, inside_share
-from pchmr.annotate.residuals.depth import AFFINE_SCALE, METRIC_SCALE_SD, METRIC_SHIFT_SD, SCALES
+from pchmr.annotate.residuals.depth import scale_prior, shift_sd
 from pchmr.annotate.solver import energy
 from pchmr.body.joints import SMPL_24, mirror_name
 
@@ -131,12 +131,12 @@ def depth_factor(fit: Fit) -> Float[ndarray, " frames"]:
     seen, state = fit.objective.evidence, fit.state
     if seen.depth is None and seen.rays is None:
         return np.ones(len(seen))
-    mean, sd = SCALES.get(seen.depth_kind, AFFINE_SCALE)
+    mean, sd = scale_prior(seen)
     strain = (state.depth[:, 0] - mean).abs() / sd
     factor = excess(strain.double().cpu().numpy(), USUAL_STRAIN)
     if seen.depth_mean is not None:
-        sd = (METRIC_SHIFT_SD**2 + (METRIC_SCALE_SD * seen.depth_mean).square()).sqrt()
-        shift = (state.depth[:, 1] - seen.depth_mean).abs() / sd * (seen.depth_mean > 0)
+        away = (state.depth[:, 1] - seen.depth_mean).abs() / shift_sd(seen)
+        shift = away * (seen.depth_mean > 0)
         factor = factor * excess(shift.double().cpu().numpy(), USUAL_STRAIN)
     return factor
 

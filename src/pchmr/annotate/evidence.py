@@ -7,9 +7,10 @@ from torch import Tensor
 
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.residuals import Evidence
-from pchmr.annotate.residuals.depth import DEPTH_SD, SCALES
+from pchmr.annotate.residuals.depth import DEPTH_SD
 from pchmr.annotate.residuals.keypoints import PIXEL_SD, REFERENCE_SIDE
 from pchmr.annotate.spatial import seen_bones
+from pchmr.perception.interfaces import DepthKind
 
 GUESSED_FOCAL = 1.2  # of the longer side of the picture, about 45 degrees
 GUESSED_FOCAL_SD = 0.25
@@ -18,6 +19,7 @@ FAR_DEPTH = 4.0  # standard deviations from the median, where depth has no scale
 MAX_RAYS = 150
 PERSON_SPREAD = 0.45  # metres; turns disparities into metres, nothing else
 LEAST_DEPTHS = 3
+IN_METRES: tuple[DepthKind, ...] = ("metric", "relative")
 LEAST_SIGMA = 0.5  # of the usual standard deviation: nobody is believed to be surer than twice that
 
 
@@ -64,6 +66,7 @@ def gather_evidence(
         focal=torch.from_numpy(focal).to(like),
         focal_sd=torch.from_numpy(focal_sd).to(like),
         depth_kind=observations.depth_kind,
+        depth_scale_sd=observations.depth_scale_sd,
         depth_reference=torch.from_numpy(reference).to(like),
         surface_offset=surface_offset,
         rays_follow_focal=observations.intrinsics is not None,
@@ -137,14 +140,14 @@ def _depth(
     if use_depth and observations.keypoint_depth is not None:
         z = observations.keypoint_depth[:, columns]
         valid = np.isfinite(z) & (confidence > 0)
-        if observations.depth_kind not in SCALES:
+        if observations.depth_kind not in IN_METRES:
             valid &= _not_far(z, valid)
         valid &= valid.sum(axis=1, keepdims=True) >= LEAST_DEPTHS
         z = np.where(valid, z, 0.0)
         own = _masked_mean(z, valid)
         mean = own if mean is None else np.where(np.isfinite(mean), mean, own)
         centered = z - mean[:, None]
-        if observations.depth_kind not in SCALES:
+        if observations.depth_kind not in IN_METRES:
             spread = np.sqrt(_masked_mean(centered**2, valid))
             centered = centered / np.maximum(spread, 1e-9)[:, None]
         found["depth"] = np.where(valid, centered, 0.0)

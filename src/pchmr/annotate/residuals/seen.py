@@ -24,6 +24,7 @@ class Evidence:
         depth: Depth of the surface seen at the keypoints, centered (and scaled, if not metric).
         depth_confidence: 0 where depth is missing.
         depth_kind: Relation of `depth` to metres.
+        depth_scale_sd: Relative error of metric depth as a whole; 0 holds the person in its place.
         depth_reference: Metres; turns disparities into metres.
         depth_mean: Metres; where metric depth puts the person.
         surface_offset: How much farther each keypoint lies than the surface in front of it.
@@ -48,6 +49,7 @@ class Evidence:
     depth: Float[Tensor, "batch keypoints"] | None = None
     depth_confidence: Float[Tensor, "batch keypoints"] | None = None
     depth_kind: DepthKind = field(default="metric", metadata=SHARED)
+    depth_scale_sd: float = field(default=0.0, metadata=SHARED)
     depth_reference: Float[Tensor, " batch"] | None = None
     depth_mean: Float[Tensor, " batch"] | None = None
     surface_offset: Float[Tensor, " keypoints"] | None = field(default=None, metadata=SHARED)

@@ -22,6 +22,7 @@ NAMES = {
     "mpvpe_mm": "MPVPE",
     "foot_mm": "foot",
     "hand_mm": "hand",
+    "mrpe_mm": "MRPE",
 }
 Crowd = Literal["matched", "clothes", "strangers"]
 
