@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pchmr.annotate.cloud import sift
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.residuals import Evidence
 from pchmr.annotate.residuals.depth import DEPTH_SD
@@ -16,7 +17,6 @@ GUESSED_FOCAL = 1.2  # of the longer side of the picture, about 45 degrees
 GUESSED_FOCAL_SD = 0.25
 SMALLEST_EXTENT = 0.1  # of the picture's height that a person is taken to fill at least
 FAR_DEPTH = 4.0  # standard deviations from the median, where depth has no scale of its own
-MAX_RAYS = 150
 PERSON_SPREAD = 0.45  # metres; turns disparities into metres, nothing else
 LEAST_DEPTHS = 3
 IN_METRES: tuple[DepthKind, ...] = ("metric", "relative")
@@ -128,9 +128,9 @@ def _depth(
     found: dict[str, np.ndarray | None] = {}
     metric = observations.depth_kind == "metric"
     mean: np.ndarray | None = None
-    points = observations.points if use_dense and metric else None
-    if points is not None:
-        points = _thinned(points)
+    if use_dense and metric and observations.points is not None:
+        points, on_all_sides = sift(observations)
+        found["rays_on_all_sides"] = on_all_sides.astype(np.float64)
         valid = np.isfinite(points).all(axis=-1) & (np.nan_to_num(points[..., 2]) > 0)
         z = np.where(valid, points[..., 2], 1.0)
         mean = np.where(valid.any(axis=1), _masked_mean(z, valid), np.nan)
@@ -170,17 +170,6 @@ def _not_far(z: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 def _masked_mean(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return (values * valid).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
-
-
-def _thinned(points: np.ndarray) -> np.ndarray:
-    """At most `MAX_RAYS` finite points a frame, evenly spaced in their order."""
-    out = np.full((len(points), min(MAX_RAYS, points.shape[1]), 3), np.nan)
-    for row, frame in enumerate(points):
-        finite = np.flatnonzero(np.isfinite(frame).all(axis=-1))
-        if len(finite) > out.shape[1]:
-            finite = finite[np.linspace(0, len(finite) - 1, out.shape[1]).round().astype(int)]
-        out[row, : len(finite)] = frame[finite]
-    return out
 
 
 def keypoint_spread(

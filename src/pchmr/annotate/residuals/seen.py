@@ -33,6 +33,7 @@ class Evidence:
         rays: Directions of dense depth points, z is 1.
         ray_depth: Their depth, centered like `depth`.
         ray_confidence: 0 for padding.
+        rays_on_all_sides: 1 where points also lie on sides of the body that the camera cannot see.
         rays_follow_focal: Whether rays were made from pixels with `focal`.
         bones: From one point of the body to another as seen in space, metres of a person of
             unknown size.
@@ -58,6 +59,7 @@ class Evidence:
     rays: Float[Tensor, "batch rays 3"] | None = None
     ray_depth: Float[Tensor, "batch rays"] | None = None
     ray_confidence: Float[Tensor, "batch rays"] | None = None
+    rays_on_all_sides: Float[Tensor, " batch"] | None = None
     rays_follow_focal: bool = field(default=True, metadata=SHARED)
     bones: Float[Tensor, "batch bones 3"] | None = None
     bone_weight: Float[Tensor, "batch bones"] | None = None
