@@ -22,13 +22,21 @@ BEHIND = 0.08  # metres in depth from which two neighbors in the picture lie on 
 ALL_SIDES = 0.22  # share of such points from which a cloud is taken to come from all sides
 COMPANY, LONELY, LEAST_LONELY = 3, 3.0, 0.15  # neighbors; their usual distances; metres
 LEAST_POINTS = 20
+AROUND, NEAR = 3, 0.04  # points around a keypoint, and how near: of the keypoints' extent
 
 
 class Cloud(NamedTuple):
-    """Points of every frame, NaN where there are fewer, and whether they lie on all sides."""
+    """What points say of every frame.
+
+    Attributes:
+        points: At most `MOST_POINTS` of the person, evenly spread; NaN where there are fewer.
+        on_all_sides: Whether they also lie where the camera cannot see.
+        keypoint_depth: Of the surface near each keypoint that is used; NaN where none was seen.
+    """
 
     points: Float[ndarray, "frames points 3"]
     on_all_sides: Bool[ndarray, " frames"]
+    keypoint_depth: Float[ndarray, "frames keypoints"]
 
 
 def sift(observations: Observations) -> Cloud:
@@ -37,6 +45,7 @@ def sift(observations: Observations) -> Cloud:
     assert points is not None
     out = np.full((len(points), min(MOST_POINTS, points.shape[1]), 3), np.nan)
     all_sides = np.zeros(len(points), dtype=bool)
+    depth = np.full(observations.confidence.shape, np.nan)
     for row, frame in enumerate(points):
         xyz = frame[np.isfinite(frame).all(axis=-1) & (np.nan_to_num(frame[:, 2]) > 0)]
         own = xyz[_on_person(observations, row, xyz)]
@@ -46,7 +55,33 @@ def sift(observations: Observations) -> Cloud:
             all_sides[row] = layered_share(xyz) > ALL_SIDES
             kept = spread_evenly(xyz, out.shape[1])
             out[row, : len(kept)] = xyz[kept]
-    return Cloud(out, all_sides)
+            depth[row] = _depth_near(observations, row, xyz, nearest=bool(all_sides[row]))
+    return Cloud(out, all_sides, depth)
+
+
+def _depth_near(
+    observations: Observations, row: int, xyz: Float[ndarray, "points 3"], *, nearest: bool
+) -> Float[ndarray, " keypoints"]:
+    """Depth of the points around each keypoint: their median, or of the one before the others."""
+    xy, sure = observations.table[row, :, :2], observations.confidence[row] > 0
+    out = np.full(len(xy), np.nan)
+    if observations.intrinsics is None or len(xyz) < AROUND or not sure.any():
+        return out
+    away, rows = KDTree(_pixels(observations, row, xyz)).query(xy[sure], k=AROUND)
+    z = np.where(away < NEAR * float(np.ptp(xy[sure], axis=0).max()), xyz[rows, 2], np.nan)
+    known = np.isfinite(z).any(axis=-1)
+    middle = np.nanmin if nearest else np.nanmedian
+    out[np.flatnonzero(sure)[known]] = middle(z[known], axis=-1)
+    return out
+
+
+def _pixels(
+    observations: Observations, row: int, xyz: Float[ndarray, "points 3"]
+) -> Float[ndarray, "points 2"]:
+    """Where points appear in a frame's picture."""
+    assert observations.intrinsics is not None
+    camera = observations.intrinsics[row]
+    return xyz[:, :2] / xyz[:, 2:] * camera[[0, 1], [0, 1]] + camera[:2, 2]
 
 
 def _on_person(
@@ -55,9 +90,7 @@ def _on_person(
     """Points near a limb in the picture, and near the others in depth."""
     own = np.ones(len(xyz), dtype=bool)
     if observations.intrinsics is not None:
-        camera = observations.intrinsics[row]
-        pixels = xyz[:, :2] / xyz[:, 2:] * camera[[0, 1], [0, 1]] + camera[:2, 2]
-        own = _near_limbs(observations, row, pixels)
+        own = _near_limbs(observations, row, _pixels(observations, row, xyz))
     if own.any():
         own &= np.abs(xyz[:, 2] - np.median(xyz[own, 2])) < REACH
     return own

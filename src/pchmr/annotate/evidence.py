@@ -128,17 +128,20 @@ def _depth(
     found: dict[str, np.ndarray | None] = {}
     metric = observations.depth_kind == "metric"
     mean: np.ndarray | None = None
+    at_keypoints = observations.keypoint_depth
+    at_keypoints = None if at_keypoints is None else at_keypoints[:, columns]
     if use_dense and metric and observations.points is not None:
-        points, on_all_sides = sift(observations)
+        points, on_all_sides, near = sift(observations)
         found["rays_on_all_sides"] = on_all_sides.astype(np.float64)
+        at_keypoints = near if at_keypoints is None else at_keypoints
         valid = np.isfinite(points).all(axis=-1) & (np.nan_to_num(points[..., 2]) > 0)
         z = np.where(valid, points[..., 2], 1.0)
         mean = np.where(valid.any(axis=1), _masked_mean(z, valid), np.nan)
         found["rays"] = np.where(valid[..., None], points / z[..., None], 0.0)
         found["ray_depth"] = np.where(valid, z - np.nan_to_num(mean)[:, None], 0.0)
         found["ray_confidence"] = valid.astype(np.float64)
-    if use_depth and observations.keypoint_depth is not None:
-        z = observations.keypoint_depth[:, columns]
+    if use_depth and at_keypoints is not None:
+        z = at_keypoints
         valid = np.isfinite(z) & (confidence > 0)
         if observations.depth_kind not in IN_METRES:
             valid &= _not_far(z, valid)
