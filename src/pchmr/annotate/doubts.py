@@ -35,6 +35,9 @@ USUAL_STRETCH = 1.1  # of one focal length over the other
 USUAL_ANGLE = 2.0  # extent of the person over the focal length
 USUAL_PX = 40.0  # extent of the person
 USUAL_SEEN = 12  # keypoints
+FACELESS = 1.6  # times the error where no point of the head tells front from back
+FOREIGN = 1 / 0.57  # true over predicted error of real people, seen in pixels alone
+HEAD = ("nose", *(f"{side}_{part}" for side in ("left", "right") for part in ("eye", "ear")))
 USUAL_INSIDE = 0.9  # share of the keypoints in the picture
 USUAL_STRAIN = 3.0  # standard deviations of the scale and the shift of depth
 FLIP, HALF_TURN = (-1.0, 1.0, 1.0), (-1.0, 1.0, -1.0)  # diagonals
@@ -84,6 +87,7 @@ def doubts_of(observations: Observations, fit: Fit, *, is_settled: bool = True) 
         return Doubts(
             {
                 "few keypoints or pixels of the person were seen": seen_factor(observations),
+                "no point of the head tells front from back": head_factor(observations, fit),
                 "hardly any camera has these intrinsics": camera_factor(observations),
                 "depth puts the person elsewhere than the keypoints": depth_factor(fit),
             },
@@ -112,6 +116,26 @@ def seen_factor(observations: Observations) -> Float[ndarray, " frames"]:
     few = excess(USUAL_SEEN / np.maximum(observations.num_seen, 1), 1.0)
     small = excess(USUAL_PX / extent_px(observations), 1.0)
     return few * small * excess(USUAL_INSIDE / np.maximum(inside_share(observations), 0.05), 1.0)
+
+
+def is_flat(fit: Fit) -> bool:
+    """Whether pixels alone were seen, nothing in space."""
+    seen = fit.objective.evidence
+    return all(one is None for one in (seen.depth, seen.rays, seen.bones))
+
+
+def foreign_factor(fit: Fit) -> float:
+    """By how much people of other sources are worse than rendered ones, where none is known."""
+    return FOREIGN if is_flat(fit) else 1.0
+
+
+def head_factor(observations: Observations, fit: Fit) -> Float[ndarray, " frames"]:
+    """Nothing of the head was seen, and nothing of depth: a back may be taken for a front."""
+    if not is_flat(fit):
+        return np.ones(len(observations))
+    rows = observations.reading.rows(HEAD)
+    has_head = (observations.confidence[:, list(rows)] > 0).any(axis=1)
+    return np.where(has_head, 1.0, FACELESS)
 
 
 def camera_factor(observations: Observations) -> Float[ndarray, " frames"]:

@@ -1,4 +1,4 @@
-"""Keypoints in the JSON of OpenPose, MMPose, MediaPipe and COCO, as arrays of the observations file.
+"""Keypoints in JSON of OpenPose, MMPose, MediaPipe and COCO, as arrays of the observations file.
 
 A file holds one frame or several, a folder one frame a file by name. Of several people in a frame
 the largest is taken; in a video whoever is nearest to the one before. Nothing is fitted here, and
@@ -113,6 +113,8 @@ def read_tables(path: Path, sizes: Sequence[Size] = (), *, is_video: bool = Fals
             views += _views(read_json(file), sizes, len(views))
         except FileError as error:
             raise InputError(f"cannot read observations {file}: {error.reason}") from None
+        except InputError as error:
+            raise InputError(f"observations {file}: {error}") from None
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError):
             raise InputError(
                 f"observations {file} hold no {KNOWN} that we read: write one of these, or the "
@@ -169,7 +171,7 @@ def _of_mediapipe(value: Any, size: Size | None) -> list[Seen]:
     world = None
     if isinstance(value, dict):
         world = next((value[name] for name in WORLD if value.get(name)), None)
-        value = next(value[name] for name in LANDMARKS if name in value)
+        value = value[next((name for name in LANDMARKS if name in value), LANDMARKS[0])]
     people = _lists(value)
     if people and size is None:
         raise InputError(
@@ -192,9 +194,11 @@ def _lists(value: Any) -> list[list[Mapping[str, float]]]:
         value = value["landmark"]
     if not value:
         return []
-    return [value] if isinstance(value[0], dict) and "x" in value[0] else [
-        rows for one in value for rows in _lists(one)
-    ]
+    return (
+        [value]
+        if isinstance(value[0], dict) and "x" in value[0]
+        else [rows for one in value for rows in _lists(one)]
+    )
 
 
 def _named(about: Mapping[str, Any] | None) -> tuple[str, ...] | None:

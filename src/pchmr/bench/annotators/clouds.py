@@ -19,11 +19,13 @@ from pchmr.bench.annotators.oracle import People, draw_people, observe
 from pchmr.bench.annotators.placing import PLACED
 from pchmr.bench.annotators.scores import Run, kept, run_mode
 from pchmr.bench.annotators.tables import DENSE, STRONG, About, figure
+from pchmr.body import load_body
+from pchmr.config import BenchConfig
 from pchmr.progress import say
 from pchmr.results import ResultRow, Target
 from pchmr.seeds import derive_seed
 
-TABLE = "clouds"
+FILE, TABLE = "annotators", "clouds"
 NUM_PEOPLE = 32
 NUM_POINTS = 300
 POINT_SD = 0.01  # metres
@@ -73,8 +75,9 @@ CLOUDS: dict[str, Points] = {
 }
 
 
-def cloud_rows(annotator: Annotator, seed: int = 0) -> Iterator[ResultRow]:
+def tables(config: BenchConfig) -> Iterator[ResultRow]:
     """Ratios of MPJPE to that without depth: of the means, and of the worst person."""
+    annotator, seed = Annotator(load_body()), 0
     about = About(n=NUM_PEOPLE, seed=seed, differs="rendered people, oracle observations")
 
     def run(mode: str, cloud: str) -> Run:

@@ -16,12 +16,13 @@ from pchmr.bench.annotators.oracle import OracleNoise, People, draw_people, obse
 from pchmr.bench.annotators.scores import Run, kept, run_mode
 from pchmr.bench.annotators.strangers import draw_strangers
 from pchmr.bench.annotators.tables import DENSE, KEYPOINT, About, figure
-from pchmr.body import BodyModel
+from pchmr.body import BodyModel, load_body
+from pchmr.config import BenchConfig
 from pchmr.progress import say
 from pchmr.results import ResultRow, Target
 from pchmr.seeds import derive_seed
 
-TABLE = "placing"
+FILE, TABLE = "annotators", "placing"
 NUM_PEOPLE = 64
 PLACED = OracleNoise(scale_sd=0.0, shift_sd=0.0, focal_sd=0.0)
 FAR_BETAS = (2.0, 3.0)  # standard deviations of the first betas of people of other builds
@@ -31,8 +32,9 @@ MEDIAN_MM, WORST_MM = 50.0, 150.0
 CROWDS = ("domain A", "domain B", "other builds", "other lenses", "Anny itself")
 
 
-def placing_rows(annotator: Annotator, seed: int = 0) -> Iterator[ResultRow]:
+def tables(config: BenchConfig) -> Iterator[ResultRow]:
     """Median and 95th percentile of the root position error, by people and mode."""
+    annotator, seed = Annotator(load_body()), 0
     about = About(n=NUM_PEOPLE, seed=seed, differs="rendered people, oracle observations")
     for crowd in CROWDS:
         if crowd == "Anny itself" and find_spec("anny") is None:
