@@ -101,7 +101,7 @@ def test_points_beside_the_person_are_left_out(builds: People, seen: Observation
 def test_layers_company_and_even_spread() -> None:
     rng = np.random.default_rng(0)
     front = np.concatenate([rng.uniform(-0.4, 0.4, (200, 2)), np.full((200, 1), 3.0)], axis=-1)
-    back = front + [0.01, 0.0, 0.2]
+    back = front + np.array([0.01, 0.0, 0.2])
     assert layered_share(front) == 0 and layered_share(np.concatenate([front, back])) > 0.4
     assert layered_share(front[:1]) == 0
     lonely = np.concatenate([front, [[2.0, 0.0, 3.0]]])
