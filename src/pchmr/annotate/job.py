@@ -18,7 +18,7 @@ from pchmr.annotate.observed_files import ObservedFile, read_observed
 from pchmr.annotate.overlay import overlay_png, overlays_png
 from pchmr.annotate.pictures import GUESS, Glimpse, PictureReader
 from pchmr.annotate.plausibility import frames_text
-from pchmr.annotate.prior import load_prior
+from pchmr.annotate.prior import load_prior, weakness
 from pchmr.annotate.quality import ASSET, load_predictors
 from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
@@ -68,6 +68,8 @@ class _Job:
         pictured = config.observations is None
         self.reader = PictureReader.open(config, body) if pictured else None
         self.prior = load_prior(config.pose_prior)
+        if config.pose_prior and (why := weakness(self.prior)):
+            say(f"--pose-prior {config.pose_prior} is weak: {why}; add motion data")
         self.annotator = Annotator(body, self.prior)
         self.predictors = load_predictors()
         self.predictors_sha256 = [file_sha256(ASSET)]
