@@ -65,7 +65,7 @@ def test_lenses_change_the_distance_and_not_the_size(body: BodyModel, builds: Pe
     before, after = (
         one.intrinsics[:, 0, 0] / one.vertices[..., 2].mean(dim=1) for one in (builds, other)
     )
-    assert float((after / before - 1).abs().max()) < 0.3
+    assert float((after / before - 1).abs().median()) < 0.1
     assert float((other.intrinsics[:, 0, 0] / builds.intrinsics[:, 0, 0]).std()) > 0.2
 
 
@@ -91,8 +91,8 @@ def test_clouds_from_all_sides_are_told(builds: People, seen: Observations) -> N
 def test_points_beside_the_person_are_left_out(builds: People, seen: Observations) -> None:
     assert seen.points is not None
     wall = seen.points.copy()
-    wall[:, ::2] += [0.0, 0.0, 3.0]
-    wall[:, 1::4] += [3.0, 0.0, 0.0]
+    wall[:, ::3] += [0.0, 0.0, 3.0]
+    wall[:, 1::3] += [3.0, 0.0, 0.0]
     kept = sift(replace(seen, points=wall)).points
     middle = np.nanmean(seen.points, axis=1, keepdims=True)
     assert np.nanmax(np.abs(kept - middle)) < 1.6

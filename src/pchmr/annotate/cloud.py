@@ -16,6 +16,7 @@ from pchmr.annotate.observed import Observations
 
 MOST_POINTS = 150
 BESIDE = 0.17  # of the keypoints' extent: a point farther from every limb shows something else
+SURELY = 0.04  # likewise: a point nearer than this lies on the limb
 REACH = 0.9  # metres from the median depth of the person's points, likewise
 CELL = 0.07  # metres, a side of the cells that count as often as each other
 BEHIND = 0.08  # metres in depth from which two neighbors in the picture lie on two layers
@@ -88,21 +89,24 @@ def _on_person(
     observations: Observations, row: int, xyz: Float[ndarray, "points 3"]
 ) -> Bool[ndarray, " points"]:
     """Points near a limb in the picture, and near the others in depth."""
-    own = np.ones(len(xyz), dtype=bool)
+    away = np.zeros(len(xyz))
     if observations.intrinsics is not None:
-        own = _near_limbs(observations, row, _pixels(observations, row, xyz))
-    if own.any():
-        own &= np.abs(xyz[:, 2] - np.median(xyz[own, 2])) < REACH
-    return own
+        away = _from_limbs(observations, row, _pixels(observations, row, xyz))
+    sure = away < SURELY
+    if sure.sum() < LEAST_POINTS:
+        sure = away < BESIDE
+    middle = np.median(xyz[sure, 2]) if sure.any() else 0.0
+    return (away < BESIDE) & (np.abs(xyz[:, 2] - middle) < REACH)
 
 
-def _near_limbs(
+def _from_limbs(
     observations: Observations, row: int, pixels: Float[ndarray, "points 2"]
-) -> Bool[ndarray, " points"]:
+) -> Float[ndarray, " points"]:
+    """Distance of pixels from the nearest limb, in extents of the keypoints."""
     names, sure = observations.reading.names, observations.confidence[row] > 0
     xy = observations.table[row, :, :2]
     if not sure.any():
-        return np.ones(len(pixels), dtype=bool)
+        return np.zeros(len(pixels))
     ends = [(names.index(a), names.index(b)) for a, b in LIMBS if a in names and b in names]
     ends = [(a, b) for a, b in ends if sure[a] and sure[b]]
     ends += [(joint, joint) for joint in np.flatnonzero(sure)]
@@ -112,7 +116,7 @@ def _near_limbs(
     offset = pixels[:, None] - first
     share = np.clip((offset * along).sum(axis=-1) / length, 0, 1)
     away = np.linalg.norm(offset - share[..., None] * along, axis=-1).min(axis=1)
-    return away < BESIDE * float(np.ptp(xy[sure], axis=0).max())
+    return away / max(float(np.ptp(xy[sure], axis=0).max()), 1.0)
 
 
 def layered_share(xyz: Float[ndarray, "points 3"]) -> float:

@@ -40,6 +40,7 @@ FOREIGN = 1 / 0.57  # true over predicted error of real people, seen in pixels a
 HEAD = ("nose", *(f"{side}_{part}" for side in ("left", "right") for part in ("eye", "ear")))
 USUAL_INSIDE = 0.9  # share of the keypoints in the picture
 USUAL_STRAIN = 3.0  # standard deviations of the scale and the shift of depth
+LEAST_STRAIN = (0.02, 0.03)  # of the scale; metres of the shift: noise that bends trusted depth
 FLIP, HALF_TURN = (-1.0, 1.0, 1.0), (-1.0, 1.0, -1.0)  # diagonals
 LEAST_DOUBT = 0.1
 MOST = 20.0  # largest factor of one doubt
@@ -156,10 +157,11 @@ def depth_factor(fit: Fit) -> Float[ndarray, " frames"]:
     if seen.depth is None and seen.rays is None:
         return np.ones(len(seen))
     mean, sd = scale_prior(seen)
-    strain = (state.depth[:, 0] - mean).abs() / sd
+    strain = (state.depth[:, 0] - mean).abs() / max(sd, LEAST_STRAIN[0])
     factor = excess(strain.double().cpu().numpy(), USUAL_STRAIN)
     if seen.depth_mean is not None:
-        away = (state.depth[:, 1] - seen.depth_mean).abs() / shift_sd(seen)
+        usual = shift_sd(seen).clamp_min(LEAST_STRAIN[1])
+        away = (state.depth[:, 1] - seen.depth_mean).abs() / usual
         shift = away * (seen.depth_mean > 0)
         factor = factor * excess(shift.double().cpu().numpy(), USUAL_STRAIN)
     return factor
