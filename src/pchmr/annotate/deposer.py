@@ -18,7 +18,7 @@ from pchmr.annotate.kinematics import Skeleton, State, points, pose
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.prior import PosePrior, load_prior
 from pchmr.annotate.residuals import TERMS, Evidence, Objective, Weights
-from pchmr.annotate.residuals.depth import AFFINE_SCALE, SCALES
+from pchmr.annotate.residuals.depth import scale_prior
 from pchmr.annotate.solver import Solution, minimize
 from pchmr.annotate.solver import energy as robust_energy
 from pchmr.annotate.spatial import joints_in_space, pose_in_space
@@ -323,15 +323,14 @@ def place(objective: Objective, start: Start) -> State:
     center, extent = keypoint_spread(seen.keypoints, seen.confidence)
     z = (seen.focal * spread / extent.clamp_min(1.0)).clamp_min(NEAREST_START)
     xy = (center - seen.center) * (z / seen.focal)[:, None] - middle
-    depth = torch.stack([torch.full_like(z, _first_scale(seen)), _first_shift(seen, z)], dim=-1)
+    scale = torch.full_like(z, scale_prior(seen)[0])
+    depth = torch.stack([scale, _first_shift(seen, z)], dim=-1)
     return State(start.rotmat, betas, torch.cat([xy, z[:, None]], dim=-1), depth, zero, level)
-
-
-def _first_scale(seen: Evidence) -> float:
-    return SCALES.get(seen.depth_kind, AFFINE_SCALE)[0]
 
 
 def _first_shift(seen: Evidence, z: Tensor) -> Tensor:
     if seen.depth_kind == "affine_disparity" and seen.depth_reference is not None:
         return seen.depth_reference.square() / z
+    if seen.depth_mean is not None:
+        return torch.where(seen.depth_mean > 0, seen.depth_mean, z)
     return z

@@ -25,7 +25,7 @@ from pchmr.door.arrays import read_arrays
 from pchmr.runs import LOCK, file_sha256, make_private, replacing, sweep, write_bytes
 
 LEFT_OUT = "left-out"  # row of the manifest about files that are no clip
-LABEL_VERSION = 2
+LABEL_VERSION = 3
 KINDS = (".npz", ".png")
 INTERRUPTED = "the run was stopped while this clip was written: run it again"
 LABEL_ARRAYS = (

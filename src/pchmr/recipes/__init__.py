@@ -29,6 +29,10 @@ BENCHES: dict[str, Bench] = {
     "models": Bench("speed and memory of the networks, size of XS", ("models",)),
     "export": Bench("speed and accuracy of exported networks", ("export",)),
     "annotators": Bench("errors and speed of each way of annotating", ("annotators",)),
+    "placing": Bench(
+        "where metric depth puts people, and what clouds of points give",
+        ("annotators.placing", "annotators.clouds"),
+    ),
     "people": Bench("checks, costs and contact sheets of the rendered people", ("people",)),
     "realism": Bench("whether a network that has seen photos finds rendered people", ("realism",)),
     "crowds": Bench("people missed and made up in rendered crowds", ("crowds",)),
