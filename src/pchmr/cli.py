@@ -66,6 +66,7 @@ VERBS: dict[str, Verb] = {
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
     "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
+    "audit": Verb(configs.AuditConfig, "pchmr.privacy.audit:run"),
     "priors": Verb(configs.PriorsConfig, "pchmr.priors:run"),
     "doctor": Verb(configs.DoctorConfig, "pchmr.doctor:run"),
     "bench": Verb(configs.BenchConfig, "pchmr.bench:run", READ),

@@ -72,7 +72,7 @@ class DoctorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Tell the whole story on rendered people: before, centralized, federated, report."""
+    """Tell the whole story on rendered people: before, centralized, federated, secure, report."""
 
     output: Path = Path("runs/demo")
     """Folder to write."""

@@ -1,0 +1,179 @@
+"""The people of an audit: rendered, of known shape, and nobody is in two roles.
+
+Shadow people teach an attack, tuning people choose its settings, target people are attacked. They
+are drawn by seeds of their own, so none of them is in a run. The attacker knows how people are
+rendered: the strongest case.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from pchmr.body import BodyModel
+from pchmr.data import num_workers
+from pchmr.data.sample import COLUMNS, Sample
+from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
+from pchmr.seeds import derive_seed
+
+POOL = 150  # people of domain B behind one seed, and candidates of a re-identification
+HALVES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How many people an audit draws.
+
+    Attributes:
+        num_pools: Seeds, the last of which draws the targets.
+        num_pictures: Of each pool, spread over its people as volumes are in the world.
+        num_tuning: People of the other pools that choose settings.
+        num_doubled: Targets of whom other pictures are known to be no training pictures.
+        num_singles: Shadow people whose first picture is a client of its own, and as many targets
+            as there are.
+    """
+
+    num_pools: int = 3
+    num_pictures: int = 1300
+    num_tuning: int = 50
+    num_doubled: int = 30
+    num_singles: int = 240
+
+
+QUICK = Plan(num_pools=2, num_pictures=300, num_tuning=20, num_doubled=20, num_singles=60)
+
+
+class Joined:
+    """Several rendered sets as one; see `PeopleDataset`."""
+
+    is_private = False
+
+    def __init__(self, parts: Sequence[SyntheticPeople]) -> None:
+        self.parts, self.image_size = list(parts), parts[0].image_size
+        self._starts = np.cumsum([0, *map(len, parts)])
+        self.columns = {n: np.concatenate([p.columns[n] for p in parts]) for n in COLUMNS}
+
+    @property
+    def content_hash(self) -> str:
+        """Of all parts."""
+        return "+".join(part.content_hash for part in self.parts)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
+        """Rows of one part: a client's pictures never span two.
+
+        Raises:
+            ValueError: The rows are of several parts.
+        """
+        rows = np.asarray(indices, dtype=np.int64)
+        part = int(np.searchsorted(self._starts, rows[0], "right")) - 1
+        local = rows - self._starts[part]
+        if local.min() < 0 or local.max() >= len(self.parts[part]):
+            raise ValueError("rows of several parts cannot be read in one batch")
+        return self.parts[part].batch(local)
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who plays which role.
+
+    Attributes:
+        people: All pictures.
+        rows: Training pictures of each person.
+        others: Other pictures of the same person, which no client trains on; empty for most.
+        betas: Shape of each person.
+        shadow: Numbers of the people that teach.
+        tuning: Numbers of those that choose.
+        target: Numbers of those that are attacked.
+        num_singles: Shadow people and then targets whose first picture is a client of its own.
+    """
+
+    people: Joined
+    rows: list[np.ndarray]
+    others: list[np.ndarray]
+    betas: Float[np.ndarray, "people betas"]
+    shadow: np.ndarray
+    tuning: np.ndarray
+    target: np.ndarray
+    num_singles: int
+
+    @property
+    def singles(self) -> np.ndarray:
+        """People of the clients with one picture: shadow people first, then all targets."""
+        return np.concatenate([self.shadow[: self.num_singles], self.target])
+
+    @property
+    def clients(self) -> list[np.ndarray]:
+        """Rows of every client: a person each, then a picture each."""
+        return [*self.rows, *(self.rows[person][:1] for person in self.singles)]
+
+    @property
+    def doubled(self) -> np.ndarray:
+        """Targets with other pictures."""
+        return np.array([p for p in self.target if len(self.others[p])], dtype=np.int64)
+
+
+def draw_cast(
+    plan: Plan,
+    body: BodyModel,
+    *,
+    image_size: int,
+    seed: int,
+    world: int,
+    cache: Path | None = None,
+) -> Cast:
+    """Renders the people of an audit, unless they are cached.
+
+    Args:
+        plan: How many.
+        body: Of all of them.
+        image_size: Side of the crops in pixels.
+        seed: Draws them.
+        world: Version of the rendered people.
+        cache: Folder of renderings.
+    """
+    parts = []
+    for pool in range(plan.num_pools):
+        recipe = SyntheticRecipe(
+            domain="B",
+            num_samples=plan.num_pictures,
+            image_size=image_size,
+            seed=derive_seed(seed, "audit people", pool) % 2**31,
+            version=world,
+        )
+        workers = num_workers(plan.num_pictures)
+        parts.append(SyntheticPeople(recipe, body, cache, num_workers=workers))
+    return cast_of(Joined(parts), plan)
+
+
+def cast_of(people: Joined, plan: Plan) -> Cast:
+    """Deals roles: the last part's people are the targets."""
+    rows, betas, pool = [], [], []
+    for number, part in enumerate(people.parts):
+        start = int(people._starts[number])
+        subjects = part.columns["subject"]
+        for subject in np.unique(subjects):
+            own = np.flatnonzero(subjects == subject)
+            rows.append(start + own)
+            betas.append(part.batch(own[:1]).betas[0].numpy())
+            pool.append(number)
+    pools = np.array(pool)
+    target = np.flatnonzero(pools == len(people.parts) - 1)
+    known = np.flatnonzero(pools < len(people.parts) - 1)
+    # Whoever comes last in a pool is nobody in particular: ids are drawn like everything else.
+    shadow, tuning = np.split(known, [len(known) - plan.num_tuning])
+    most = sorted(target, key=lambda person: -len(rows[person]))[: plan.num_doubled]
+    others = [np.empty(0, dtype=np.int64)] * len(rows)
+    for person in most:
+        rows[person], others[person] = rows[person][::HALVES], rows[person][1::HALVES]
+    return Cast(people, rows, others, np.stack(betas), shadow, tuning, target, plan.num_singles)
+
+
+def pictures(people: Joined, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
+    """Pictures of some rows, float RGB in [0, 1]."""
+    return people.batch(np.asarray(rows)).images
