@@ -17,11 +17,12 @@ from pchmr.privacy.audit.lineup import (
     sums_of,
 )
 from pchmr.privacy.audit.rounds import disentangled, lengths_of, season_of, sums_said
+from pchmr.privacy.audit.sketch import Sketch
 
 PICTURES = 6  # of a person that are asked about, and as many that no client has
 NUM_PHASES = 3  # models of a run that a season is made of
 TUNING_SHARE = 3  # one of so many persons chooses the form of the membership attack
-NUM_INVERTED, NUM_MATCHED = 40, 3
+NUM_INVERTED, NUM_MATCHED, NARROW = 40, 3, 512
 
 Attack = Callable[[Evidence, ServerView], list[Figure]]
 
@@ -75,26 +76,27 @@ def reconstruction(evidence: Evidence, view: ServerView) -> list[Figure]:
     """(c) A picture from one step of a client that has one."""
     replay, cast = evidence.replay, evidence.replay.cast
     first, shadow = len(cast.rows), cast.num_singles
-    clients = np.arange(first, first + len(cast.singles))
+    clients = list(range(first, first + len(cast.singles)))
     known, asked = clients[:shadow], clients[shadow:][: max(NUM_INVERTED, view.members)]
-    seen = {int(c): replay.seen(c) for c in [*known, *asked]}
-    updates = {int(c): replay.update(c).copy() for c in asked}
-    taught_on = np.stack([evidence.sketch(replay.update(c)) for c in known])
-    small = np.concatenate([inversion.shrunk(seen[int(c)].images) for c in known])
-    attack = inversion.learned(taught_on, small, evidence.sketch.places)
+    seen = {client: replay.seen(client) for client in [*known, *asked]}
+    updates = {client: replay.update(client).copy() for client in asked}
+    sketch = Sketch(replay.spec.parameters, NARROW)
+    taught_on = np.stack([sketch(replay.update(c)) for c in known])
+    small = np.concatenate([inversion.shrunk(seen[c].images) for c in known])
+    attack = inversion.learned(taught_on, small, sketch.places)
     rng = np.random.default_rng(evidence.seed)
     mixed = []
     for one in asked[:NUM_INVERTED]:
         mates = rng.permutation(np.setdiff1d(asked, one))[: view.members - 1]
-        mixed.append(np.mean([updates[int(c)] for c in [one, *mates]], axis=0))
-    truth = torch.cat([seen[int(c)].images for c in asked[:NUM_INVERTED]])
-    features = np.stack([evidence.sketch(update) for update in mixed])
+        mixed.append(np.mean([updates[c] for c in [one, *mates.tolist()]], axis=0))
+    truth = torch.cat([seen[c].images for c in asked[:NUM_INVERTED]])
+    features = np.stack([sketch(update) for update in mixed])
     guess = attack(features).astype(np.float32)
     usual = small.mean(0)
     found = inversion.figures("psnr_learned", guess, truth, usual, evidence.seed, view.words)
     replay.load(replay.start)
     better = [
-        inversion.matched(replay, seen[int(c)], update, first_guess, evidence.steps)
+        inversion.matched(replay, seen[c], update, first_guess, evidence.steps)
         for c, update, first_guess in zip(asked[:NUM_MATCHED], mixed, guess, strict=False)
     ]
     few = truth[: len(better)]

@@ -6,7 +6,6 @@ arXiv 2112.03570, with updates in place of shadow models). Non-members are other
 same persons. The score is linear in the update, so that of a sum is the mean of its members'.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +35,7 @@ class Candidates:
     is_member: Bool[np.ndarray, " n"]
 
 
-def candidates_of(replay: Replay, people: Sequence[int], most: int) -> Candidates:
+def candidates_of(replay: Replay, people: np.ndarray, most: int) -> Candidates:
     """As many training pictures as others of each person, at most `most` of each kind."""
     rows, person, member = [], [], []
     for one in people:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 
 from pchmr.body import BodyModel
+from pchmr.config import require
 from pchmr.data import num_workers
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
@@ -30,6 +31,8 @@ class Plan:
     Attributes:
         num_pools: Seeds, the last of which draws the targets.
         num_pictures: Of each pool, spread over its people as volumes are in the world.
+        num_targets: Of a folder of people, how many are attacked.
+        most_pictures: That a client trains on.
         num_tuning: People of the other pools that choose settings.
         num_doubled: Targets of whom other pictures are known to be no training pictures.
         num_singles: Shadow people whose first picture is a client of its own, and as many targets
@@ -37,13 +40,15 @@ class Plan:
     """
 
     num_pools: int = 3
-    num_pictures: int = 1300
+    num_pictures: int = 2000
+    num_targets: int = POOL
+    most_pictures: int = 20
     num_tuning: int = 50
     num_doubled: int = 30
     num_singles: int = 240
 
 
-QUICK = Plan(num_pools=2, num_pictures=300, num_tuning=20, num_doubled=20, num_singles=60)
+QUICK = Plan(num_pools=2, num_pictures=300, num_tuning=20, num_doubled=20, num_singles=40)
 
 
 class Joined:
@@ -53,7 +58,7 @@ class Joined:
 
     def __init__(self, parts: Sequence[SyntheticPeople]) -> None:
         self.parts, self.image_size = list(parts), parts[0].image_size
-        self._starts = np.cumsum([0, *map(len, parts)])
+        self.starts = np.cumsum([0, *map(len, parts)])
         self.columns = {n: np.concatenate([p.columns[n] for p in parts]) for n in COLUMNS}
 
     @property
@@ -62,7 +67,7 @@ class Joined:
         return "+".join(part.content_hash for part in self.parts)
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return int(self.starts[-1])
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
         """Rows of one part: a client's pictures never span two.
@@ -71,8 +76,8 @@ class Joined:
             ValueError: The rows are of several parts.
         """
         rows = np.asarray(indices, dtype=np.int64)
-        part = int(np.searchsorted(self._starts, rows[0], "right")) - 1
-        local = rows - self._starts[part]
+        part = int(np.searchsorted(self.starts, rows[0], "right")) - 1
+        local = rows - self.starts[part]
         if local.min() < 0 or local.max() >= len(self.parts[part]):
             raise ValueError("rows of several parts cannot be read in one batch")
         return self.parts[part].batch(local)
@@ -126,8 +131,9 @@ def draw_cast(
     seed: int,
     world: int,
     cache: Path | None = None,
+    data: Path | None = None,
 ) -> Cast:
-    """Renders the people of an audit, unless they are cached.
+    """Renders the people of an audit, unless they are cached or there is a folder of people.
 
     Args:
         plan: How many.
@@ -136,7 +142,10 @@ def draw_cast(
         seed: Draws them.
         world: Version of the rendered people.
         cache: Folder of renderings.
+        data: Folder of rendered people to take in their place.
     """
+    if data is not None:
+        return cast_of(Joined([SyntheticPeople.open(data)]), plan)
     parts = []
     for pool in range(plan.num_pools):
         recipe = SyntheticRecipe(
@@ -152,25 +161,36 @@ def draw_cast(
 
 
 def cast_of(people: Joined, plan: Plan) -> Cast:
-    """Deals roles: the last part's people are the targets."""
+    """Deals roles: the people of the last part are the targets, or the last people of the only one.
+
+    Raises:
+        SettingError: Too few people.
+    """
     rows, betas, pool = [], [], []
     for number, part in enumerate(people.parts):
-        start = int(people._starts[number])
+        start = int(people.starts[number])
         subjects = part.columns["subject"]
         for subject in np.unique(subjects):
             own = np.flatnonzero(subjects == subject)
             rows.append(start + own)
             betas.append(part.batch(own[:1]).betas[0].numpy())
             pool.append(number)
-    pools = np.array(pool)
-    target = np.flatnonzero(pools == len(people.parts) - 1)
-    known = np.flatnonzero(pools < len(people.parts) - 1)
+    target = np.flatnonzero(np.array(pool) == len(people.parts) - 1)
+    if len(people.parts) == 1:
+        target = target[-plan.num_targets :]
+    known = np.arange(target[0])
+    require(
+        len(known) >= 2 * plan.num_tuning,
+        f"--data holds {len(rows)} people: {plan.num_targets} are attacked, and at least "
+        f"{2 * plan.num_tuning} others are needed",
+    )
     # Whoever comes last in a pool is nobody in particular: ids are drawn like everything else.
     shadow, tuning = np.split(known, [len(known) - plan.num_tuning])
     most = sorted(target, key=lambda person: -len(rows[person]))[: plan.num_doubled]
     others = [np.empty(0, dtype=np.int64)] * len(rows)
     for person in most:
         rows[person], others[person] = rows[person][::HALVES], rows[person][1::HALVES]
+    rows = [own[: plan.most_pictures] for own in rows]
     return Cast(people, rows, others, np.stack(betas), shadow, tuning, target, plan.num_singles)
 
 

@@ -71,7 +71,7 @@ def run(config: AuditConfig) -> Audit:
     view = view_of(config, played)
     plan, steps = (QUICK, QUICK_STEPS) if config.quick else (Plan(), STEPS)
     began, spent = time.perf_counter(), time.process_time()
-    with evidence_of(played, plan, steps, config.seed, config.cache) as evidence:
+    with evidence_of(played, plan, steps, config.seed, config.cache, config.data) as evidence:
         found = attacked(evidence, view)
         facts = facts_of(config.run, played, evidence)
     made = Audit(
@@ -124,7 +124,12 @@ def view_of(config: AuditConfig, played: FederateConfig) -> ServerView:
 
 @contextmanager
 def evidence_of(
-    played: FederateConfig, plan: Plan, steps: int, seed: int, cache: Path | None = None
+    played: FederateConfig,
+    plan: Plan,
+    steps: int,
+    seed: int,
+    cache: Path | None = None,
+    people: Path | None = None,
 ) -> Iterator[Evidence]:
     """Everybody's updates at the start weights of a run.
 
@@ -134,6 +139,7 @@ def evidence_of(
         steps: Of the search for a picture.
         seed: Draws people.
         cache: Folder of renderings.
+        people: Folder of rendered people in place of new ones.
     """
     torch.set_num_threads(1)
     body = load_body(played.model_options.body)
@@ -142,7 +148,9 @@ def evidence_of(
         played.model_options, body.hierarchy, seed=played.seed, image_size=data.image_size
     )
     world = data.world or RECIPE_VERSION
-    cast = draw_cast(plan, body, image_size=model.image_size, seed=seed, world=world, cache=cache)
+    cast = draw_cast(
+        plan, body, image_size=model.image_size, seed=seed, world=world, cache=cache, data=people
+    )
     with replayed(played, cast, model, body) as replay, bar("clients", len(cast.rows)) as advance:
         yield gathered(replay, seed, steps, lambda: advance(1))
 

@@ -16,8 +16,10 @@ from jaxtyping import Float
 
 from pchmr.privacy.audit.figures import explained
 
-POWERS = (0.0, 1.0, 2.0, 4.0)
-RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
+POWERS = (1.0, 2.0, 4.0, 8.0)
+RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+OWN_RIDGE = 0.3
+TINY = 1e-12
 LEAST_TENSOR = 1e-3  # of a tensor's own R2; those below teach nothing
 
 Features = Float[np.ndarray, "_ sketch"]
@@ -57,7 +59,8 @@ def left_out(
     kernel: Float[np.ndarray, "n n"], truth: Shapes, ridge: float
 ) -> tuple[Shapes, Shapes]:
     """Dual coefficients, and what is said of each person when it does not teach."""
-    inverse = np.linalg.inv(kernel + ridge * np.eye(len(kernel)) * np.diag(kernel).mean())
+    shift = max(ridge * float(np.diag(kernel).mean()), TINY)
+    inverse = np.linalg.inv(kernel + shift * np.eye(len(kernel)))
     dual = inverse @ truth
     return dual, truth - dual / np.diag(inverse)[:, None]
 
@@ -72,30 +75,31 @@ def taught(
 ) -> ShapeAttack:
     """Fits the attack on shadow people and chooses its settings on tuning people."""
     center, mean = features[shadow].mean(0), betas[shadow].mean(0)
-    known, truth = features[shadow] - center, betas[shadow] - mean
-    kernels, scales, own = [], [], []
-    for place in places:
-        table = known[:, place] @ known[:, place].T
-        scale = float(np.diag(table).mean())
-        kernels.append(table / scale if scale > 0 else table)
-        scales.append(1 / scale if scale > 0 else 0.0)
-        own.append(explained(truth, left_out(kernels[-1], truth, 1.0)[1]) if scale > 0 else 0.0)
-    stack, value = np.stack(kernels), np.maximum(own, LEAST_TENSOR)
-    held, wanted = features[tuning] - center, betas[tuning]
-    best: ShapeAttack | None = None
+    truth, count = betas[shadow] - mean, len(shadow)
+    centered = features[np.concatenate([shadow, tuning])] - center
+    tables = [_table(centered[:, place], count) for place in places]
+    own = [explained(truth, left_out(table[:count], truth, OWN_RIDGE)[1]) for table, _ in tables]
+    stack, value = np.stack([table for table, _ in tables]), np.maximum(own, LEAST_TENSOR)
+    tried = []
     for power, ridge in product(POWERS, RIDGES):
         share = value**power / (value**power).sum()
-        dual, alone = left_out(np.tensordot(share, stack, 1), truth, ridge)
-        factor = np.concatenate(
-            [
-                np.full(place.stop - place.start, part * scale)
-                for place, part, scale in zip(places, share, scales, strict=True)
-            ]
-        )
-        weights = factor[:, None] * (known.T @ dual)
-        r2 = explained(wanted, held @ weights + mean)
-        if best is None or r2 > best.tuning_r2:
-            by_tensor = dict(zip(names, map(float, own), strict=True))
-            best = ShapeAttack(center, weights, mean, power, ridge, r2, by_tensor, alone + mean)
-    assert best is not None
-    return best
+        table = np.tensordot(share, stack, 1)
+        dual, alone = left_out(table[:count], truth, ridge)
+        r2 = explained(betas[tuning], table[count:] @ dual + mean)
+        tried.append((r2, power, ridge, share, dual, alone))
+    r2, power, ridge, share, dual, alone = max(tried, key=lambda one: one[0])
+    known, weights = centered[:count].T, np.empty((features.shape[1], betas.shape[1]))
+    for place, part, (_, scale) in zip(places, share, tables, strict=True):
+        weights[place] = part * scale * (known[place] @ dual)
+    by_tensor = dict(zip(names, map(float, own), strict=True))
+    return ShapeAttack(center, weights, mean, power, ridge, r2, by_tensor, alone + mean)
+
+
+def _table(
+    part: Float[np.ndarray, "people entries"], count: int
+) -> tuple[Float[np.ndarray, "people shadow"], float]:
+    """Products of everybody with the shadow people, scaled, and the scale."""
+    found = (part @ part[:count].T).astype(np.float64)
+    size = float(np.diag(found[:count]).mean())
+    scale = 1 / size if size > 0 else 0.0
+    return found * scale, scale

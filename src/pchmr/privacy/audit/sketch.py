@@ -1,4 +1,8 @@
-"""Short features of an update: every tensor folded, with random signs, to a bounded length.
+"""Features of an update: long tensors folded, with random signs, to a bounded length.
+
+What shapes are read from (vertex tokens, attention of the decoders) stays whole: folding them to
+1024 entries cost two thirds of the right answers of a line-up. The backbone tells next to nothing
+and is folded to little.
 
 Folding is linear, so the sketch of a sum is the sum of sketches; inner products of a tensor's
 updates keep their value on average. The signs are of the audit, not of the run.
@@ -12,9 +16,10 @@ import numpy as np
 from jaxtyping import Float
 
 from pchmr.federated.vector import Slot
+from pchmr.models.trainable import BACKBONE
 from pchmr.seeds import derive_seed
 
-WIDTH = 1024
+WIDTH, BACKBONE_WIDTH = 1 << 16, 256
 
 
 class Sketch:
@@ -27,14 +32,16 @@ class Sketch:
     """
 
     def __init__(self, slots: Sequence[Slot], width: int = WIDTH) -> None:
-        self._slots, self._width = list(slots), width
+        self._slots = list(slots)
         self.names = [slot.name for slot in slots]
-        sizes = [min(slot.stop - slot.start, width) for slot in slots]
+        lengths = [slot.stop - slot.start for slot in slots]
+        most = [BACKBONE_WIDTH if name.startswith(BACKBONE) else width for name in self.names]
+        self._widths = sizes = [min(pair) for pair in zip(lengths, most, strict=True)]
         ends = np.cumsum([0, *sizes]).tolist()
         self.places = [slice(a, b) for a, b in pairwise(ends)]
         self.size = ends[-1]
         rng = np.random.default_rng(derive_seed(0, "audit sketch"))
-        rows = [-(-(slot.stop - slot.start) // width) for slot in slots]
+        rows = [-(-length // size) for length, size in zip(lengths, sizes, strict=True)]
         self._signs = [rng.choice(np.array([-1, 1], dtype=np.float32), size=n) for n in rows]
 
     def __call__(self, values: Float[np.ndarray, " size"]) -> Float[np.ndarray, " sketch"]:
@@ -42,10 +49,9 @@ class Sketch:
         out = np.zeros(self.size, dtype=np.float32)
         for slot, place, signs in zip(self._slots, self.places, self._signs, strict=True):
             piece, into = values[slot.start : slot.stop], out[place]
-            whole = len(piece) // self._width
-            if whole:
-                into += signs[:whole] @ piece[: whole * self._width].reshape(whole, self._width)
-            rest = piece[whole * self._width :]
+            whole, width = len(piece) // len(into), len(into)
+            into += signs[:whole] @ piece[: whole * width].reshape(whole, width)
+            rest = piece[whole * width :]
             into[: len(rest)] += signs[-1] * rest
         return out
 
@@ -53,5 +59,8 @@ class Sketch:
     def counts(self) -> Float[np.ndarray, " sketch"]:
         """How many entries of a vector meet in each entry: the variance of unit noise there."""
         sizes = [slot.stop - slot.start for slot in self._slots]
-        folded = [np.bincount(np.arange(size) % self._width) for size in sizes]
+        folded = [
+            np.bincount(np.arange(size) % width)
+            for size, width in zip(sizes, self._widths, strict=True)
+        ]
         return np.concatenate(folded).astype(np.float64)
