@@ -82,8 +82,7 @@ def first_of_id(rows: Iterable[ResultRow], name: str) -> ResultRow | None:
 def difference_percent(ours: BySeed, theirs: BySeed) -> Interval | None:
     """How much larger our MPJPE is than theirs, in percent of theirs, paired by seed and person.
 
-    The interval is over held-out people (their mean over the seeds), or over seeds where there are
-    several and that one is wider.
+    The interval is that of `paired_interval`.
     """
     seeds = [s for s in ours if s in theirs and ours[s].people_mm and theirs[s].people_mm]
     pairs = [(np.array(ours[s].people_mm), np.array(theirs[s].people_mm)) for s in seeds]
@@ -93,9 +92,18 @@ def difference_percent(ours: BySeed, theirs: BySeed) -> Interval | None:
     if scale == 0:
         return None
     apart = 100 * np.stack([a - b for a, b in pairs]) / scale
-    found = [_interval(apart.mean(axis=0), len(seeds), "people")]
-    if len(seeds) > 1:
-        found.append(_interval(apart.mean(axis=1), len(seeds), "seeds"))
+    return paired_interval(apart)
+
+
+def paired_interval(apart: np.ndarray) -> Interval | None:
+    """Mean of paired differences (seeds, people), and the wider of two 95 % intervals.
+
+    One is over people (their mean over the seeds), the other over seeds where there are several;
+    None for a single person and seed.
+    """
+    found = [_interval(apart.mean(axis=0), len(apart), "people")]
+    if len(apart) > 1:
+        found.append(_interval(apart.mean(axis=1), len(apart), "seeds"))
     return max((f for f in found if f is not None), key=lambda i: i.high - i.low, default=None)
 
 
