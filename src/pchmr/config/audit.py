@@ -30,8 +30,8 @@ class AuditConfig:
     trainable: Literal["all", "head", "lora"] | None = None
     """What of the model trains and travels; without it, as in the run."""
     data: Path | None = None
-    """Folder of rendered people to play the clients, in place of people drawn for the audit: the
-    last 150 are attacked, the others teach. None of them may be in the run."""
+    """Folder of rendered people to play the clients, in place of people drawn for the audit: those
+    with the most pictures are attacked, the others teach. None of them may be in the run."""
     output: Path | None = None
     """Folder for audit-VIEW.json and audit-VIEW.html; without it, the run folder."""
     seed: int = 0

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from pchmr.body import BodyModel
@@ -20,7 +19,7 @@ from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
 from pchmr.seeds import derive_seed
 
-POOL = 150  # people of domain B behind one seed, and candidates of a re-identification
+POOL = 150  # people of domain B behind one seed, and candidates of a line-up
 HALVES = 2
 
 
@@ -29,18 +28,18 @@ class Plan:
     """How many people an audit draws.
 
     Attributes:
-        num_pools: Seeds, the last of which draws the targets.
+        num_pools: Seeds, each of which draws `POOL` people.
         num_pictures: Of each pool, spread over its people as volumes are in the world.
-        num_targets: Of a folder of people, how many are attacked.
+        num_targets: People that are attacked, and candidates of a line-up.
         most_pictures: That a client trains on.
-        num_tuning: People of the other pools that choose settings.
+        num_tuning: People that choose settings.
         num_doubled: Targets of whom other pictures are known to be no training pictures.
         num_singles: Shadow people whose first picture is a client of its own, and as many targets
             as there are.
     """
 
     num_pools: int = 3
-    num_pictures: int = 2000
+    num_pictures: int = 2400
     num_targets: int = POOL
     most_pictures: int = 20
     num_tuning: int = 50
@@ -48,7 +47,15 @@ class Plan:
     num_singles: int = 240
 
 
-QUICK = Plan(num_pools=2, num_pictures=300, num_tuning=20, num_doubled=20, num_singles=40)
+QUICK = Plan(
+    num_pools=1,
+    num_pictures=400,
+    num_targets=60,
+    most_pictures=8,
+    num_tuning=20,
+    num_doubled=20,
+    num_singles=40,
+)
 
 
 class Joined:
@@ -161,39 +168,31 @@ def draw_cast(
 
 
 def cast_of(people: Joined, plan: Plan) -> Cast:
-    """Deals roles: the people of the last part are the targets, or the last people of the only one.
+    """Deals roles: those with the most pictures are attacked, the next choose, the rest teach.
+
+    How many pictures there are of somebody says nothing of the shape.
 
     Raises:
         SettingError: Too few people.
     """
-    rows, betas, pool = [], [], []
-    for number, part in enumerate(people.parts):
-        start = int(people.starts[number])
+    rows, betas = [], []
+    for start, part in zip(people.starts, people.parts, strict=False):
         subjects = part.columns["subject"]
         for subject in np.unique(subjects):
             own = np.flatnonzero(subjects == subject)
-            rows.append(start + own)
+            rows.append(int(start) + own)
             betas.append(part.batch(own[:1]).betas[0].numpy())
-            pool.append(number)
-    target = np.flatnonzero(np.array(pool) == len(people.parts) - 1)
-    if len(people.parts) == 1:
-        target = target[-plan.num_targets :]
-    known = np.arange(target[0])
+    least = plan.num_targets + 2 * plan.num_tuning
     require(
-        len(known) >= 2 * plan.num_tuning,
-        f"--data holds {len(rows)} people: {plan.num_targets} are attacked, and at least "
-        f"{2 * plan.num_tuning} others are needed",
+        len(rows) >= least,
+        f"--data holds {len(rows)} people: {plan.num_targets} are attacked, and {least} are needed",
     )
-    # Whoever comes last in a pool is nobody in particular: ids are drawn like everything else.
-    shadow, tuning = np.split(known, [len(known) - plan.num_tuning])
-    most = sorted(target, key=lambda person: -len(rows[person]))[: plan.num_doubled]
+    by_pictures = np.argsort([-len(own) for own in rows], kind="stable")
+    cuts = [plan.num_targets, plan.num_targets + plan.num_tuning]
+    target, tuning, shadow = (np.sort(part) for part in np.split(by_pictures, cuts))
+    most = by_pictures[: plan.num_doubled]
     others = [np.empty(0, dtype=np.int64)] * len(rows)
     for person in most:
         rows[person], others[person] = rows[person][::HALVES], rows[person][1::HALVES]
     rows = [own[: plan.most_pictures] for own in rows]
     return Cast(people, rows, others, np.stack(betas), shadow, tuning, target, plan.num_singles)
-
-
-def pictures(people: Joined, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
-    """Pictures of some rows, float RGB in [0, 1]."""
-    return people.batch(np.asarray(rows)).images
