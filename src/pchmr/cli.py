@@ -69,6 +69,7 @@ VERBS: dict[str, Verb] = {
     "deploy": Verb(configs.DeployConfig, "pchmr.deploy:run", DEPLOYED),
     "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
+    "audit": Verb(configs.AuditConfig, "pchmr.privacy.audit:run"),
     "priors": Verb(configs.PriorsConfig, "pchmr.priors:run"),
     "doctor": Verb(configs.DoctorConfig, "pchmr.doctor:run"),
     "bench": Verb(configs.BenchConfig, "pchmr.bench:run", READ),

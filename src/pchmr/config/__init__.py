@@ -5,6 +5,7 @@ Nothing here imports torch or numpy, so `pchmr --help` answers at once. Cross-fi
 """
 
 from pchmr.config.annotation import AnnotateConfig, LabelsConfig
+from pchmr.config.audit import AuditConfig
 from pchmr.config.deploy import DEFAULT_PORT, DeployConfig
 from pchmr.config.errors import DivergedError, SettingError, UserError, require
 from pchmr.config.options import (
@@ -54,6 +55,7 @@ __all__ = [
     "FORMATS",
     "Algorithm",
     "AnnotateConfig",
+    "AuditConfig",
     "BenchConfig",
     "DataConfig",
     "DataOptions",

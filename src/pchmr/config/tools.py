@@ -72,7 +72,7 @@ class DoctorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Tell the whole story on rendered people: before, centralized, federated, report."""
+    """Tell the whole story on rendered people: before, centralized, federated, secure, report."""
 
     output: Path = Path("runs/demo")
     """Folder to write."""
@@ -104,10 +104,10 @@ class BenchConfig:
     """Measure, and append one JSON line per figure; without a name, list the benchmarks."""
 
     name: Annotated[str, tyro.conf.Positional] = ""
-    """Benchmark: speed, rasterizer, body, federated, faults, secure, models, export, annotators,
-    placing, people, realism, crowds, or a comparison of runs: learning-curves, learning-samples,
-    client-scale, convergence, lda, natural, optimizers, finetune, byzantine. Without one, each is
-    listed and none is run."""
+    """Benchmark: speed, rasterizer, body, federated, faults, secure, audit, noise, models, export,
+    annotators, placing, people, realism, crowds, or a comparison of runs: learning-curves,
+    learning-samples, client-scale, convergence, lda, natural, optimizers, finetune, byzantine.
+    Without one, each is listed and none is run."""
     output: Path = Path("results")
     """Folder of the JSONL files."""
     repeats: int = 5

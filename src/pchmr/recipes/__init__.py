@@ -26,6 +26,8 @@ BENCHES: dict[str, Bench] = {
     ),
     "faults": Bench("broken replies, killed runs, damaged checkpoints", ("faults",)),
     "secure": Bench("what secure aggregation costs a client and a server", ("secure",)),
+    "audit": Bench("what the server's view gives away of clients, plain and secure", ("audit",)),
+    "noise": Bench("epsilon against error, and what canaries find", ("noise",)),
     "models": Bench("speed and memory of the networks, size of XS", ("models",)),
     "export": Bench("speed and accuracy of exported networks", ("export",)),
     "annotators": Bench("errors and speed of each way of annotating", ("annotators",)),
