@@ -23,3 +23,4 @@ def few_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rendered people of the source domain."""
     monkeypatch.setattr(rehearsal, "NUM_REHEARSED", 6)
     monkeypatch.setattr(rehearsal, "NUM_SCORED", 4)
+    monkeypatch.setattr(rehearsal, "NUM_OTHERS", 6)

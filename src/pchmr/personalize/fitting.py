@@ -30,8 +30,8 @@ class Fitted:
     """What fine-tuning did.
 
     Attributes:
-        validation_mm: MPJPE against held-out labels: of the shared model, then after each epoch.
-        best_epoch: The one that was kept; 0 is the shared model.
+        validation_mm: MPJPE against held-out labels: of the first weights, then after each epoch.
+        best_epoch: The one that was kept; 0 is where it began.
     """
 
     validation_mm: tuple[float, ...]
@@ -42,7 +42,7 @@ def personalize(
     model: nn.Module,
     body: BodyModel,
     lessons: Lessons,
-    validation: PeopleDataset,
+    validation: PeopleDataset | None,
     options: FittingOptions,
     *,
     seed: int,
@@ -51,10 +51,10 @@ def personalize(
     """Changes `model` to the weights that fit the held-out labels best.
 
     Args:
-        model: The shared model.
+        model: Where learning begins.
         body: Body of the labels.
         lessons: What to learn from.
-        validation: Held-out labels of the same person.
+        validation: Held-out labels of the same person; without them the last epoch is kept.
         options: What moves, how fast, how long.
         seed: Order, augmentation, dropout.
         on_epoch: Told the number of each finished epoch.
@@ -62,9 +62,13 @@ def personalize(
     Raises:
         DivergedError: A loss turned NaN or infinite.
     """
-    errors = [_mpjpe(model, body, validation)]
+    errors = [_mpjpe(model, body, validation)] if validation is not None else []
     best, best_state = 0, copy.deepcopy(model.state_dict())
-    optim = OptimOptions(learning_rate=options.learning_rate, batch_size=options.batch_size)
+    optim = OptimOptions(
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+    )
     with moving(model, options.trainable, seed) as merged:
         optimizer = new_optimizer(model, optim)
         pull_back(model, optimizer, options.pull)
@@ -74,8 +78,9 @@ def personalize(
                 model, body, lessons.of_epoch(epoch), optimizer, optim,
                 seed=derive_seed(seed, "personal", epoch), epoch=float(epoch), factor=factor,
             )  # fmt: skip
-            errors.append(_mpjpe(model, body, validation))
-            if errors[-1] < errors[best]:
+            if validation is not None:
+                errors.append(_mpjpe(model, body, validation))
+            if validation is None or errors[-1] < errors[best]:
                 best, best_state = epoch + 1, merged()
             if on_epoch:
                 on_epoch(epoch + 1)

@@ -1,19 +1,26 @@
-"""Rendered people of the source domain: what the shared model learned from, kept and measured."""
+"""Rendered people whose exact labels teach along: of the source domain, and in the user's setting.
+
+The first keep what the shared model knew, and are what forgetting is measured on. The second, other
+people under the same kind of camera, teach what the setting does to pictures. No user is among
+them: they are drawn with a seed of their own.
+"""
 
 from dataclasses import dataclass
 
 from torch import nn
 
 from pchmr.body import BodyModel
-from pchmr.config import DataOptions
+from pchmr.config import DataOptions, Domain
 from pchmr.data import load_people
 from pchmr.data.sample import PeopleDataset
-from pchmr.data.synthetic.recipe import Split
+from pchmr.data.synthetic.recipe import RECIPE_VERSION, Split, SyntheticRecipe
 from pchmr.evaluation import evaluate
 from pchmr.progress import bar
 
-SOURCE = "A"
-NUM_REHEARSED, NUM_SCORED = 256, 128
+SOURCE: Domain = "A"
+NUM_REHEARSED, NUM_SCORED = 512, 128
+NUM_OTHERS = 1600
+OTHERS_SEED = 9_000
 
 
 @dataclass(frozen=True)
@@ -26,26 +33,47 @@ class Source:
     @classmethod
     def open(cls, body: BodyModel, image_size: int, seed: int) -> "Source":
         """Renders them once; later runs find them in the cache."""
-        options = DataOptions(domain=SOURCE, num_samples=NUM_REHEARSED, num_test_samples=NUM_SCORED)
-        sets = []
-        counts: dict[Split, int] = {"train": NUM_REHEARSED, "test": NUM_SCORED}
-        for split, count in counts.items():
-            with bar(f"people of {SOURCE}, {split}", count) as advance:
-                sets.append(
-                    load_people(
-                        options,
-                        split,
-                        body=body,
-                        seed=seed,
-                        image_size=image_size,
-                        progress=advance.to,
-                    )
-                )
-                advance.to(count, count)
-        return cls(*sets)
+        train = DataOptions(domain=SOURCE, num_samples=NUM_REHEARSED)
+        test = DataOptions(domain=SOURCE, num_test_samples=NUM_SCORED)
+        return cls(
+            _rendered(train, "train", body, image_size, seed),
+            _rendered(test, "test", body, image_size, seed),
+        )
 
     def mpjpe_mm(self, model: nn.Module, body: BodyModel) -> float:
         """Error on people of the source domain."""
         error = evaluate(model, body, self.test).mpjpe_mm
         assert error is not None
         return error
+
+
+def others_in(
+    setting: Domain, body: BodyModel, image_size: int, users: SyntheticRecipe | None = None
+) -> PeopleDataset:
+    """Other people in a setting, in the world of the users where these are rendered too.
+
+    Args:
+        setting: Domain that they are drawn from.
+        body: Whom to render.
+        image_size: Side of the crops in pixels.
+        users: How the users were rendered: the others get another seed.
+    """
+    options = DataOptions(
+        domain=setting,
+        num_samples=NUM_OTHERS,
+        world=users.version if users else RECIPE_VERSION,  # pyright: ignore[reportArgumentType]
+    )
+    seed = OTHERS_SEED + int(users is not None and users.seed == OTHERS_SEED)
+    return _rendered(options, "train", body, image_size, seed)
+
+
+def _rendered(
+    options: DataOptions, split: Split, body: BodyModel, image_size: int, seed: int
+) -> PeopleDataset:
+    count = options.num_samples if split == "train" else options.num_test_samples
+    with bar(f"people of {options.domain}, {split}", count) as advance:
+        people = load_people(
+            options, split, body=body, seed=seed, image_size=image_size, progress=advance.to
+        )
+        advance.to(count, count)
+    return people

@@ -5,7 +5,7 @@ split, and are kept for the next run. The truth is handed on for scores and teac
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pchmr.annotate.labels import LABEL_VERSION, LabelFolder
 from pchmr.annotate.modes import best_mode
 from pchmr.annotate.pictures import PictureReader, stack
 from pchmr.annotate.quality import load_predictors
-from pchmr.annotate.starts import stack_starts
+from pchmr.annotate.starts import HmrStarts, stack_starts
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
 from pchmr.config import AnnotateConfig, PersonalizeConfig, SettingError
@@ -32,6 +32,7 @@ from pchmr.data.synthetic.recipe import Split
 from pchmr.door.arrays import read_arrays
 from pchmr.geometry import centered
 from pchmr.metrics import MM_PER_METRE, mpjpe
+from pchmr.models import HMRModel
 from pchmr.perception.boxes import whole
 from pchmr.personalize.users import User, counts, held_out
 from pchmr.progress import bar
@@ -88,15 +89,17 @@ class RootLabeler:
     annotator: Annotator
 
     @classmethod
-    def open(cls, config: PersonalizeConfig, body: BodyModel) -> "RootLabeler":
-        """Loads the priors that the config names."""
+    def open(cls, config: PersonalizeConfig, body: BodyModel, network: HMRModel) -> "RootLabeler":
+        """Loads the priors that the config names; the network's predictions are one more start."""
         labeling, model = config.labeling_options, config.model_options
         prior = labeling.keypoint_prior or "embedded"  # it saw such people; its error is calibrated
         wanted = AnnotateConfig(
             images=config.images, mode=labeling.mode, body=model.body,
             keypoint_prior=prior, keypoint_weights=labeling.keypoint_weights,
         )  # fmt: skip
-        return cls(config, body, PictureReader.open(wanted, body), Annotator(body))
+        reader = PictureReader.open(wanted, body)
+        starts = HmrStarts.of(network, body)
+        return cls(config, body, replace(reader, starts=starts), Annotator(body))
 
     def user(self, splits: dict[Split, SyntheticPeople], subject: int, side: int) -> User:
         """The user that a subject is, with labels of every split.

@@ -13,17 +13,25 @@ from pchmr.data.sample import PeopleDataset, Sample, Subset
 from pchmr.evaluation import Scores, score
 from pchmr.personalize.users import User, usable
 
-SCORED = ("before", "after", "before_truth", "after_truth", "constant_truth",
-          "constant_labels_truth")  # fmt: skip
+SCORED = (
+    "before",
+    "settled",
+    "after",
+    "before_truth",
+    "settled_truth",
+    "after_truth",
+    "constant_truth",
+    "constant_labels_truth",
+)
 AGAINST_LABELS = "against held-out labels of the same annotator: consistency, not accuracy"
 
 
-def named(before: Mapping[str, Scores], after: Mapping[str, Scores]) -> dict[str, Any]:
+def named(moments: Mapping[str, Mapping[str, Scores]]) -> dict[str, Any]:
     """Scores under the names of a summary: against labels, and against the truth if it is known."""
     names = {"labels": "", "truth": "_truth"}
     return {
         f"{when}{names[kind]}": scores.row()
-        for when, found in (("before", before), ("after", after))
+        for when, found in moments.items()
         for kind, scores in found.items()
     }
 

@@ -1,0 +1,114 @@
+"""How a model is taught: first what the setting does to pictures, then one person's own labels.
+
+`Teacher` holds what all users share. The setting is taught once, from rendered others alone, and
+every user begins there; nothing of one user reaches another.
+"""
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pchmr.body import BodyModel
+from pchmr.config import FittingOptions
+from pchmr.data.sample import PeopleDataset, Subset
+from pchmr.models import HMRModel
+from pchmr.personalize.fitting import Fitted, personalize
+from pchmr.personalize.lessons import Helpers, Lessons
+from pchmr.personalize.rehearsal import Source
+from pchmr.personalize.users import User, usable, weights
+from pchmr.seeds import derive_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What a person's model learns from, and what ends it.
+
+    Attributes:
+        name: Of the person.
+        train: Pictures with labels, all of which may teach.
+        weights: How much each counts.
+        validation: Held-out pictures with labels of the same kind.
+    """
+
+    name: str
+    train: PeopleDataset
+    weights: np.ndarray
+    validation: PeopleDataset
+
+
+def labeled(user: User, use_review: bool) -> Pictures:
+    """A user's pictures with the annotator's labels."""
+    rows = usable(user.train, use_review)
+    return Pictures(
+        name=user.name,
+        train=Subset(user.train, rows),
+        weights=weights(user.train)[rows],
+        validation=user.validation,
+    )
+
+
+def known(user: User) -> Pictures:
+    """The same pictures with the truth in place of labels: the upper bound."""
+    train = user.truth["train"]
+    return Pictures(
+        name=user.name,
+        train=train,
+        weights=np.ones(len(train)),
+        validation=user.truth["validation"],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """What every lesson shares.
+
+    Attributes:
+        body: Of the labels.
+        source: People of the source domain.
+        others: People in the users' setting, where it is known.
+        options: How models learn.
+        seed: Of everything drawn.
+    """
+
+    body: BodyModel
+    source: Source
+    others: PeopleDataset | None
+    options: FittingOptions
+    seed: int
+
+    def settle(self, shared: HMRModel) -> HMRModel:
+        """The shared model after the others in the setting; itself where there are none."""
+        options = self.options
+        if self.others is None or not options.setting_epochs:
+            return shared
+        lessons = Lessons(
+            people=self.others,
+            weights=np.ones(len(self.others)),
+            helpers=(Helpers(self.source.train, options.rehearsal_share),),
+            seed=derive_seed(self.seed, "setting"),
+        )
+        model = copy.deepcopy(shared)
+        every = replace(options, num_epochs=options.setting_epochs, trainable="all")
+        personalize(model, self.body, lessons, None, every, seed=lessons.seed)
+        return model
+
+    def lessons(self, pictures: Pictures) -> Lessons:
+        """One person's pictures, and rendered people beside them."""
+        options = self.options
+        helpers = [Helpers(self.source.train, options.rehearsal_share)]
+        if self.others is not None:
+            helpers.append(Helpers(self.others, options.setting_share))
+        return Lessons(
+            people=pictures.train,
+            weights=pictures.weights,
+            helpers=helpers,
+            seed=derive_seed(self.seed, "user", pictures.name),
+        )
+
+    def teach(self, start: HMRModel, pictures: Pictures) -> tuple[HMRModel, Fitted]:
+        """A copy of a model that has learned from one person's pictures."""
+        model, lessons = copy.deepcopy(start), self.lessons(pictures)
+        held_out, seed = pictures.validation, lessons.seed
+        fitted = personalize(model, self.body, lessons, held_out, self.options, seed=seed)
+        return model, fitted
