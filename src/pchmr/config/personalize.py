@@ -7,7 +7,7 @@ from typing import Literal
 from pchmr.config.annotation import ANNOTATE_MODES
 from pchmr.config.errors import require
 from pchmr.config.options import ModelOptions
-from pchmr.config.verbs import Device
+from pchmr.config.verbs import Device, require_person
 
 Trainable = Literal["all", "head", "lora", "norms"]
 Setting = Literal["auto", "none", "A", "B", "V"]
@@ -70,6 +70,9 @@ class LabelingOptions:
     """Way to annotate, see `pchmr annotate`."""
     bbox: str | None = None
     """Box of the person, `x,y,w,h` in pixels: whose model it becomes, where there are several."""
+    person: str | None = None
+    """Who of several, see `pchmr annotate`: largest, or a number. Without it and without a box,
+    pictures of several people are refused."""
     keypoint_prior: str | None = None
     """Keypoint model, see `pchmr annotate`; without it, embedded for rendered users, and for photos
     blazepose where it was fetched (its labels are for review: `--use-review`)."""
@@ -85,6 +88,10 @@ class LabelingOptions:
             self.mode in ANNOTATE_MODES,
             f"unknown mode {self.mode}; known: {', '.join(ANNOTATE_MODES)}",
         )
+        if self.person is not None:
+            require_person(self.person)
+            require(self.person != "all", "--person all: a model becomes one person's; name one")
+            require(self.bbox is None, "--person and --bbox: leave one of them out")
         require(
             0 < self.accept_mm <= self.reject_mm,
             "--accept-mm must be positive and at most --reject-mm",

@@ -16,7 +16,7 @@ from typing import Any
 from pchmr import compute
 from pchmr.annotate.consent import PERSONAL, record
 from pchmr.body import BodyModel, load_body
-from pchmr.config import ExportConfig, PersonalizeConfig, UserError, require, to_json
+from pchmr.config import ExportConfig, PersonalizeConfig, require, to_json
 from pchmr.device.export import EXTRA
 from pchmr.device.export import run as export
 from pchmr.models import HMRModel, load_checkpoint, load_model, save_checkpoint
@@ -27,7 +27,7 @@ from pchmr.personalize.rehearsal import Source, others_in
 from pchmr.personalize.rendered import RootLabeler, is_root, open_root, users_of
 from pchmr.personalize.scores import AGAINST_LABELS, gathered, sentence
 from pchmr.personalize.teaching import Teacher
-from pchmr.personalize.users import User
+from pchmr.personalize.users import NothingToLearnError, User, too_few
 from pchmr.progress import say
 from pchmr.runs import CONFIG, MODEL, SUMMARY, RunFolder, alone, make_private, state_sha256
 
@@ -39,10 +39,6 @@ LABELS, USERS, EXPORT, SETTLED, ROW = (
     "user.json",
 )
 NUM_EXPORT_CHECKED = 16  # rendered people that the exported model is held against
-
-
-class NothingToLearnError(UserError):
-    """No user has labels enough; the message says where to look."""
 
 
 @alone
@@ -145,6 +141,10 @@ class School:
         source_before = teacher.source.mpjpe_mm(shared, body)
         return cls(config, shared, settled, started_from, teacher, source_before)
 
+    def load(self, path: Path) -> HMRModel:
+        """A model that this school has written."""
+        return load_checkpoint(path, self.shared.hierarchy)[0].to(self.body.v_template.device)
+
     def users(self) -> Iterator[User]:
         """Each user with labels, made when they are not there yet."""
         config, side = self.config, self.shared.image_size
@@ -238,19 +238,11 @@ def export_own(config: PersonalizeConfig) -> None:
 
 
 def _nothing(config: PersonalizeConfig, rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Why nothing was learned, which frames to look at, and the way on."""
+    """Why nobody learned anything, by the user who came closest."""
     name, row = max(rows.items(), key=lambda item: item[1]["num_usable"])
     labels = config.labels or config.output / LABELS
     labels = labels if name == "own" else labels / name
-    found = ", ".join(f"{count} {status}" for status, count in sorted(row["labels"].items()))
-    ways = [f"look at the frames that `pchmr labels {labels}` lists and --accept good ones"]
-    if not config.fitting_options.use_review and row["labels"].get("review"):
-        ways.insert(0, "count them with less weight: --use-review")
-    return (
-        f"{row['num_usable']} usable labels ({found or 'none'}), "
-        f"{config.fitting_options.min_labels} are needed: {'; or '.join(ways)}; or give more "
-        "pictures"
-    )
+    return too_few(labels, row["labels"], row["num_usable"], config.fitting_options)
 
 
 def tell(config: PersonalizeConfig, summary: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pchmr.evaluation import Scores, evaluate
 from pchmr.models import HMRModel
+from pchmr.personalize.consistency import consistency, independent_prior, seen_limbs
 from pchmr.personalize.pictures import PICTURES, write_pictures
 from pchmr.personalize.scores import constants, named
 from pchmr.personalize.teaching import Teacher, labeled
@@ -61,6 +62,7 @@ class Lesson:
             **named({"before": self._scores(self.shared), "after": self._scores(after)}),
             **self._settled_row(),
             **constants(self.teacher.body, user),
+            **self._consistency(after),
             "forgetting": source_after / self.source_before - 1,
             "seconds": time.perf_counter() - began,
         }
@@ -71,6 +73,19 @@ class Lesson:
         if self.settled is self.shared:
             return {}
         return named({"settled": self._scores(self.settled)})
+
+    def _consistency(self, after: HMRModel) -> dict[str, Any]:
+        """What can be said of own pictures without truth, of either model."""
+        user, body = self.user, self.teacher.body
+        if user.close is None or not len(user.close):
+            return {}
+        prior = independent_prior(user.labeled_with)
+        seen = None if prior is None else seen_limbs(prior, user.close)
+        told = {
+            name: consistency(model, body, user.close, model.image_size, user.times, seen)
+            for name, model in (("before", self.shared), ("after", after))
+        }
+        return {"consistency": {"against": prior and prior.provenance.name, **told}}
 
     def _scores(self, model: HMRModel) -> dict[str, Scores]:
         """Against labels where there are any, and against the truth where it is known."""

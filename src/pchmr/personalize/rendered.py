@@ -79,6 +79,11 @@ def users_of(splits: dict[Split, SyntheticPeople], root: Path, count: int | None
     return common[:count]
 
 
+def rows_of(people: SyntheticPeople, subject: int) -> np.ndarray:
+    """Rows that show a subject."""
+    return np.flatnonzero(people.columns["subject"] == subject)
+
+
 @dataclass(frozen=True)
 class RootLabeler:
     """Labels the rows of a rendered root from their pictures alone."""
@@ -109,17 +114,11 @@ class RootLabeler:
             subject: Of the user.
             side: Of the model's crops in pixels.
         """
-        place = self.config.labels or self.config.output / "labels"
-        folder = LabelFolder.open(place / str(subject))
-        labeled: dict[str, Relabeled] = {}
-        truth: dict[str, PeopleDataset] = {}
-        for split, people in splits.items():
-            rows = np.flatnonzero(people.columns["subject"] == subject)
-            arrays = self._labels(folder, split, people, rows)
-            truth[split] = Subset(resized(people, side), rows)
-            labeled[split] = Relabeled(
-                resized(people, side), rows, arrays, body=self.body, side=people.image_size
-            )
+        labeled = {split: self.part(splits, subject, split, side) for split in SPLITS}
+        truth = {
+            split: Subset(resized(people, side), rows_of(people, subject))
+            for split, people in splits.items()
+        }
         options = self.config.fitting_options
         return User(
             name=str(subject),
@@ -128,6 +127,17 @@ class RootLabeler:
             test=held_out(labeled["test"], options),
             truth=truth,
             about=about_labels(self.body, labeled["train"], truth["train"]),
+        )
+
+    def part(
+        self, splits: dict[Split, SyntheticPeople], subject: int, split: Split, side: int
+    ) -> Relabeled:
+        """The labeled pictures of one split of a subject, rejected ones among them."""
+        place = self.config.labels or self.config.output / "labels"
+        people, rows = splits[split], rows_of(splits[split], subject)
+        arrays = self._labels(LabelFolder.open(place / str(subject)), split, people, rows)
+        return Relabeled(
+            resized(people, side), rows, arrays, body=self.body, side=people.image_size
         )
 
     def _labels(

@@ -32,6 +32,10 @@ BENCHES: dict[str, Bench] = {
     "people": Bench("checks, costs and contact sheets of the rendered people", ("people",)),
     "realism": Bench("whether a network that has seen photos finds rendered people", ("realism",)),
     "crowds": Bench("people missed and made up in rendered crowds", ("crowds",)),
+    "personalize": Bench(
+        "headset wearers before and after, against the truth, and what else there is",
+        ("personalize",),
+    ),
     "learning-curves": Bench("what all of domain B teaches the start weights"),
     "learning-samples": Bench("the same on fewer images, and from random weights"),
     "client-scale": Bench("centralized against 10, 100 and 1000 clients"),
