@@ -16,15 +16,11 @@ from pchmr.config import (
     LoopConfig,
     SettingError,
 )
-from pchmr.personalize import rehearsal
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few people to rehearse with, and labels that are fitted in one step a stage."""
-    monkeypatch.setattr(rehearsal, "NUM_REHEARSED", 6)
-    monkeypatch.setattr(rehearsal, "NUM_SCORED", 4)
-    monkeypatch.setattr(rehearsal, "NUM_OTHERS", 6)
+    """Labels that are fitted in one step a stage."""
     whole = deposer.minimize
 
     def once(objective: Any, state: Any, weights: Any, iterations: int, damping: Any) -> Any:
@@ -37,7 +33,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_stage_is_scored(hurried: None, tmp_path: Path) -> None:
     data = DataOptions(domain="V", num_samples=16, num_test_samples=16, image_size=64, world=1)
     worlds.run(DataConfig(task="synth", output=tmp_path / "root", data_options=data))
-    fitting = FittingOptions(num_epochs=1, setting_epochs=1, min_labels=2, batch_size=4)
+    fitting = FittingOptions(
+        num_epochs=1, setting_epochs=1, num_others=6, num_rehearsed=8, min_labels=2, batch_size=4
+    )
     config = LoopConfig(
         images=tmp_path / "root", output=tmp_path / "loop", num_rounds=1,
         label_kinds="deposer,true", num_clients=4, fitting_options=fitting,

@@ -21,8 +21,10 @@ from pchmr.config import (
 from pchmr.data.synthetic import SyntheticPeople
 from pchmr.personalize import rehearsal, run
 
-pytestmark = pytest.mark.usefixtures("few_rehearsed")
-SHORT = FittingOptions(num_epochs=1, setting_epochs=1, min_labels=2, use_review=True, batch_size=4)
+SHORT = FittingOptions(
+    num_epochs=1, setting_epochs=1, num_others=6, num_rehearsed=8, min_labels=2, use_review=True,
+    batch_size=4,
+)  # fmt: skip
 SCORES = {"mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm"}
 
 
@@ -36,11 +38,7 @@ def config(root: Path, tmp_path_factory: pytest.TempPathFactory) -> PersonalizeC
 @pytest.fixture(scope="module")
 def summary(config: PersonalizeConfig) -> dict[str, Any]:
     """What one run found; its output stays for the other tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rehearsal, "NUM_REHEARSED", 6)
-        patch.setattr(rehearsal, "NUM_SCORED", 4)
-        patch.setattr(rehearsal, "NUM_OTHERS", 6)
-        return run(config)
+    return run(config)
 
 
 def test_a_rendered_user_gets_a_personal_model_and_scores(

@@ -31,10 +31,15 @@ class FittingOptions:
     """People per step."""
     rehearsal_share: float = 0.25
     """Share of rendered people of the source domain in every pass, against forgetting."""
+    num_rehearsed: int = 512
+    """How many of these people are rendered, and a quarter as many that forgetting is measured on;
+    once, later runs find them."""
     setting: Setting = "auto"
     """Setting of the pictures, whose people are rendered with exact labels and teach along: V for
     headset wearers. auto: that of a rendered root, none for photos and videos."""
-    setting_epochs: int = 6
+    num_others: int = 1600
+    """How many of its people are rendered, once."""
+    setting_epochs: int = 4
     """Passes over these people before any picture of the user counts."""
     setting_share: float = 0.35
     """Their share in the passes over the labels."""
@@ -58,6 +63,8 @@ class FittingOptions:
             "below 1",
         )
         require(self.setting_epochs >= 0, "--setting-epochs must not be negative")
+        require(self.num_rehearsed >= 4, "--num-rehearsed must be at least 4")
+        require(self.num_others >= 1, "--num-others must be at least 1")
         require(self.pull >= 0, "--pull must not be negative")
         require(self.min_labels >= 2, "--min-labels must be at least 2")
 

@@ -128,15 +128,16 @@ class School:
         body = load_body(config.model_options.body).to(device)
         shared, started_from = load_model(config.model_options, body.hierarchy, seed=config.seed)
         shared = shared.to(device).eval()
-        side, setting = shared.image_size, config.fitting_options.setting
+        side, options = shared.image_size, config.fitting_options
         root = open_root(config.images) if is_root(config.images) else None
         others = None
-        if setting not in ("auto", "none"):
-            others = others_in(setting, body, side, root["train"].recipe if root else None)
+        if options.setting not in ("auto", "none"):
+            users = root["train"].recipe if root else None
+            others = others_in(options.setting, body, side, options.num_others, users)
+        source = Source.open(body, side, options.num_rehearsed)
         teacher = Teacher(
-            body=body, source=Source.open(body, side, seed=0), others=others,
-            options=config.fitting_options, seed=config.seed,
-        )  # fmt: skip
+            body=body, source=source, others=others, options=options, seed=config.seed
+        )
         settled = _settled(config.output / SETTLED, teacher, shared)
         source_before = teacher.source.mpjpe_mm(shared, body)
         return cls(config, shared, settled, started_from, teacher, source_before)

@@ -18,8 +18,7 @@ from pchmr.evaluation import evaluate
 from pchmr.progress import bar
 
 SOURCE: Domain = "A"
-NUM_REHEARSED, NUM_SCORED = 512, 128
-NUM_OTHERS = 1600
+SCORED = 4  # times as many people are learned from as scored on
 OTHERS_SEED = 9_000
 
 
@@ -31,13 +30,20 @@ class Source:
     test: PeopleDataset
 
     @classmethod
-    def open(cls, body: BodyModel, image_size: int, seed: int) -> "Source":
-        """Renders them once; later runs find them in the cache."""
-        train = DataOptions(domain=SOURCE, num_samples=NUM_REHEARSED)
-        test = DataOptions(domain=SOURCE, num_test_samples=NUM_SCORED)
+    def open(cls, body: BodyModel, image_size: int, count: int) -> "Source":
+        """Renders them once; later runs find them in the cache.
+
+        Args:
+            body: Whom to render.
+            image_size: Side of the crops in pixels.
+            count: People to learn from.
+        """
+        options = DataOptions(
+            domain=SOURCE, num_samples=count, num_test_samples=max(count // SCORED, 1)
+        )
         return cls(
-            _rendered(train, "train", body, image_size, seed),
-            _rendered(test, "test", body, image_size, seed),
+            _rendered(options, "train", body, image_size, seed=0),
+            _rendered(options, "test", body, image_size, seed=0),
         )
 
     def mpjpe_mm(self, model: nn.Module, body: BodyModel) -> float:
@@ -48,7 +54,11 @@ class Source:
 
 
 def others_in(
-    setting: Domain, body: BodyModel, image_size: int, users: SyntheticRecipe | None = None
+    setting: Domain,
+    body: BodyModel,
+    image_size: int,
+    count: int,
+    users: SyntheticRecipe | None = None,
 ) -> PeopleDataset:
     """Other people in a setting, in the world of the users where these are rendered too.
 
@@ -56,11 +66,12 @@ def others_in(
         setting: Domain that they are drawn from.
         body: Whom to render.
         image_size: Side of the crops in pixels.
+        count: How many.
         users: How the users were rendered: the others get another seed.
     """
     options = DataOptions(
         domain=setting,
-        num_samples=NUM_OTHERS,
+        num_samples=count,
         world=users.version if users else RECIPE_VERSION,  # pyright: ignore[reportArgumentType]
     )
     seed = OTHERS_SEED + int(users is not None and users.seed == OTHERS_SEED)
