@@ -30,7 +30,7 @@ from pchmr.federated import World, run_federated
 from pchmr.models import HMRModel, save_checkpoint
 from pchmr.personalize.job import LABELS, School, decided
 from pchmr.personalize.lessons import Mixture
-from pchmr.personalize.rendered import RootLabeler, is_root, open_root, users_of
+from pchmr.personalize.rendered import is_root, open_root, users_of
 from pchmr.personalize.teaching import Pictures, known, labeled
 from pchmr.personalize.users import User
 from pchmr.progress import say
@@ -138,7 +138,7 @@ class _Story:
             f"asks for {self.config.num_clients}: render more images or world 2",
         )
         personal = _personal(self.config, self.kind)
-        labeler = RootLabeler.open(personal, self.school.body, self.school.settled)
+        labeler = self.school.labeler(personal)
         return [labeler.user(splits, one, self.school.shared.image_size) for one in subjects]
 
     def _pictures(self, user: User) -> Pictures:

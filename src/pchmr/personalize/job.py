@@ -23,7 +23,7 @@ from pchmr.models import HMRModel, load_checkpoint, load_model, save_checkpoint
 from pchmr.models.started import StartedFrom
 from pchmr.personalize.lesson import Lesson
 from pchmr.personalize.own import own_user
-from pchmr.personalize.rehearsal import Source, others_in
+from pchmr.personalize.rehearsal import Rendered, others_in, source_people
 from pchmr.personalize.rendered import RootLabeler, is_root, open_root, users_of
 from pchmr.personalize.scores import AGAINST_LABELS, gathered, sentence
 from pchmr.personalize.teaching import Teacher
@@ -117,7 +117,7 @@ class School:
         return self.teacher.body
 
     @property
-    def source(self) -> Source:
+    def source(self) -> Rendered:
         """People of the source domain."""
         return self.teacher.source
 
@@ -134,13 +134,19 @@ class School:
         if options.setting not in ("auto", "none"):
             users = root["train"].recipe if root else None
             others = others_in(options.setting, body, side, options.num_others, users)
-        source = Source.open(body, side, options.num_rehearsed)
+        source = source_people(body, side, options.num_rehearsed)
         teacher = Teacher(
             body=body, source=source, others=others, options=options, seed=config.seed
         )
         settled = _settled(config.output / SETTLED, teacher, shared)
         source_before = teacher.source.mpjpe_mm(shared, body)
         return cls(config, shared, settled, started_from, teacher, source_before)
+
+    def labeler(self, config: PersonalizeConfig) -> RootLabeler:
+        """What labels rendered users, with the network that knows the setting."""
+        others = self.teacher.others
+        sure = None if others is None else others.mpjpe_mm(self.settled, self.body)
+        return RootLabeler.open(config, self.body, self.settled, sure)
 
     def load(self, path: Path) -> HMRModel:
         """A model that this school has written."""
@@ -153,7 +159,7 @@ class School:
             yield own_user(config, self.body, side)
             return
         splits = open_root(config.images)
-        labeler = RootLabeler.open(config, self.body, self.settled)
+        labeler = self.labeler(config)
         for subject in users_of(splits, config.images, config.num_users):
             yield labeler.user(splits, subject, side)
 
@@ -168,7 +174,7 @@ def _settled(path: Path, teacher: Teacher, shared: HMRModel) -> HMRModel:
         return shared
     options = teacher.options
     key = [
-        state_sha256(shared.state_dict()), teacher.others.content_hash,
+        state_sha256(shared.state_dict()), teacher.others.train.content_hash,
         teacher.source.train.content_hash, teacher.seed, options.setting_epochs,
         options.optimizer, options.learning_rate, options.batch_size, options.rehearsal_share,
         options.pull,

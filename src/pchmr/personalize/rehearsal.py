@@ -19,38 +19,38 @@ from pchmr.progress import bar
 
 SOURCE: Domain = "A"
 SCORED = 4  # times as many people are learned from as scored on
-OTHERS_SEED = 9_000
+OTHERS_SEEDS = (9_000, 9_001, 9_002)
 
 
 @dataclass(frozen=True)
-class Source:
-    """People to learn from again and people to be scored on."""
+class Rendered:
+    """Rendered people to learn from, and people to be scored on."""
 
     train: PeopleDataset
     test: PeopleDataset
 
-    @classmethod
-    def open(cls, body: BodyModel, image_size: int, count: int) -> "Source":
-        """Renders them once; later runs find them in the cache.
-
-        Args:
-            body: Whom to render.
-            image_size: Side of the crops in pixels.
-            count: People to learn from.
-        """
-        options = DataOptions(
-            domain=SOURCE, num_samples=count, num_test_samples=max(count // SCORED, 1)
-        )
-        return cls(
-            _rendered(options, "train", body, image_size, seed=0),
-            _rendered(options, "test", body, image_size, seed=0),
-        )
-
     def mpjpe_mm(self, model: nn.Module, body: BodyModel) -> float:
-        """Error on people of the source domain."""
+        """Error on the people to be scored on."""
         error = evaluate(model, body, self.test).mpjpe_mm
         assert error is not None
         return error
+
+
+def source_people(body: BodyModel, image_size: int, count: int) -> Rendered:
+    """People of the source domain, rendered once; later runs find them in the cache.
+
+    Args:
+        body: Whom to render.
+        image_size: Side of the crops in pixels.
+        count: People to learn from; those to be scored on are a quarter as many.
+    """
+    options = DataOptions(
+        domain=SOURCE, num_samples=count, num_test_samples=max(count // SCORED, 1)
+    )
+    return Rendered(
+        _rendered(options, "train", body, image_size, seed=0),
+        _rendered(options, "test", body, image_size, seed=0),
+    )
 
 
 def others_in(
@@ -59,23 +59,30 @@ def others_in(
     image_size: int,
     count: int,
     users: SyntheticRecipe | None = None,
-) -> PeopleDataset:
+) -> Rendered:
     """Other people in a setting, in the world of the users where these are rendered too.
+
+    Those to be scored on are yet other people.
 
     Args:
         setting: Domain that they are drawn from.
         body: Whom to render.
         image_size: Side of the crops in pixels.
-        count: How many.
-        users: How the users were rendered: the others get another seed.
+        count: People to learn from; those to be scored on are an eighth as many.
+        users: How the users were rendered: the others get other seeds.
     """
     options = DataOptions(
         domain=setting,
         num_samples=count,
+        num_test_samples=max(count // (2 * SCORED), 1),
         world=users.version if users else RECIPE_VERSION,  # pyright: ignore[reportArgumentType]
     )
-    seed = OTHERS_SEED + int(users is not None and users.seed == OTHERS_SEED)
-    return _rendered(options, "train", body, image_size, seed)
+    taken = None if users is None else users.seed
+    first, second = [seed for seed in OTHERS_SEEDS if seed != taken][:2]
+    return Rendered(
+        _rendered(options, "train", body, image_size, first),
+        _rendered(options, "test", body, image_size, second),
+    )
 
 
 def _rendered(

@@ -34,6 +34,7 @@ from pchmr.geometry import centered
 from pchmr.metrics import MM_PER_METRE, mpjpe
 from pchmr.models import HMRModel
 from pchmr.perception.boxes import whole
+from pchmr.personalize.consensus import consensus
 from pchmr.personalize.users import User, counts, held_out
 from pchmr.progress import bar
 
@@ -86,15 +87,33 @@ def rows_of(people: SyntheticPeople, subject: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class RootLabeler:
-    """Labels the rows of a rendered root from their pictures alone."""
+    """Labels the rows of a rendered root from their pictures alone.
+
+    Attributes:
+        config: How.
+        body: Of the labels.
+        reader: Priors.
+        annotator: Fits the body.
+        network: Predicts where fits begin.
+        network_mm: Its error on others in the setting; None where that is not known, and then its
+            word alone makes no label.
+    """
 
     config: PersonalizeConfig
     body: BodyModel
     reader: PictureReader
     annotator: Annotator
+    network: HMRModel
+    network_mm: float | None = None
 
     @classmethod
-    def open(cls, config: PersonalizeConfig, body: BodyModel, network: HMRModel) -> "RootLabeler":
+    def open(
+        cls,
+        config: PersonalizeConfig,
+        body: BodyModel,
+        network: HMRModel,
+        network_mm: float | None = None,
+    ) -> "RootLabeler":
         """Loads the priors that the config names; the network's predictions are one more start."""
         labeling, model = config.labeling_options, config.model_options
         prior = labeling.keypoint_prior or "embedded"  # it saw such people; its error is calibrated
@@ -104,7 +123,8 @@ class RootLabeler:
         )  # fmt: skip
         reader = PictureReader.open(wanted, body)
         starts = HmrStarts.of(network, body)
-        return cls(config, body, replace(reader, starts=starts), Annotator(body))
+        reader = replace(reader, starts=starts)
+        return cls(config, body, reader, Annotator(body), network, network_mm)
 
     def user(self, splits: dict[Split, SyntheticPeople], subject: int, side: int) -> User:
         """The user that a subject is, with labels of every split.
@@ -120,25 +140,50 @@ class RootLabeler:
             for split, people in splits.items()
         }
         options = self.config.fitting_options
+        taught = self.taught(splits, subject, side)
+        own_mm = float(label_errors_mm(self.body, labeled["train"], truth["train"]).mean())
         return User(
             name=str(subject),
-            train=labeled["train"],
+            train=taught,
             validation=held_out(labeled["validation"], options),
             test=held_out(labeled["test"], options),
             truth=truth,
-            about=about_labels(self.body, labeled["train"], truth["train"]),
+            about={
+                **about_labels(self.body, taught, truth["train"]),
+                "annotator_error_mm": own_mm,
+                "network_error_mm": self.network_mm,
+            },
         )
+
+    def taught(self, splits: dict[Split, SyntheticPeople], subject: int, side: int) -> Relabeled:
+        """The training pictures of a subject with the labels that may teach.
+
+        SMPLify-X's are its own; DePoser's give way where the network is surer.
+        """
+        people, rows = splits["train"], rows_of(splits["train"], subject)
+        arrays = self._arrays(people, subject, "train")
+        shown = resized(people, side)
+        if self.network_mm is not None and not self.config.labeling_options.mode.startswith("smpl"):
+            arrays = consensus(
+                self.body, self.network, Subset(shown, rows), arrays, self.network_mm,
+                people.image_size,
+            )  # fmt: skip
+        return Relabeled(shown, rows, arrays, body=self.body, side=people.image_size)
 
     def part(
         self, splits: dict[Split, SyntheticPeople], subject: int, split: Split, side: int
     ) -> Relabeled:
-        """The labeled pictures of one split of a subject, rejected ones among them."""
-        place = self.config.labels or self.config.output / "labels"
-        people, rows = splits[split], rows_of(splits[split], subject)
-        arrays = self._labels(LabelFolder.open(place / str(subject)), split, people, rows)
+        """The pictures of one split of a subject with the annotator's labels, rejected or not."""
+        people, arrays = splits[split], self._arrays(splits[split], subject, split)
         return Relabeled(
-            resized(people, side), rows, arrays, body=self.body, side=people.image_size
-        )
+            resized(people, side), rows_of(people, subject), arrays, body=self.body,
+            side=people.image_size,
+        )  # fmt: skip
+
+    def _arrays(self, people: SyntheticPeople, subject: int, split: str) -> dict[str, np.ndarray]:
+        place = self.config.labels or self.config.output / "labels"
+        folder = LabelFolder.open(place / str(subject))
+        return self._labels(folder, split, people, rows_of(people, subject))
 
     def _labels(
         self, folder: LabelFolder, split: str, people: SyntheticPeople, rows: np.ndarray

@@ -15,7 +15,7 @@ from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.models import HMRModel
 from pchmr.personalize.fitting import Fitted, personalize
 from pchmr.personalize.lessons import Helpers, Lessons
-from pchmr.personalize.rehearsal import Source
+from pchmr.personalize.rehearsal import Rendered
 from pchmr.personalize.users import User, usable, weights
 from pchmr.seeds import derive_seed
 
@@ -72,8 +72,8 @@ class Teacher:
     """
 
     body: BodyModel
-    source: Source
-    others: PeopleDataset | None
+    source: Rendered
+    others: Rendered | None
     options: FittingOptions
     seed: int
 
@@ -83,8 +83,8 @@ class Teacher:
         if self.others is None or not options.setting_epochs:
             return shared
         lessons = Lessons(
-            people=self.others,
-            weights=np.ones(len(self.others)),
+            people=self.others.train,
+            weights=np.ones(len(self.others.train)),
             helpers=(Helpers(self.source.train, options.rehearsal_share),),
             seed=derive_seed(self.seed, "setting"),
         )
@@ -98,7 +98,7 @@ class Teacher:
         options = self.options
         helpers = [Helpers(self.source.train, options.rehearsal_share)]
         if self.others is not None:
-            helpers.append(Helpers(self.others, options.setting_share))
+            helpers.append(Helpers(self.others.train, options.setting_share))
         return Lessons(
             people=pictures.train,
             weights=pictures.weights,
