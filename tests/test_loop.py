@@ -1,4 +1,4 @@
-"""The loop on four rendered clients: every stage of every kind of labels is scored."""
+"""The loop on two rendered clients: every stage of every kind of labels is scored."""
 
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ def test_every_stage_is_scored(hurried: None, tmp_path: Path) -> None:
         num_epochs=1, setting_epochs=1, num_others=6, num_rehearsed=8, min_labels=2, batch_size=4
     )
     config = LoopConfig(
-        images=tmp_path / "root", output=tmp_path / "loop", num_rounds=1,
-        label_kinds="deposer,true", num_clients=4, fitting_options=fitting,
+        images=tmp_path / "root", output=tmp_path / "loop", num_rounds=1, num_clients=4,
+        label_kinds="deposer,true", fitting_options=fitting,
         labeling_options=LabelingOptions(reject_mm=1e4),
     )  # fmt: skip
     rows = loop.run(config)["rows"]

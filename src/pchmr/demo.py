@@ -51,8 +51,8 @@ FULL = Size(
     fitting=FittingOptions(num_others=600, num_rehearsed=256, num_epochs=6),
 )
 QUICK = Size(
-    num_samples=120,
-    num_test_samples=40,
+    num_samples=60,
+    num_test_samples=20,
     num_rounds=2,
     image_size=64,
     num_labeled=4,
@@ -115,5 +115,4 @@ def run(config: DemoConfig) -> Path:
     own = tell_personal(place, size.own, size.fitting, size.num_users, config.seed)
     report = write_report(folders, config.output / "report.html", [told, own])
     say(f"report: {report}")
-    say(f"next:   pchmr federate --partition dirichlet --num-clients 100 --seed {config.seed}")
     return report

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 from functools import reduce
 from statistics import mean
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from pchmr.data.sample import PeopleDataset
 from pchmr.evaluation import evaluate
 from pchmr.federated import World, run_federated
 from pchmr.models import HMRModel, save_checkpoint
+from pchmr.models.started import StartedFrom
 from pchmr.personalize.job import LABELS, School, decided
 from pchmr.personalize.lessons import Mixture
 from pchmr.personalize.rendered import is_root, open_root, users_of
@@ -44,8 +45,32 @@ PERSONAL = "{} and personal"
 FOLDERS = {PLAIN: "federated", SECURE: "secure"}
 
 
+class StageScores(TypedDict):
+    """Means over clients, and each client's scores."""
+
+    mpjpe_mm: float
+    pa_mpjpe_mm: float
+    mpvpe_mm: float
+    clients: dict[str, dict[str, float | None]]
+
+
+class LoopRow(StageScores):
+    """A stage of the loop with one kind of labels, and how wrong these are."""
+
+    labels: str
+    label_error_mm: float
+    stage: str
+
+
+class LoopTable(TypedDict):
+    """What `loop.json` holds."""
+
+    rows: list[LoopRow]
+    started_from: StartedFrom
+
+
 @alone
-def run(config: LoopConfig) -> dict[str, Any]:
+def run(config: LoopConfig) -> LoopTable:
     """Runs the loop once for every kind of labels; returns the table that it wrote.
 
     Raises:
@@ -58,12 +83,12 @@ def run(config: LoopConfig) -> dict[str, Any]:
     make_private(config.output, "--output", marks=(CONFIG, TABLE))
     folder = RunFolder.create(config.output, config)
     school = School.open(_personal(config, DEPOSER))
-    rows: list[dict[str, Any]] = []
+    rows: list[LoopRow] = []
     for kind in config.kinds:
         for row in _Story(config, school, kind).rows():
             say(f"{row['labels']:<9} {row['stage']:<32} {row['mpjpe_mm']:.1f} mm")
             rows.append(row)
-    table = {"rows": rows, "started_from": school.started_from}
+    table: LoopTable = {"rows": rows, "started_from": school.started_from}
     folder.write_json(TABLE, table)
     say(f"table: {config.output / TABLE}")
     return table
@@ -109,15 +134,19 @@ class _Story:
     school: School
     kind: str
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[LoopRow]:
         """A row of each stage: scores against the truth, means over clients and each client's."""
         users, school = self._users(), self.school
         error = mean(user.about["label_error_mm"] for user in users)
-        told = {"labels": self.kind, "label_error_mm": 0.0 if self.kind == TRUE else error}
         pictures = [self._pictures(user) for user in users]
 
-        def row(stage: str, models: list[HMRModel]) -> dict[str, Any]:
-            return {**told, "stage": stage, **self._scores(models, users)}
+        def row(stage: str, models: list[HMRModel]) -> LoopRow:
+            return {
+                "labels": self.kind,
+                "label_error_mm": 0.0 if self.kind == TRUE else error,
+                "stage": stage,
+                **self._scores(models, users),
+            }
 
         yield row(SHARED, [school.shared] * len(users))
         yield row(SETTLED, [school.settled] * len(users))
@@ -194,10 +223,17 @@ class _Story:
             place = self.config.output / self.kind / LABELS / user.name
             record(place, who=who, purpose=FEDERATED, federated_models=[name])
 
-    def _scores(self, models: list[HMRModel], users: list[User]) -> dict[str, Any]:
+    def _scores(self, models: list[HMRModel], users: list[User]) -> StageScores:
         pairs = zip(models, users, strict=True)
         body = self.school.body
         each = {user.name: evaluate(model, body, user.truth["test"]).row() for model, user in pairs}
-        names = next(iter(each.values()))
-        means = {name: mean(row[name] or 0.0 for row in each.values()) for name in names}
-        return {**means, "clients": each}
+
+        def middle(name: str) -> float:
+            return mean(row[name] or 0.0 for row in each.values())
+
+        return {
+            "mpjpe_mm": middle("mpjpe_mm"),
+            "pa_mpjpe_mm": middle("pa_mpjpe_mm"),
+            "mpvpe_mm": middle("mpvpe_mm"),
+            "clients": each,
+        }

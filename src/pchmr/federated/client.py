@@ -5,9 +5,10 @@ Knows no framework: a task comes in as arrays and numbers, an update goes out. T
 client's own rows and nothing else.
 """
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,12 +16,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from pchmr.config import FederateConfig
+from pchmr.config import FederateConfig, to_json
 from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.corrections import StepCount, Variate, before_step
+from pchmr.federated.hidden import model_digest
+from pchmr.federated.moments import COUNT, MomentSpec, MomentView, Vectors, is_averaged
 from pchmr.federated.policy import Errand, Guard
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.update import Update, UpdateSchema
@@ -120,6 +123,7 @@ class Task:
         parameters: Global weights, read-only.
         buffers: Global running statistics, read-only; empty unless they are averaged.
         control: The server's control variate (SCAFFOLD), read-only.
+        moments: The averaged state of the clients' optimizers, read-only; empty unless it travels.
     """
 
     round: int
@@ -127,6 +131,13 @@ class Task:
     parameters: np.ndarray
     buffers: np.ndarray
     control: np.ndarray | None = None
+    moments: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def vectors(self) -> list[np.ndarray]:
+        """Everything that the server tells of its model, in a fixed order."""
+        control = [] if self.control is None else [self.control]
+        return [self.parameters, self.buffers, *control, *self.moments.values()]
 
 
 def schema_of(spec: FlatSpec, config: FederateConfig, run: int) -> UpdateSchema:
@@ -136,6 +147,8 @@ def schema_of(spec: FlatSpec, config: FederateConfig, run: int) -> UpdateSchema:
         sizes["buffers"] = spec.num_buffers
     if ALGORITHMS[config.algorithm].has_control:
         sizes["control"] = spec.num_parameters
+    if is_averaged(config):
+        sizes |= MomentSpec.of(spec, config).sizes
     return UpdateSchema(sizes=sizes, fingerprint=spec.fingerprint, run=run)
 
 
@@ -161,6 +174,10 @@ class Worker:
         self._kept_at_start = self._kept.read()
         self._counters = Counters(self.world.model)
         self._states = ClientStates(self.state_folder)
+        self._moments = self._begun = None
+        if self.config.server_options.client_state != "reset":
+            moments = MomentSpec.of(self.spec, self.config)
+            self._moments, self._begun = MomentView(self.world.model, moments), moments.zeros()
         self._delta = np.empty(self.spec.num_parameters, dtype=np.float32)
         self._parameters = list(self.world.model.parameters())
         self._held: tuple[int, int] | None = None
@@ -182,12 +199,21 @@ class Worker:
             Rejected: The policy says no.
         """
         errand = self.errand(run, task.round, task.client_id, node_id)
+        if guard.policy.client_ids is not None:  # a device, whose server may have been killed
+            errand = replace(errand, task=self._digest(task))
         is_private = bool(getattr(self.world.train_set, "is_private", False))
         guard.begin(errand, self.config, self._samples_of, is_private)
-        control = np.empty(0, np.float32) if task.control is None else task.control
-        guard.check_weights(task.parameters, task.buffers, control)
+        guard.check_weights(*task.vectors)
         update, clip = self.run(task), self.config.privacy_options.dp_clip
         return guard.withhold(update) if clip is None else clipped(update, clip)
+
+    def _digest(self, task: Task) -> str:
+        """Of all that an answer follows from."""
+        control = [] if task.control is None else [task.control]
+        digest = hashlib.sha256(to_json(self.config).encode())
+        moments = [task.moments[name] for name in sorted(task.moments)]
+        digest.update(model_digest([task.parameters, task.buffers, *control, *moments]))
+        return digest.hexdigest()
 
     def errand(self, run: int, round_number: int, client_id: int, node_id: int) -> Errand:
         """What is asked of the device, in the words of its policy."""
@@ -209,8 +235,13 @@ class Worker:
         self._statistics.write(task.buffers)
         self._kept.write(kept.get("kept", self._kept_at_start))
         arrays, keep = {}, {}
+        people, before = Subset(self.world.train_set, rows), self._state_before(task, kept)
         with self._correction(task, kept) as (change, variate):
-            steps, loss = self._train(task, Subset(self.world.train_set, rows), change)
+            steps, loss, after = self._train(task, people, change, before)
+        if is_averaged(self.config):
+            arrays |= {name: vector for name, vector in after.items() if name != COUNT}
+        else:
+            keep |= after
         arrays["delta"] = self._weights.take(task.parameters, self._delta)
         self._held = _weights_of(task)
         if self.spec.num_buffers:
@@ -223,6 +254,13 @@ class Worker:
             self._states.save(task.client_id, task.round, keep)
         self._counters.restore()
         return Update(arrays, num_samples=len(rows), num_steps=steps, loss_sum=loss * len(rows))
+
+    def _state_before(self, task: Task, kept: Mapping[str, np.ndarray]) -> Vectors:
+        """Moments that the client's optimizer goes on from; empty for a fresh one."""
+        if self._begun is None:
+            return {}
+        held = task.moments if is_averaged(self.config) else kept
+        return {name: held.get(name, zero) for name, zero in self._begun.items()}
 
     def _load(self, task: Task) -> None:
         """Puts the global weights into the model, unless the round's last task left them there."""
@@ -245,11 +283,19 @@ class Worker:
             yield algorithm.client_term(self.world.model, self.config.server_options), None
 
     def _train(
-        self, task: Task, dataset: PeopleDataset, change: Callable[[], None] | None
-    ) -> tuple[int, float]:
-        """Runs the local epochs; returns the steps taken and the mean loss of the last."""
+        self,
+        task: Task,
+        dataset: PeopleDataset,
+        change: Callable[[], None] | None,
+        before: Vectors,
+    ) -> tuple[int, float, Vectors]:
+        """Runs the local epochs; returns the steps taken, the mean loss of the last, and the
+        moments of the optimizer.
+        """
         model, epochs = self.world.model, self.config.local_epochs
         optimizer = self._training.new_optimizer(model)
+        if self._moments is not None:
+            self._moments.load(optimizer, before)
         count, loss = StepCount(optimizer), float("nan")
         with ExitStack() as stack:
             every = self.config.server_options.batch_norm == "freeze"
@@ -262,9 +308,10 @@ class Worker:
                     model, dataset, optimizer, seed=seed, epoch=float(epoch)
                 )
                 loss = sum(stats.losses.values())
+        after = {} if self._moments is None else self._moments.read(optimizer, before, count.steps)
         for parameter in self._parameters:
             parameter.grad = None
-        return count.steps, loss
+        return count.steps, loss, after
 
 
 def _weights_of(task: Task) -> tuple[int, int]:

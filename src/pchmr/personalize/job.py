@@ -19,6 +19,7 @@ from pchmr.body import BodyModel, load_body
 from pchmr.config import ExportConfig, PersonalizeConfig, require, to_json
 from pchmr.device.export import EXTRA
 from pchmr.device.export import run as export
+from pchmr.door import Json
 from pchmr.models import HMRModel, load_checkpoint, load_model, save_checkpoint
 from pchmr.models.started import StartedFrom
 from pchmr.personalize.lesson import Lesson
@@ -42,7 +43,7 @@ NUM_EXPORT_CHECKED = 16  # rendered people that the exported model is held again
 
 
 @alone
-def run(config: PersonalizeConfig) -> dict[str, Any]:
+def run(config: PersonalizeConfig) -> Json:
     """Makes a model personal for each user of the input; returns the summary it wrote.
 
     Raises:
@@ -190,7 +191,7 @@ def _settled(path: Path, teacher: Teacher, shared: HMRModel) -> HMRModel:
     return settled
 
 
-def _learned(school: School, user: User) -> dict[str, Any]:
+def _learned(school: School, user: User) -> Json:
     """A user's row: that of a killed run where nothing that decides it changed."""
     config = school.config
     folder = config.output if user.name == "own" else config.output / USERS / user.name

@@ -3,8 +3,8 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
 
+from pchmr.door import Json
 from pchmr.evaluation import Scores, evaluate
 from pchmr.models import HMRModel
 from pchmr.personalize.consistency import consistency, independent_prior, seen_limbs
@@ -34,7 +34,7 @@ class Lesson:
     source_before: float
     user: User
 
-    def learn(self, folder: Path) -> tuple[dict[str, Any], HMRModel | None]:
+    def learn(self, folder: Path) -> tuple[Json, HMRModel | None]:
         """The user's row, and the personal model unless labels are too few.
 
         Args:
@@ -42,7 +42,7 @@ class Lesson:
         """
         began, user, options = time.perf_counter(), self.user, self.teacher.options
         pictures = labeled(user, options.use_review)
-        found: dict[str, Any] = {"num_usable": len(pictures.train), **user.about}
+        found: Json = {"num_usable": len(pictures.train), **user.about}
         model = None
         if len(pictures.train) < options.min_labels or not len(user.validation):
             say(
@@ -68,13 +68,13 @@ class Lesson:
         }
         return row, model
 
-    def _settled_row(self) -> dict[str, Any]:
+    def _settled_row(self) -> Json:
         """Scores of the model that knows the setting, and no picture of this user."""
         if self.settled is self.shared:
             return {}
         return named({"settled": self._scores(self.settled)})
 
-    def _consistency(self, after: HMRModel) -> dict[str, Any]:
+    def _consistency(self, after: HMRModel) -> Json:
         """What can be said of own pictures without truth, of either model."""
         user, body = self.user, self.teacher.body
         if user.close is None or not len(user.close):

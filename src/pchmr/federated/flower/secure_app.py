@@ -96,8 +96,7 @@ def masked(visit: Visit) -> Answer:
     """Stage 2: compares models, trains if the device's policy allows it, and masks."""
     state, worker, echo = visit.device.open_round().take(), visit.worker, visit.asked.echo
     task = visit.asked.task(worker.schema(int(echo["run"])))
-    arrays = [task.parameters, task.buffers]
-    digest = model_digest(arrays if task.control is None else [*arrays, task.control])
+    digest = model_digest(task.vectors)
     state = visit.client.receive(state, visit.read(ShareDelivery), digest)
     update = worker.answer(task, visit.guard, run=int(echo["run"]), node_id=visit.node_id)
     settings, noised = state.offer.settings, worker.config.privacy_options.is_noised

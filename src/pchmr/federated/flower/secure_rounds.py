@@ -9,7 +9,7 @@ them so that it is not refused.
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
 import numpy as np
@@ -32,6 +32,7 @@ from pchmr.federated.hidden import (
     statistics_units,
     training_digest,
 )
+from pchmr.federated.moments import COUNT, MomentSpec, bounded_squares
 from pchmr.federated.outcome import Outcome, SumRow
 from pchmr.federated.rounds import apart_cohort
 from pchmr.federated.secure import (
@@ -71,6 +72,7 @@ class SecureRounds:
         settings: The config as JSON, as clients get it.
         carry: Makes a Flower array of a NumPy array.
         public_keys: Of the clients, by logical id.
+        absent: Clients that are never drawn.
         spent: Clients that may send no vector before the model changes.
         cohorts: Those of which vectors may have left.
     """
@@ -82,6 +84,7 @@ class SecureRounds:
     settings: str
     carry: Carry
     public_keys: Sequence[bytes]
+    absent: frozenset[int] = frozenset()
     spent: set[int] = field(default_factory=set)
     cohorts: list[frozenset[int]] = field(default_factory=list)
     _run: bytes = field(default_factory=lambda: os.urandom(16))
@@ -111,7 +114,7 @@ class SecureRounds:
             self.config.num_clients,
             self.config.clients_per_round,
             attempt=attempt,
-            spent=self.spent,
+            spent=self.spent | self.absent,
             earlier=self.cohorts,
             least=SecurePolicy().least_difference,
         )
@@ -168,11 +171,18 @@ class SecureRounds:
             buffers = task.buffers * whole + units * np.float32(found.most) * found.drift
             places = self.spec.variances
             buffers[places] = np.maximum(buffers[places], 0)
-        return Sums(found.totals, found.delta, found.unit, buffers, found.control)
+        moments = dict(found.moments)
+        if moments:
+            share = np.float32(found.unit / found.totals.weight)
+            means = {name: total * share for name, total in moments.items()}
+            steps = found.totals.sample_steps / found.totals.samples
+            count = float(task.moments[COUNT][0]) + steps
+            bounded_squares(MomentSpec.of(self.spec, self.config), means, count)
+            moments = {name: mean / share for name, mean in means.items()}
+        return Sums(found.totals, found.delta, found.unit, buffers, found.control, moments)
 
     def _offer(self, task: Task, attempt: int, clients: Collection[int]) -> RoundOffer:
-        arrays = [task.parameters, task.buffers]
-        digest = model_digest(arrays if task.control is None else [*arrays, task.control])
+        digest = model_digest(task.vectors)
         training = training_digest(self.settings, self.schema.fingerprint)
         return RoundOffer(
             run=self._run,
@@ -281,7 +291,7 @@ class _Talk:
         rounds, client, task = self._rounds, self._clients[member], self._task
         content = build_task(
             rounds.schema,
-            Task(task.round, client, task.parameters, task.buffers, task.control),
+            replace(task, client_id=client),
             rounds.settings,
             rounds.carry,
             with_model=name.startswith("train"),
