@@ -23,9 +23,9 @@ class FittingOptions:
     """`muon` orthogonalizes the steps of matrices: fewer pictures for the same gain."""
     learning_rate: float = 5e-4
     """Learning rate at the start; it falls to nothing along a cosine."""
-    num_epochs: int = 16
+    num_epochs: int = 8
     """Most passes over the labels; the pass that fits the held-out labels best is kept."""
-    patience: int = 5
+    patience: int = 4
     """Passes without a better one after which it ends."""
     batch_size: int = 16
     """People per step."""
@@ -43,7 +43,7 @@ class FittingOptions:
     """Passes over these people before any picture of the user counts."""
     setting_share: float = 0.35
     """Their share in the passes over the labels."""
-    pull: float = 5.0
+    pull: float = 1.0
     """Pull to the shared weights (L2-SP), decoupled from the gradient as weight decay is."""
     use_review: bool = False
     """Labels to look at count too, with a lower weight; rejected ones never do. Rendered users,

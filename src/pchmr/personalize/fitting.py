@@ -5,9 +5,10 @@ shared weights (L2-SP, Li et al. 2018, arXiv 1802.01483) and the choice of the b
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from statistics import mean
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class Fitted:
     """What fine-tuning did.
 
     Attributes:
-        validation_mm: MPJPE against held-out labels: of the first weights, then after each epoch.
+        validation_mm: MPJPE on held-out pictures: of the first weights, then after each epoch.
         best_epoch: The one that was kept; 0 is where it began.
     """
 
@@ -42,7 +43,7 @@ def personalize(
     model: nn.Module,
     body: BodyModel,
     lessons: Lessons,
-    validation: PeopleDataset | None,
+    validation: Sequence[PeopleDataset],
     options: FittingOptions,
     *,
     seed: int,
@@ -54,7 +55,8 @@ def personalize(
         model: Where learning begins.
         body: Body of the labels.
         lessons: What to learn from.
-        validation: Held-out labels of the same person; without them the last epoch is kept.
+        validation: Sets of held-out pictures whose mean errors are averaged; without any the last
+            epoch is kept.
         options: What moves, how fast, how long.
         seed: Order, augmentation, dropout.
         on_epoch: Told the number of each finished epoch.
@@ -62,7 +64,7 @@ def personalize(
     Raises:
         DivergedError: A loss turned NaN or infinite.
     """
-    errors = [_mpjpe(model, body, validation)] if validation is not None else []
+    errors = [_mpjpe(model, body, validation)] if validation else []
     best, best_state = 0, copy.deepcopy(model.state_dict())
     optim = OptimOptions(
         optimizer=options.optimizer,
@@ -78,9 +80,9 @@ def personalize(
                 model, body, lessons.of_epoch(epoch), optimizer, optim,
                 seed=derive_seed(seed, "personal", epoch), epoch=float(epoch), factor=factor,
             )  # fmt: skip
-            if validation is not None:
+            if validation:
                 errors.append(_mpjpe(model, body, validation))
-            if validation is None or errors[-1] < errors[best]:
+            if not validation or errors[-1] < errors[best]:
                 best, best_state = epoch + 1, merged()
             if on_epoch:
                 on_epoch(epoch + 1)
@@ -91,10 +93,8 @@ def personalize(
     return Fitted(validation_mm=tuple(errors), best_epoch=best)
 
 
-def _mpjpe(model: nn.Module, body: BodyModel, people: PeopleDataset) -> float:
-    error = evaluate(model, body, people).mpjpe_mm
-    assert error is not None
-    return error
+def _mpjpe(model: nn.Module, body: BodyModel, sets: Sequence[PeopleDataset]) -> float:
+    return mean(evaluate(model, body, people).mpjpe_mm or 0.0 for people in sets)
 
 
 @contextmanager

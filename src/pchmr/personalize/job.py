@@ -178,7 +178,6 @@ def _settled(path: Path, teacher: Teacher, shared: HMRModel) -> HMRModel:
         state_sha256(shared.state_dict()), teacher.others.train.content_hash,
         teacher.source.train.content_hash, teacher.seed, options.setting_epochs,
         options.optimizer, options.learning_rate, options.batch_size, options.rehearsal_share,
-        options.pull,
     ]  # fmt: skip
     note = {"settled_sha256": hashlib.sha256(json.dumps(key).encode()).hexdigest()}
     if path.is_file():

@@ -19,6 +19,8 @@ from pchmr.personalize.rehearsal import Rendered
 from pchmr.personalize.users import User, usable, weights
 from pchmr.seeds import derive_seed
 
+FEWEST_OTHERS = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
@@ -89,8 +91,8 @@ class Teacher:
             seed=derive_seed(self.seed, "setting"),
         )
         model = copy.deepcopy(shared)
-        every = replace(options, num_epochs=options.setting_epochs, trainable="all")
-        personalize(model, self.body, lessons, None, every, seed=lessons.seed)
+        every = replace(options, num_epochs=options.setting_epochs, trainable="all", pull=0.0)
+        personalize(model, self.body, lessons, (), every, seed=lessons.seed)
         return model
 
     def lessons(self, pictures: Pictures) -> Lessons:
@@ -107,8 +109,19 @@ class Teacher:
         )
 
     def teach(self, start: HMRModel, pictures: Pictures) -> tuple[HMRModel, Fitted]:
-        """A copy of a model that has learned from one person's pictures."""
+        """A copy of a model that has learned from one person's pictures.
+
+        It ends where held-out labels and as many others in the setting, whose labels are exact, are
+        met best: labels alone would be met best by the network that helped to make them.
+        """
         model, lessons = copy.deepcopy(start), self.lessons(pictures)
-        held_out, seed = pictures.validation, lessons.seed
+        held_out, seed = [pictures.validation], lessons.seed
+        if self.others is not None:
+            held_out.append(few(self.others.test, len(pictures.validation)))
         fitted = personalize(model, self.body, lessons, held_out, self.options, seed=seed)
         return model, fitted
+
+
+def few(people: PeopleDataset, count: int) -> PeopleDataset:
+    """The first people of a set, but at least sixteen."""
+    return Subset(people, np.arange(min(len(people), max(count, FEWEST_OTHERS))))
