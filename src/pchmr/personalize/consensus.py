@@ -17,7 +17,7 @@ from pchmr.body import BodyModel
 from pchmr.body.fit import fit_body
 from pchmr.data.sample import PeopleDataset
 from pchmr.data.synthetic.recipe import FRAMES_PER_SECOND
-from pchmr.personalize.users import REVIEW
+from pchmr.personalize.users import REJECTED, REVIEW
 
 SMOOTH_SECONDS = 0.1  # standard deviation of the weights of neighboring moments
 FIT_STEPS = 6  # of the body to a predicted mesh
@@ -34,7 +34,7 @@ def consensus(
     network_mm: float,
     side: int,
 ) -> dict[str, ndarray]:
-    """Labels of which none is less sure than the network.
+    """Labels of which none is less sure than the network, and none rejected.
 
     Args:
         body: Of the labels.
@@ -45,7 +45,7 @@ def consensus(
         side: Of the pictures that were labeled, pixels.
     """
     predicted = np.asarray(labels["predicted_error_mm"], dtype=float)
-    surer = ~(predicted < network_mm)
+    surer = ~(predicted < network_mm) | (np.asarray(labels["status"]) == REJECTED)
     own = network_labels(body, network, people, side)
     found = {name: np.array(values) for name, values in labels.items()}
     for name in CHANGED:

@@ -50,7 +50,10 @@ class Lesson:
             )
         else:
             model, fitted = self.teacher.teach(self.settled, pictures)
-            found |= dataclasses.asdict(fitted)
+            found |= {
+                "validation_mm": list(fitted.validation_mm),
+                "best_epoch": fitted.best_epoch,
+            }
             if len(user.test):
                 make_folder(folder)
                 pair = (self.shared, model)
