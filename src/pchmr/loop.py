@@ -197,15 +197,19 @@ class _Story:
         parts = np.split(np.arange(ends[-1]), ends[:-1])
         people: PeopleDataset = reduce(lambda one, two: Mixture(first=one, second=two), sets)
         federate = FederateConfig(
-            output=self.config.output / self.kind / FOLDERS[way], seed=self.config.seed,
-            num_clients=len(sets), clients_per_round=len(sets), evaluate_every=0,
+            output=self.config.output / self.kind / FOLDERS[way],
+            seed=self.config.seed,
+            num_clients=len(sets),
+            clients_per_round=len(sets),
+            evaluate_every=0,
             num_rounds=self.config.num_rounds,
             privacy_options=PrivacyOptions(aggregation="secure" if way == SECURE else "plain"),
             optim_options=OptimOptions(
-                optimizer=options.optimizer, learning_rate=options.learning_rate,
+                optimizer=options.optimizer,
+                learning_rate=options.learning_rate,
                 batch_size=options.batch_size,
             ),
-        )  # fmt: skip
+        )
         folder = RunFolder.create(federate.output, federate)
         model = copy.deepcopy(self.school.settled)
         world = World(model=model, body=teacher.body, train_set=people, partitions=parts)

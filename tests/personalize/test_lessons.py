@@ -8,6 +8,7 @@ import torch
 
 from pchmr.config import FittingOptions, SettingError
 from pchmr.data.sample import COLUMNS, Sample
+from pchmr.personalize.fitting import held_back
 from pchmr.personalize.lessons import Helpers, Lessons, drawn_rows
 
 
@@ -62,3 +63,16 @@ def test_sure_labels_are_drawn_more_often() -> None:
 def test_shares_leave_room_for_labels() -> None:
     with pytest.raises(SettingError, match="leave room"):
         replace(FittingOptions(), rehearsal_share=0.5, setting_share=0.5)
+
+
+@pytest.mark.parametrize(("limit", "share"), [(9.0, 1.0), (5.0, 0.7), (0.5, 0.1), (-1.0, 0.0)])
+def test_what_forgot_too_much_goes_back(limit: float, share: float) -> None:
+    start, model = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(start.weight, 0.0)
+    torch.nn.init.constant_(model.weight, 3.0)
+
+    def error(tried: torch.nn.Module) -> float:
+        return float(tried.get_parameter("weight").square())
+
+    assert held_back(start, model, error, limit) == share
+    assert float(model.weight) == pytest.approx(3 * share)

@@ -72,9 +72,12 @@ class Study:
     def config(self, mode: str = "auto") -> PersonalizeConfig:
         """Of `pchmr personalize`, with one way to label."""
         return PersonalizeConfig(
-            images=self.root, output=self.place / mode, num_users=self.num_users,
-            labeling_options=LabelingOptions(mode=mode), fitting_options=self.fitting,
-        )  # fmt: skip
+            images=self.root,
+            output=self.place / mode,
+            num_users=self.num_users,
+            labeling_options=LabelingOptions(mode=mode),
+            fitting_options=self.fitting,
+        )
 
 
 def run(config: BenchConfig) -> Path:

@@ -29,11 +29,14 @@ class FittingOptions:
     """Passes without a better one after which it ends."""
     batch_size: int = 16
     """People per step."""
-    rehearsal_share: float = 0.25
+    rehearsal_share: float = 0.3
     """Share of rendered people of the source domain in every pass, against forgetting."""
-    num_rehearsed: int = 512
-    """How many of these people are rendered, and a quarter as many that forgetting is measured on;
-    once, later runs find them."""
+    num_rehearsed: int = 768
+    """How many of these people are rendered, and a quarter as many that are watched, and again that
+    forgetting is measured on; once, later runs find them."""
+    most_forgotten: float = 0.02
+    """Largest rise of the error on watched people of the source domain, as a share; what learned
+    more is taken back towards the weights where it began."""
     setting: Setting = "auto"
     """Setting of the pictures, whose people are rendered with exact labels and teach along: V for
     headset wearers. auto: that of a rendered root, none for photos and videos."""
@@ -41,7 +44,7 @@ class FittingOptions:
     """How many of its people are rendered, once."""
     setting_epochs: int = 4
     """Passes over these people before any picture of the user counts."""
-    setting_share: float = 0.35
+    setting_share: float = 0.3
     """Their share in the passes over the labels."""
     pull: float = 1.0
     """Pull to the shared weights (L2-SP), decoupled from the gradient as weight decay is."""
@@ -63,6 +66,7 @@ class FittingOptions:
             "below 1",
         )
         require(self.setting_epochs >= 0, "--setting-epochs must not be negative")
+        require(self.most_forgotten >= 0, "--most-forgotten must not be negative")
         require(self.num_rehearsed >= 4, "--num-rehearsed must be at least 4")
         require(self.num_others >= 1, "--num-others must be at least 1")
         require(self.pull >= 0, "--pull must not be negative")

@@ -24,6 +24,8 @@ from pchmr.seeds import derive_seed
 from pchmr.training import new_optimizer, schedule, train_epoch
 
 LORA_RANK = 8
+SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)
+"""Of the way from the first weights to those learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +35,12 @@ class Fitted:
     Attributes:
         validation_mm: MPJPE on held-out pictures: of the first weights, then after each epoch.
         best_epoch: The one that was kept; 0 is where it began.
+        share: Of the way to that epoch's weights, see `held_back`.
     """
 
     validation_mm: tuple[float, ...]
     best_epoch: int
+    share: float = 1.0
 
 
 def personalize(
@@ -77,9 +81,15 @@ def personalize(
         factor = schedule("cosine", options.num_epochs)
         for epoch in range(options.num_epochs):
             train_epoch(
-                model, body, lessons.of_epoch(epoch), optimizer, optim,
-                seed=derive_seed(seed, "personal", epoch), epoch=float(epoch), factor=factor,
-            )  # fmt: skip
+                model,
+                body,
+                lessons.of_epoch(epoch),
+                optimizer,
+                optim,
+                seed=derive_seed(seed, "personal", epoch),
+                epoch=float(epoch),
+                factor=factor,
+            )
             if validation:
                 errors.append(_mpjpe(model, body, validation))
             if not validation or errors[-1] < errors[best]:
@@ -95,6 +105,37 @@ def personalize(
 
 def _mpjpe(model: nn.Module, body: BodyModel, sets: Sequence[PeopleDataset]) -> float:
     return mean(evaluate(model, body, people).mpjpe_mm or 0.0 for people in sets)
+
+
+@torch.no_grad()
+def held_back(
+    start: nn.Module, model: nn.Module, error: Callable[[nn.Module], float], limit: float
+) -> float:
+    """Takes a model back towards where it began until an error is within its limit.
+
+    Weights are interpolated (Wortsman et al., CVPR 2022, arXiv 2109.01903): what was learned is
+    lost more slowly on the way back than what was forgotten returns.
+
+    Args:
+        start: Where learning began.
+        model: What was learned; changed.
+        error: Of a model.
+        limit: Largest that is allowed.
+
+    Returns:
+        Share of the way that is left; 0 where even the first weights are beyond the limit.
+    """
+    first, last = start.state_dict(), copy.deepcopy(model.state_dict())
+    for share in SHARES:
+        model.load_state_dict({name: _between(first[name], last[name], share) for name in last})
+        if error(model) <= limit:
+            return share
+    model.load_state_dict(first)
+    return 0.0
+
+
+def _between(first: Tensor, last: Tensor, share: float) -> Tensor:
+    return first.lerp(last, share) if share < 1 and first.is_floating_point() else last
 
 
 @contextmanager

@@ -137,7 +137,12 @@ class School:
             others = others_in(options.setting, body, side, options.num_others, users)
         source = source_people(body, side, options.num_rehearsed)
         teacher = Teacher(
-            body=body, source=source, others=others, options=options, seed=config.seed
+            body=body,
+            source=source,
+            source_mm=source.watched_mm(shared, body),
+            others=others,
+            options=options,
+            seed=config.seed,
         )
         settled = _settled(config.output / SETTLED, teacher, shared)
         source_before = teacher.source.mpjpe_mm(shared, body)
@@ -175,10 +180,17 @@ def _settled(path: Path, teacher: Teacher, shared: HMRModel) -> HMRModel:
         return shared
     options = teacher.options
     key = [
-        state_sha256(shared.state_dict()), teacher.others.train.content_hash,
-        teacher.source.train.content_hash, teacher.seed, options.setting_epochs,
-        options.optimizer, options.learning_rate, options.batch_size, options.rehearsal_share,
-    ]  # fmt: skip
+        state_sha256(shared.state_dict()),
+        teacher.others.train.content_hash,
+        teacher.source.train.content_hash,
+        teacher.seed,
+        options.setting_epochs,
+        options.optimizer,
+        options.learning_rate,
+        options.batch_size,
+        options.rehearsal_share,
+        options.most_forgotten,
+    ]
     note = {"settled_sha256": hashlib.sha256(json.dumps(key).encode()).hexdigest()}
     if path.is_file():
         found, about = load_checkpoint(path, shared.hierarchy)
@@ -218,9 +230,12 @@ def _keep(school: School, name: str, path: Path, model: HMRModel) -> None:
     save_checkpoint(path, model, {"started_from": school.started_from, "personal": True})
     labels = config.labels or config.output / LABELS
     record(
-        labels if name == "own" else labels / name, who=config.who, purpose=PERSONAL,
-        keep_days=config.keep_days, personal_models=[path],
-    )  # fmt: skip
+        labels if name == "own" else labels / name,
+        who=config.who,
+        purpose=PERSONAL,
+        keep_days=config.keep_days,
+        personal_models=[path],
+    )
 
 
 def export_own(config: PersonalizeConfig) -> None:

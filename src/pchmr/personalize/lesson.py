@@ -53,6 +53,7 @@ class Lesson:
             found |= {
                 "validation_mm": list(fitted.validation_mm),
                 "best_epoch": fitted.best_epoch,
+                "kept_share": fitted.share,
             }
             if len(user.test):
                 make_folder(folder)

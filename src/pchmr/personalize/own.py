@@ -78,11 +78,18 @@ def labels_of(config: PersonalizeConfig) -> Path:
         return config.labels
     labeling = config.labeling_options
     wanted = AnnotateConfig(
-        images=config.images, output=config.output / "labels", mode=labeling.mode,
-        body=config.model_options.body, bbox=labeling.bbox, person=labeling.person or LARGEST,
-        keypoint_prior=labeling.keypoint_prior, keypoint_weights=labeling.keypoint_weights,
-        accept_mm=labeling.accept_mm, reject_mm=labeling.reject_mm, device=config.device,
-    )  # fmt: skip
+        images=config.images,
+        output=config.output / "labels",
+        mode=labeling.mode,
+        body=config.model_options.body,
+        bbox=labeling.bbox,
+        person=labeling.person or LARGEST,
+        keypoint_prior=labeling.keypoint_prior,
+        keypoint_weights=labeling.keypoint_weights,
+        accept_mm=labeling.accept_mm,
+        reject_mm=labeling.reject_mm,
+        device=config.device,
+    )
     return job.run(wanted)
 
 

@@ -28,12 +28,22 @@ class Rendered:
 
     train: PeopleDataset
     test: PeopleDataset
+    validation: PeopleDataset | None = None
 
     def mpjpe_mm(self, model: nn.Module, body: BodyModel) -> float:
         """Error on the people to be scored on."""
-        error = evaluate(model, body, self.test).mpjpe_mm
-        assert error is not None
-        return error
+        return _mpjpe_mm(model, body, self.test)
+
+    def watched_mm(self, model: nn.Module, body: BodyModel) -> float:
+        """Error on people whom no score is about: what learning may look at."""
+        assert self.validation is not None
+        return _mpjpe_mm(model, body, self.validation)
+
+
+def _mpjpe_mm(model: nn.Module, body: BodyModel, people: PeopleDataset) -> float:
+    error = evaluate(model, body, people).mpjpe_mm
+    assert error is not None
+    return error
 
 
 def source_people(body: BodyModel, image_size: int, count: int) -> Rendered:
@@ -42,7 +52,8 @@ def source_people(body: BodyModel, image_size: int, count: int) -> Rendered:
     Args:
         body: Whom to render.
         image_size: Side of the crops in pixels.
-        count: People to learn from; those to be scored on are a quarter as many.
+        count: People to learn from; those to be scored on, and those to be watched, are a
+            quarter as many.
     """
     options = DataOptions(
         domain=SOURCE, num_samples=count, num_test_samples=max(count // SCORED, 1)
@@ -50,6 +61,7 @@ def source_people(body: BodyModel, image_size: int, count: int) -> Rendered:
     return Rendered(
         _rendered(options, "train", body, image_size, seed=0),
         _rendered(options, "test", body, image_size, seed=0),
+        _rendered(options, "validation", body, image_size, seed=0),
     )
 
 

@@ -119,9 +119,12 @@ class RootLabeler:
         labeling, model = config.labeling_options, config.model_options
         prior = labeling.keypoint_prior or "embedded"  # it saw such people; its error is calibrated
         wanted = AnnotateConfig(
-            images=config.images, mode=labeling.mode, body=model.body,
-            keypoint_prior=prior, keypoint_weights=labeling.keypoint_weights,
-        )  # fmt: skip
+            images=config.images,
+            mode=labeling.mode,
+            body=model.body,
+            keypoint_prior=prior,
+            keypoint_weights=labeling.keypoint_weights,
+        )
         reader = PictureReader.open(wanted, body)
         starts = HmrStarts.of(network, body)
         reader = replace(reader, starts=starts)
@@ -166,9 +169,13 @@ class RootLabeler:
         shown = resized(people, side)
         if self.network_mm is not None and not self.config.labeling_options.mode.startswith("smpl"):
             arrays = consensus(
-                self.body, self.network, Subset(shown, rows), arrays, self.network_mm,
+                self.body,
+                self.network,
+                Subset(shown, rows),
+                arrays,
+                self.network_mm,
                 people.image_size,
-            )  # fmt: skip
+            )
         return Relabeled(shown, rows, arrays, body=self.body, side=people.image_size)
 
     def part(
@@ -177,9 +184,12 @@ class RootLabeler:
         """The pictures of one split of a subject with the annotator's labels, rejected or not."""
         people, arrays = splits[split], self._arrays(splits[split], subject, split)
         return Relabeled(
-            resized(people, side), rows_of(people, subject), arrays, body=self.body,
+            resized(people, side),
+            rows_of(people, subject),
+            arrays,
+            body=self.body,
             side=people.image_size,
-        )  # fmt: skip
+        )
 
     def _arrays(self, people: SyntheticPeople, subject: int, split: str) -> dict[str, np.ndarray]:
         place = self.config.labels or self.config.output / "labels"
@@ -244,18 +254,27 @@ class RootLabeler:
         options = self.config.labeling_options
         mode = best_mode(observations) if options.mode == "auto" else options.mode
         labeler = Labeler(
-            annotator=self.annotator, predictors=load_predictors(), mode=mode,
-            accept_mm=options.accept_mm, reject_mm=options.reject_mm, source=self.reader.source,
-        )  # fmt: skip
+            annotator=self.annotator,
+            predictors=load_predictors(),
+            mode=mode,
+            accept_mm=options.accept_mm,
+            reject_mm=options.reject_mm,
+            source=self.reader.source,
+        )
         arrays = labeler.label(
             observations,
             lambda part: [] if start is None else [Start(start.rotmat[part], start.betas[part])],
         )
         arrays = {name: value for name, value in arrays.items() if name != "vertices"}
         folder.write(
-            split, arrays | {"row": rows}, key, source=str(people.folder.resolve()), mode=mode,
-            provenance=self.reader.provenance, **clip_summary(arrays),
-        )  # fmt: skip
+            split,
+            arrays | {"row": rows},
+            key,
+            source=str(people.folder.resolve()),
+            mode=mode,
+            provenance=self.reader.provenance,
+            **clip_summary(arrays),
+        )
 
 
 class AboutLabels(TypedDict):

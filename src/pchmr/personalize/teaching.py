@@ -8,12 +8,13 @@ import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import nn
 
 from pchmr.body import BodyModel
 from pchmr.config import FittingOptions
 from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.models import HMRModel
-from pchmr.personalize.fitting import Fitted, personalize
+from pchmr.personalize.fitting import Fitted, held_back, personalize
 from pchmr.personalize.lessons import Helpers, Lessons
 from pchmr.personalize.rehearsal import Rendered
 from pchmr.personalize.users import User, usable, weights
@@ -68,6 +69,7 @@ class Teacher:
     Attributes:
         body: Of the labels.
         source: People of the source domain.
+        source_mm: Error of the shared model on those of them who are watched.
         others: People in the users' setting, where it is known.
         options: How models learn.
         seed: Of everything drawn.
@@ -75,6 +77,7 @@ class Teacher:
 
     body: BodyModel
     source: Rendered
+    source_mm: float
     others: Rendered | None
     options: FittingOptions
     seed: int
@@ -93,7 +96,17 @@ class Teacher:
         model = copy.deepcopy(shared)
         every = replace(options, num_epochs=options.setting_epochs, trainable="all", pull=0.0)
         personalize(model, self.body, lessons, (), every, seed=lessons.seed)
+        self.hold_back(shared, model)
         return model
+
+    def hold_back(self, start: HMRModel, model: HMRModel) -> float:
+        """Takes a model back until no more is forgotten than is allowed; the share that is left."""
+        limit = (1 + self.options.most_forgotten) * self.source_mm
+
+        def error(tried: nn.Module) -> float:
+            return self.source.watched_mm(tried, self.body)
+
+        return held_back(start, model, error, limit)
 
     def lessons(self, pictures: Pictures) -> Lessons:
         """One person's pictures, and rendered people beside them."""
@@ -119,7 +132,8 @@ class Teacher:
         if self.others is not None:
             held_out.append(few(self.others.test, len(pictures.validation)))
         fitted = personalize(model, self.body, lessons, held_out, self.options, seed=seed)
-        return model, fitted
+        share = self.hold_back(start, model) if fitted.best_epoch else 1.0
+        return model, replace(fitted, share=share)
 
 
 def few(people: PeopleDataset, count: int) -> PeopleDataset:
