@@ -51,7 +51,6 @@ def personalize(
     options: FittingOptions,
     *,
     seed: int,
-    on_epoch: Callable[[int], None] | None = None,
 ) -> Fitted:
     """Changes `model` to the weights that fit the held-out labels best.
 
@@ -63,7 +62,6 @@ def personalize(
             epoch is kept.
         options: What moves, how fast, how long.
         seed: Order, augmentation, dropout.
-        on_epoch: Told the number of each finished epoch.
 
     Raises:
         DivergedError: A loss turned NaN or infinite.
@@ -80,22 +78,13 @@ def personalize(
         pull_back(model, optimizer, options.pull)
         factor = schedule("cosine", options.num_epochs)
         for epoch in range(options.num_epochs):
-            train_epoch(
-                model,
-                body,
-                lessons.of_epoch(epoch),
-                optimizer,
-                optim,
-                seed=derive_seed(seed, "personal", epoch),
-                epoch=float(epoch),
-                factor=factor,
-            )
+            people, own = lessons.of_epoch(epoch), derive_seed(seed, "personal", epoch)
+            now = float(epoch)
+            train_epoch(model, body, people, optimizer, optim, seed=own, epoch=now, factor=factor)
             if validation:
                 errors.append(_mpjpe(model, body, validation))
             if not validation or errors[-1] < errors[best]:
                 best, best_state = epoch + 1, merged()
-            if on_epoch:
-                on_epoch(epoch + 1)
             if epoch + 1 - best >= options.patience:
                 break
     model.load_state_dict(best_state)
