@@ -47,7 +47,7 @@ def test_demo_ends_with_the_report_and_the_next_command(demo, place: Path) -> No
     page = (place / "runs/demo/report.html").read_text()
     assert "data:image/png;base64" in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
-    for word in ("centralized", "federated", "mean pose", "T-pose", "model updates"):
+    for word in ("centralized", "federated", "mean pose", "T-pose", "model updates", "own people"):
         assert word.lower() in page.lower()
 
 

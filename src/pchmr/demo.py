@@ -1,4 +1,6 @@
-"""The whole story in one function: before, centralized, federated, sums, labels, their page.
+"""The whole story in one function: before, centralized, federated, sums, labels, own people.
+
+One page tells it.
 
 People are rendered, ten clients hold them, and the start model has seen none of them.
 """
@@ -8,10 +10,12 @@ from pathlib import Path
 
 from pchmr import experiment
 from pchmr.bench.annotators.story import tell
+from pchmr.bench.personal import tell_personal
 from pchmr.config import (
     DataOptions,
     DemoConfig,
     FederateConfig,
+    FittingOptions,
     ModelOptions,
     OptimOptions,
     PrivacyOptions,
@@ -34,10 +38,33 @@ class Size:
     num_rounds: int
     image_size: int | None
     num_labeled: int
+    num_users: int
+    own: DataOptions
+    fitting: FittingOptions
 
 
-FULL = Size(num_samples=600, num_test_samples=200, num_rounds=4, image_size=None, num_labeled=16)
-QUICK = Size(num_samples=60, num_test_samples=20, num_rounds=2, image_size=64, num_labeled=4)
+FULL = Size(
+    num_samples=600,
+    num_test_samples=200,
+    num_rounds=4,
+    image_size=None,
+    num_labeled=16,
+    num_users=2,
+    own=DataOptions(domain="V", num_samples=720, num_test_samples=120, image_size=112),
+    fitting=FittingOptions(num_others=600, num_rehearsed=256, num_epochs=6),
+)
+QUICK = Size(
+    num_samples=60,
+    num_test_samples=20,
+    num_rounds=2,
+    image_size=64,
+    num_labeled=4,
+    num_users=1,
+    own=DataOptions(domain="V", num_samples=48, num_test_samples=24, image_size=64, world=1),
+    fitting=FittingOptions(
+        num_others=16, num_rehearsed=16, setting_epochs=1, num_epochs=1, min_labels=2
+    ),
+)
 
 
 def size_of(config: DemoConfig) -> Size:
@@ -83,15 +110,19 @@ def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig, FederateCo
 def run(config: DemoConfig) -> Path:
     """Runs the demo and returns the path of the report."""
     central, federated, secure = configs(config)
-    say("1/4 centralized: every image in one place (the reference)")
+    say("1/5 centralized: every image in one place (the reference)")
     experiment.train(central)
-    say("2/4 federated: images stay with ten clients, model updates travel")
+    say("2/5 federated: images stay with ten clients, model updates travel")
     experiment.federate(federated)
-    say("3/4 secure: the server sees sums of ten updates, and no single one")
+    say("3/5 secure: the server sees sums of ten updates, and no single one")
     experiment.federate(secure)
-    say("4/4 labels made on the device, then the report")
+    say("4/5 labels made on the device")
     folders = [central.output, federated.output, secure.output]
-    told = tell(config.seed, size_of(config).num_labeled)
-    report = write_report(folders, config.output / "report.html", [told])
+    size = size_of(config)
+    told = tell(config.seed, size.num_labeled)
+    say("5/5 models of headset wearers' own, then the report")
+    place = config.output / "own"
+    own = tell_personal(place, size.own, size.fitting, size.num_users, config.seed)
+    report = write_report(folders, config.output / "report.html", [told, own])
     say(f"report: {report}")
     return report

@@ -40,6 +40,10 @@ BENCHES: dict[str, Bench] = {
     "crowds": Bench("people missed and made up in rendered crowds", ("crowds",)),
     "seen": Bench("rendered people through the photo-trained network and the fit", ("seen",)),
     "clips": Bench("a rendered walk through that network: ids, jitter, feet, errors", ("clips",)),
+    "personalize": Bench(
+        "headset wearers before and after, against the truth, and what else there is",
+        ("personalize",),
+    ),
     "learning-curves": Bench("what all of domain B teaches the start weights"),
     "learning-samples": Bench("the same on fewer images, and from random weights"),
     "client-scale": Bench("centralized against 10, 100 and 1000 clients"),
