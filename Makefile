@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-priors check bench clean install
+.PHONY: demo test test-priors test-browser pages check bench clean install
 
 demo: install
 	$(BIN)/pchmr demo
@@ -12,7 +12,13 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-priors: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m priors
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "priors and not browser"
+
+test-browser: install pages
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser
+
+pages: install
+	$(BIN)/python -m pchmr.workshop.pages
 
 check: install
 	$(BIN)/ruff check

@@ -29,6 +29,7 @@ SHOWN = "any viewer opens the finished pictures and meshes in {output}"
 KEPT = "`pchmr labels {labels}` says what is left"
 LABELED = "`pchmr labels {output}` lists the finished clips, the same command goes on after them"
 KEPT_ON = "finished labels stay in {output}, the same command goes on after them"
+REVIEWED = "what was decided is kept in {labels}"
 ABOUT = (
     "Human mesh recovery for people whose images must not leave their device: centralized and "
     "federated training, evaluation and local inference. Try `pchmr demo`."
@@ -64,6 +65,8 @@ VERBS: dict[str, Verb] = {
     "personalize": Verb(configs.PersonalizeConfig, "pchmr.personalize:run", KEPT_ON),
     "loop": Verb(configs.LoopConfig, "pchmr.loop:run", KEPT_ON),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
+    "live": Verb(configs.LiveConfig, "pchmr.device.live:run", "the page is closed"),
+    "review": Verb(configs.ReviewConfig, "pchmr.device.review:run", REVIEWED),
     "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
     "priors": Verb(configs.PriorsConfig, "pchmr.priors:run"),

@@ -14,6 +14,7 @@ from pchmr.config.options import (
     PartitionOptions,
     ServerOptions,
 )
+from pchmr.config.pages import LiveConfig, ReviewConfig
 from pchmr.config.personalize import (
     FittingOptions,
     LabelingOptions,
@@ -66,6 +67,7 @@ __all__ = [
     "FittingOptions",
     "LabelingOptions",
     "LabelsConfig",
+    "LiveConfig",
     "LoopConfig",
     "ModelOptions",
     "OptimOptions",
@@ -76,6 +78,7 @@ __all__ = [
     "PriorsConfig",
     "PrivacyOptions",
     "ReportConfig",
+    "ReviewConfig",
     "ServerOptions",
     "SettingError",
     "ShapeExport",
