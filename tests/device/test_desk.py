@@ -61,7 +61,7 @@ def test_a_dragged_keypoint_takes_the_body_along(desk: Desk, body: BodyModel) ->
     row, wrist = 0, COCO_23.index("left_wrist")
     before = desk.label(row)
     start = before["keypoints_2d"][0, wrist, :2]
-    target = start + [25.0, -25.0]
+    target = start + np.array([25.0, -25.0])
     desk.drag(row, wrist, *target.tolist())
     after = desk.label(row)
     seen = project_pinhole(

@@ -195,6 +195,7 @@ def test_an_export_of_another_version_is_told_on_the_page(tmp_path: Path) -> Non
 
 def test_a_second_launch_on_the_port_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(files_of(LiveConfig())) as server:
+        capsys.readouterr()
         assert main(["live", "--port", str(server.server_port)]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "give another --port" in said
