@@ -16,6 +16,7 @@ from pchmr.config.options import (
     PartitionOptions,
     ServerOptions,
 )
+from pchmr.config.pages import LiveConfig, ReviewConfig
 from pchmr.config.personalize import (
     FittingOptions,
     LabelingOptions,
@@ -71,6 +72,7 @@ __all__ = [
     "FittingOptions",
     "LabelingOptions",
     "LabelsConfig",
+    "LiveConfig",
     "LoopConfig",
     "ModelOptions",
     "OptimOptions",
@@ -81,6 +83,7 @@ __all__ = [
     "PriorsConfig",
     "PrivacyOptions",
     "ReportConfig",
+    "ReviewConfig",
     "ServerOptions",
     "SettingError",
     "ShapeExport",
