@@ -146,11 +146,20 @@ def _order(num_samples: int, seed: int) -> tuple[np.ndarray, torch.Generator]:
 def _shares(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
     """This process's rows of every step, and how many rows all processes had before it.
 
-    Every process gets equally many steps; in the last one some may have no row left.
+    Steps are as few as the batch size allows, and alike within a row: no last batch of one or two
+    people steers as much as a whole one. Processes share every step alike; where it has fewer rows
+    than there are processes, some have none.
     """
-    step, first = batch_size * compute.count(), batch_size * compute.rank()
-    for start in range(0, len(order), step):
-        yield order[start : start + step][first : first + batch_size], start
+    num_steps = math.ceil(len(order) / (batch_size * compute.count()))
+    for start, rows in _alike(order, num_steps):
+        yield list(_alike(rows, compute.count()))[compute.rank()][1], start
+
+
+def _alike(rows: np.ndarray, count: int) -> Iterator[tuple[int, np.ndarray]]:
+    """So many pieces, alike in length within one, each with the rows before it."""
+    pieces = np.array_split(rows, count)
+    starts = np.cumsum([0, *map(len, pieces)])
+    return zip(starts.tolist(), pieces, strict=False)
 
 
 def num_own_rows(num_samples: int, batch_size: int) -> int:

@@ -19,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-from pchmr.bench import append, stamped
+from pchmr.bench import append, likeness, stamped
 from pchmr.bench.cell import Job, Measured, attempt
 from pchmr.bench.estimate import cpu_hours, prices_of
 from pchmr.bench.paper import cells_of
@@ -91,6 +91,14 @@ class PlannedRun:
     chosen: Mapping[str, Scalar]
 
 
+@dataclass(frozen=True)
+class Ground:
+    """Hashes of start weights and people, and of the worlds that these are from."""
+
+    hashes: tuple[str | None, ...]
+    worlds: Mapping[str, str]
+
+
 def _side_by_side(ledger: "Ledger", todo: list[Cell], num_workers: int) -> None:
     """Runs cells in processes of their own, in the same order of worth."""
     running: dict[Future[Measured], PlannedRun] = {}
@@ -121,7 +129,8 @@ class Ledger:
 
     config: BenchConfig
     rows: dict[str, dict[str, list[ResultRow]]] = field(default_factory=dict)
-    _grounds: dict[str, list[str | None]] = field(default_factory=dict)
+    _grounds: dict[str, Ground] = field(default_factory=dict)
+    _alike: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in (*COMPARISONS, TUNING):
@@ -129,6 +138,11 @@ class Ledger:
             for row in whole_lines(self._file(name)):
                 by_key.setdefault(str(row.key), []).append(row)
             self.rows[name] = by_key
+            self._alike[name] = {
+                said: key
+                for key, rows in by_key.items()
+                if (said := likeness.of_row(rows[0], _deciding)) is not None
+            }
 
     def _file(self, name: str) -> Path:
         return self.config.output / f"{name}.jsonl"
@@ -208,11 +222,22 @@ class Ledger:
 
     def _key(self, job: Job) -> str:
         """Hash of settings, start weights and people: all that a row depends on but the code."""
-        settings = _deciding(dataclasses.asdict(job.run))
-        parts = [settings, job.is_trial, self._ground(job.run)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+        settings, ground = _deciding(dataclasses.asdict(job.run)), self._ground(job.run)
+        parts = [settings, job.is_trial, ground.hashes]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+        self._recognize(key, job, ground)
+        return key
 
-    def _ground(self, run: Run) -> list[str | None]:
+    def _recognize(self, key: str, job: Job, ground: Ground) -> None:
+        """Takes rows of the same run in, whose key an earlier version made in another way."""
+        if not job.is_trial and likeness.has_short_batches(job.run):
+            return
+        said = likeness.of_run(job.run, ground.hashes[0], ground.worlds, _deciding)
+        for name, alike in self._alike.items():
+            if (name == TUNING) == job.is_trial and said in alike:
+                self.rows[name].setdefault(key, self.rows[name][alike[said]])
+
+    def _ground(self, run: Run) -> Ground:
         """Hashes of start weights and people; people that are not cached yet are rendered."""
         place = json.dumps(
             [dataclasses.asdict(o) for o in (run.model_options, run.data_options)], default=str
@@ -223,7 +248,8 @@ class Ledger:
             if self.config.scale != "paper":  # whose runs leave nothing to choose
                 people.append(Job(run, is_trial=True).opened().test_set)
             hashes = [found.content_hash for found in people]
-            self._grounds[place] = [scene.started_from["sha256"], *hashes]
+            worlds = (scene.recipe or {}).get("worlds", {})
+            self._grounds[place] = Ground((scene.started_from["sha256"], *hashes), worlds)
         return self._grounds[place]
 
     def _copied(self, key: str, cell: Cell) -> bool:

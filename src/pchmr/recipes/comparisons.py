@@ -51,8 +51,8 @@ def client_scale(rows: Rows) -> list[Cell]:
     random weights to start from.
     """
     made = [rows.before(), rows.centralized()]
-    made += [rows.iid(number) for number in (10, 100, 1000)]
-    made += [rows.with_state(number) for number in (10, 100, 1000)]
+    for number in (10, 100, 1000):
+        made += [rows.iid(number), rows.with_state(number)]
     if rows.model == rows.scale.models[0]:
         made += [rows.with_momentum(100), rows.with_momentum(1000)]
         made += [rows.summed(10), rows.summed(100)]
