@@ -134,6 +134,14 @@ def train_epoch(
     return EpochStats(len(order), {name: total / seen for name, total in totals.items()})
 
 
+def epoch_batches(
+    num_samples: int, batch_size: int, seed: int
+) -> tuple[list[np.ndarray], torch.Generator]:
+    """The batches of an epoch that is drawn from `seed`, and what augments them in that order."""
+    order, generator = _order(num_samples, seed)
+    return [rows for rows, _ in _shares(order, batch_size)], generator
+
+
 def _order(num_samples: int, seed: int) -> tuple[np.ndarray, torch.Generator]:
     """The order of an epoch, the same in every process, and what augments, which is not."""
     generator = torch.Generator().manual_seed(seed)

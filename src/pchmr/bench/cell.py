@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pchmr.baselines import baselines
 from pchmr.bench.byzantine import under_attack
+from pchmr.bench.ladder import climb
 from pchmr.config import DivergedError, FederateConfig, SettingError, TrainConfig
 from pchmr.data.partition import label_skew
 from pchmr.data.sample import Subset
@@ -30,13 +31,15 @@ from pchmr.experiment.scene import (
     run_evaluate,
     run_federate,
     run_train,
+    world_of,
 )
 from pchmr.federated import FederatedResult, World, run_federated
-from pchmr.recipes.cells import Run
+from pchmr.recipes.cells import LadderRun, Run
 from pchmr.results import (
     AVERAGED,
     CENTRALIZED,
     CONSTANT,
+    CONTROL,
     CurvePoint,
     Number,
     Recipe,
@@ -131,6 +134,8 @@ def measure(job: Job, folder: Path | None = None) -> Measured:
     run = shortened(job.run) if job.is_trial else job.run
     if isinstance(run, TrainConfig):
         found = _centralized(run, scene, job.is_trial)
+    elif isinstance(run, LadderRun):
+        found = _climbed(run, scene, job.is_trial)
     elif isinstance(run, FederateConfig):
         found = _federated(run, scene, job.is_trial, folder)
     else:
@@ -212,6 +217,23 @@ def _centralized(run: TrainConfig, scene: Scene, is_trial: bool) -> Measured:
     average.load()
     averaged = replace(_scored(scene.scores(scene.model), scene), kind=AVERAGED)
     return Measured(replace(row, kind=CENTRALIZED, curve=curve), {AVERAGED: averaged})
+
+
+def _climbed(run: LadderRun, scene: Scene, is_trial: bool) -> Measured:
+    """Trains on a rung of the ladder; tells its curve. Nothing travels."""
+    world = world_of(run, scene)
+    every = run.num_rounds if is_trial else max(1, run.num_rounds // POINTS)
+    curve, held = [], len(scene.train_set)
+
+    def score(number: int) -> None:
+        if number % every == 0 or number == run.num_rounds:
+            found = scene.scores(scene.model).mpjpe_mm
+            curve.append(CurvePoint(number, number * run.local_epochs * held, 0, found))
+
+    climb(run, run.rung, world, score)
+    outcome = run_evaluate(run, scene)
+    row = replace(_row_of(outcome, scene), kind=CONTROL)
+    return Measured(row if is_trial else replace(row, curve=tuple(curve)))
 
 
 def _federated(run: FederateConfig, scene: Scene, is_trial: bool, folder: Path | None) -> Measured:

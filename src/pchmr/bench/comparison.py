@@ -35,15 +35,16 @@ from pchmr.config import (
 from pchmr.config.marks import KEY
 from pchmr.data.sets.folder import is_imported, read_manifest
 from pchmr.progress import say
-from pchmr.recipes.cells import AttackedRun, Cell, Run, ServerChanges, fixed
+from pchmr.recipes.cells import AttackedRun, Cell, LadderRun, Run, ServerChanges, fixed
 from pchmr.recipes.comparisons import COMPARISONS, cells
-from pchmr.recipes.rows import SMALL_BATCH
+from pchmr.recipes.rows import RUNGS, SMALL_BATCH
 from pchmr.report.results import write_results
 from pchmr.results import (
     AVERAGED,
     BEFORE,
     CENTRALIZED,
     CONSTANT,
+    CONTROL,
     FEDERATED,
     ResultRow,
     Scalar,
@@ -356,6 +357,8 @@ def _deciding(value: object) -> object:
 
 
 def _kind(run: Run) -> str:
+    if isinstance(run, LadderRun):
+        return CONTROL
     if isinstance(run, FederateConfig):
         return FEDERATED
     return CENTRALIZED if isinstance(run, TrainConfig) else BEFORE
@@ -365,6 +368,8 @@ def _trial_of(run: Run) -> str:
     """What a trial is of, in words."""
     if not isinstance(run, FederateConfig):
         return _kind(run)
+    if isinstance(run, LadderRun):
+        return RUNGS[run.rung]
     said = f"{run.clients_per_round} of {run.num_clients} clients, {run.algorithm}"
     if run.optim_options.batch_size == SMALL_BATCH:
         said += f", local batch {SMALL_BATCH}"

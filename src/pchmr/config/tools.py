@@ -86,6 +86,7 @@ COMPARISONS = (
     "learning-curves",
     "learning-samples",
     "client-scale",
+    "ladder",
     "convergence",
     "lda",
     "natural",
@@ -106,8 +107,8 @@ class BenchConfig:
     name: Annotated[str, tyro.conf.Positional] = ""
     """Benchmark: speed, rasterizer, body, federated, faults, secure, models, export, annotators,
     people, realism, crowds, or a comparison of runs: learning-curves, learning-samples,
-    client-scale, convergence, lda, natural, optimizers, finetune, byzantine. Without one, each is
-    listed and none is run."""
+    client-scale, ladder, convergence, lda, natural, optimizers, finetune, byzantine. Without one,
+    each is listed and none is run."""
     output: Path = Path("results")
     """Folder of the JSONL files."""
     repeats: int = 5

@@ -195,6 +195,12 @@ def run_train(
     return _outcome(scene, "centralized", scored, rows, CENTRALIZED_EGRESS, bytes_up=stored)
 
 
+def world_of(config: FederateConfig, scene: Scene) -> World:
+    """The scene's model, and its people dealt to clients."""
+    parts = deal(config, scene.train_set)
+    return World(model=scene.model, body=scene.body, train_set=scene.train_set, partitions=parts)
+
+
 def run_federate(
     config: FederateConfig,
     scene: Scene,
@@ -211,8 +217,8 @@ def run_federate(
         on_round: Called after each round.
         federated: Runs the rounds; benchmarks let clients that mean harm take part.
     """
-    parts = deal(config, scene.train_set)
-    world = World(model=scene.model, body=scene.body, train_set=scene.train_set, partitions=parts)
+    world = world_of(config, scene)
+    parts = world.partitions
     scene.latest = None
     result = federated(
         config,
@@ -227,7 +233,7 @@ def run_federate(
     return replace(made, partitions=parts, guarantee=result.guarantee)
 
 
-def run_evaluate(config: EvaluateConfig, scene: Scene) -> Outcome:
+def run_evaluate(config: Config, scene: Scene) -> Outcome:
     """Scores of the weights as they are."""
     scored = scene.latest or scene.scores(scene.model)
     rows: list[Row] = [{"round": 0, **scored.row()}]

@@ -35,6 +35,7 @@ BENCHES: dict[str, Bench] = {
     "learning-curves": Bench("what all of domain B teaches the start weights"),
     "learning-samples": Bench("the same on fewer images, and from random weights"),
     "client-scale": Bench("centralized against 10, 100 and 1000 clients"),
+    "ladder": Bench("what of the cost of federation is fewer steps, one change a rung"),
     "convergence": Bench("how far both come on four times the images"),
     "lda": Bench("Dirichlet partitions by action, from nearly iid to one action each"),
     "natural": Bench("every scene a client, against people dealt at random"),

@@ -11,7 +11,16 @@ from itertools import pairwise
 import numpy as np
 from scipy import stats
 
-from pchmr.results import AVERAGED, BEFORE, CENTRALIZED, FEDERATED, CurvePoint, Number, ResultRow
+from pchmr.results import (
+    AVERAGED,
+    BEFORE,
+    CENTRALIZED,
+    CONTROL,
+    FEDERATED,
+    CurvePoint,
+    Number,
+    ResultRow,
+)
 
 MPJPE, GAP = "mpjpe_mm", "gap_closed_percent"
 TARGET_SHARE = 0.7  # of the gap that centralized training closes
@@ -63,7 +72,7 @@ def with_gaps(rows: list[ResultRow]) -> list[ResultRow]:
     made = []
     for row in rows:
         gap = None
-        if row.kind in (FEDERATED, AVERAGED):
+        if row.kind in (FEDERATED, AVERAGED, CONTROL):
             gap = gap_closed(row, before, central.get(row.seed))
         made.append(row if gap is None else replace(row, scores={**row.scores, GAP: gap}))
     return made

@@ -46,6 +46,7 @@ VALUE = "value"
 FIGURE = "figure"
 BEFORE, CONSTANT = "before", "constant"
 CENTRALIZED, AVERAGED, FEDERATED = "centralized", "averaged", "federated"
+CONTROL = "control"
 
 
 @dataclass(frozen=True, kw_only=True)
