@@ -97,6 +97,7 @@ COMPARISONS = (
 
 
 PAPER_TABLES = ("client-scale", "lda", "natural", "finetune")
+ALSO_READ_BY = {"data": ("annotators",), "num_seeds": ("pfl",)}
 BENCH_DEFAULTS = {"data": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1}
 
 
@@ -106,7 +107,7 @@ class BenchConfig:
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """Benchmark: speed, rasterizer, body, federated, faults, secure, models, export, annotators,
-    people, realism, crowds, or a comparison of runs: learning-curves, learning-samples,
+    people, realism, crowds, pfl, or a comparison of runs: learning-curves, learning-samples,
     client-scale, ladder, convergence, lda, natural, optimizers, finetune, byzantine. Without one,
     each is listed and none is run."""
     output: Path = Path("results")
@@ -143,7 +144,7 @@ class BenchConfig:
             "--body and --start are read with --scale paper only: leave them out",
         )
         for name, default in BENCH_DEFAULTS.items():
-            readers = COMPARISONS if name != "data" else ("annotators", *COMPARISONS)
+            readers = (*ALSO_READ_BY.get(name, ()), *COMPARISONS)
             said = f"--{name.replace('_', '-')} is read by {', '.join(readers)} only, {own}"
             is_read = getattr(self, name) == default or self.name in readers
             require(is_read, f"{said}: leave it out")

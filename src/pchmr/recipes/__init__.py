@@ -41,6 +41,7 @@ BENCHES: dict[str, Bench] = {
     "natural": Bench("every scene a client, against people dealt at random"),
     "optimizers": Bench("every algorithm on one skewed partition"),
     "finetune": Bench("fine-tuning everything, the head, or low-rank corrections"),
+    "pfl": Bench("networks of their own for clients of one scene each", ("pfl",)),
     "byzantine": Bench("clients that mean harm, behind each defence"),
 }
 

@@ -46,6 +46,15 @@ class Estimate:
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom)) * self.error
         return self.value - half, self.value + half
 
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+    @property
+    def over(self) -> str:
+        """What the interval knows the chance of."""
+        return "people" if self.num_seeds < 2 else "people and seeds"
+
     def p_above(self, bound: float) -> float:
         """One-sided p value of the claim that the truth lies above a bound."""
         return float(stats.t.sf(self._distance(bound), self.freedom))
