@@ -22,30 +22,21 @@ from typing import TypeVar
 from pchmr.bench import append, likeness, stamped
 from pchmr.bench.cell import Job, Measured, attempt
 from pchmr.bench.estimate import cpu_hours, prices_of
+from pchmr.bench.likeness import deciding
+from pchmr.bench.naming import differs_of, kind_of, told, trial_of
 from pchmr.bench.paper import cells_of
 from pchmr.compute import end_with_parent
 from pchmr.config import (
     BenchConfig,
-    FederateConfig,
-    PrivacyOptions,
-    TrainConfig,
-    settings_marked,
     to_json,
 )
-from pchmr.config.marks import KEY
-from pchmr.data.sets.folder import is_imported, read_manifest
 from pchmr.progress import say
-from pchmr.recipes.cells import AttackedRun, Cell, LadderRun, Run, ServerChanges, fixed
+from pchmr.recipes.cells import AttackedRun, Cell, Run, ServerChanges, fixed
 from pchmr.recipes.comparisons import COMPARISONS, cells
-from pchmr.recipes.rows import RUNGS, SMALL_BATCH
 from pchmr.report.results import write_results
 from pchmr.results import (
     AVERAGED,
-    BEFORE,
-    CENTRALIZED,
     CONSTANT,
-    CONTROL,
-    FEDERATED,
     ResultRow,
     Scalar,
     slug,
@@ -53,11 +44,6 @@ from pchmr.results import (
 from pchmr.runs import write_bytes
 
 TUNING, UNFINISHED = "tuning", "unfinished"
-# Settings that decide where and how fast a run happens, not what comes of it.
-OPEN = dataclasses.asdict(PrivacyOptions())
-"""Updates in the clear, as before they could be hidden: no part of a key."""
-FORGOTTEN = ("client_state", "reset")
-"""Optimizers that begin every round anew, as all did before there was a choice: likewise."""
 Setting = TypeVar("Setting")
 
 
@@ -142,7 +128,7 @@ class Ledger:
             self._alike[name] = {
                 said: key
                 for key, rows in by_key.items()
-                if (said := likeness.of_row(rows[0], _deciding)) is not None
+                if (said := likeness.of_row(rows[0])) is not None
             }
 
     def _file(self, name: str) -> Path:
@@ -207,7 +193,7 @@ class Ledger:
         """Short runs that no file holds yet."""
         planned = []
         for setting, run in runs.items():
-            job, label = Job(run, is_trial=True), f"{_trial_of(run)}, {setting}"
+            job, label = Job(run, is_trial=True), f"{trial_of(run)}, {setting}"
             planned.append(PlannedRun(self._key(job), job, cell, slug(label), label, {}))
         return [trial for trial in planned if trial.key not in self.rows[TUNING]]
 
@@ -223,7 +209,7 @@ class Ledger:
 
     def _key(self, job: Job) -> str:
         """Hash of settings, start weights and people: all that a row depends on but the code."""
-        settings, ground = _deciding(dataclasses.asdict(job.run)), self._ground(job.run)
+        settings, ground = deciding(dataclasses.asdict(job.run)), self._ground(job.run)
         parts = [settings, job.is_trial, ground.hashes]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
         self._recognize(key, job, ground)
@@ -233,7 +219,7 @@ class Ledger:
         """Takes rows of the same run in, whose key an earlier version made in another way."""
         if not job.is_trial and likeness.has_short_batches(job.run):
             return
-        said = likeness.of_run(job.run, ground.hashes[0], ground.worlds, _deciding)
+        said = likeness.of_run(job.run, ground.hashes[0], ground.worlds)
         for name, alike in self._alike.items():
             if (name == TUNING) == job.is_trial and said in alike:
                 self.rows[name].setdefault(key, self.rows[name][alike[said]])
@@ -272,10 +258,10 @@ class Ledger:
             measured.row,
             id=planned.id,
             label=planned.label,
-            kind=_kind(run),
+            kind=kind_of(run),
             table=table,
             seed=run.seed,
-            differs=_differs(run),
+            differs=differs_of(run),
             key=planned.key,
             chosen=planned.chosen,
             config=json.loads(to_json(run)),
@@ -286,16 +272,11 @@ class Ledger:
             found.append(_as_row_of(cell, shared))
         for made in stamped(table, found):
             self._append(TUNING if is_trial else self.config.name, made)
-        say(f"  {table} {planned.label}, seed {run.seed}: {_told(row)}")
+        say(f"  {table} {planned.label}, seed {run.seed}: {told(row)}")
 
     def _append(self, name: str, row: ResultRow) -> None:
         append(self._file(name), row)
         self.rows[name].setdefault(str(row.key), []).append(row)
-
-
-def _told(row: ResultRow) -> str:
-    """What came of a run, in words."""
-    return row.failed or f"{row.scores.get('mpjpe_mm')} mm"
 
 
 def _as_row_of(cell: Cell, row: ResultRow) -> ResultRow:
@@ -321,17 +302,6 @@ def _as_row_of(cell: Cell, row: ResultRow) -> ResultRow:
     )
 
 
-def _differs(run: Run) -> str:
-    """What a row has in place of the paper's people, body and start weights."""
-    people = run.data_options.data
-    if people is not None and is_imported(people):
-        about = read_manifest(people)["about"]
-        body = "embedded body" if run.model_options.body is None else run.model_options.body.name
-        return f"{about['set']}, {about['truth']}, box: {about['box']}, {body}"
-    shown = f"people of {people.name}" if people else "rendered people of domain B"
-    return f"{shown}, embedded body, start weights from domain A"
-
-
 def whole_lines(path: Path) -> list[ResultRow]:
     """The rows of a file; what a killed run left torn at its end is cut off."""
     if not path.exists():
@@ -342,39 +312,3 @@ def whole_lines(path: Path) -> list[ResultRow]:
         write_bytes(path, "".join(found).encode())
     rows = [ResultRow.from_json(json.loads(line)) for line in found]
     return [row for row in rows if row is not None]
-
-
-def _deciding(value: object) -> object:
-    """Settings that decide what comes of a run; those left off are out, so that a new one that is
-    off changes no key.
-    """
-    if not isinstance(value, dict):
-        return value
-    kept = {name: v for name, v in value.items() if name not in settings_marked(KEY)}
-    told = {name: v for name, v in kept.items() if v is not None and v is not False}
-    told = {name: v for name, v in told.items() if v != OPEN and (name, v) != FORGOTTEN}
-    return {name: _deciding(v) for name, v in told.items()}
-
-
-def _kind(run: Run) -> str:
-    if isinstance(run, LadderRun):
-        return CONTROL
-    if isinstance(run, FederateConfig):
-        return FEDERATED
-    return CENTRALIZED if isinstance(run, TrainConfig) else BEFORE
-
-
-def _trial_of(run: Run) -> str:
-    """What a trial is of, in words."""
-    if not isinstance(run, FederateConfig):
-        return _kind(run)
-    if isinstance(run, LadderRun):
-        return RUNGS[run.rung]
-    said = f"{run.clients_per_round} of {run.num_clients} clients, {run.algorithm}"
-    if run.optim_options.batch_size == SMALL_BATCH:
-        said += f", local batch {SMALL_BATCH}"
-    if run.server_options.trainable != "all":
-        said += f", {run.server_options.trainable} trains"
-    if run.partition == "dirichlet":
-        said += f", LDA alpha {run.partition_options.alpha:g}"
-    return said if run.partition in ("iid", "dirichlet") else f"{said}, {run.partition}"
