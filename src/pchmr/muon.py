@@ -9,7 +9,7 @@ ICLR 2019).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -102,7 +102,7 @@ def _step_factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
     return factor
 
 
-def _orthogonal_update(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+def _orthogonal_update(grad: Tensor, state: dict[str, Tensor], group: Mapping[str, Any]) -> Tensor:
     if not state:
         state["momentum"] = torch.zeros_like(grad)
     momentum = state["momentum"]
@@ -111,7 +111,7 @@ def _orthogonal_update(grad: Tensor, state: dict[str, Any], group: dict[str, Any
     return (ADAMW_RMS * max(ahead.shape) ** 0.5 * orthogonalized(ahead)).view_as(grad)
 
 
-def _adamw_update(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+def _adamw_update(grad: Tensor, state: dict[str, Tensor], group: Mapping[str, Any]) -> Tensor:
     if not state:
         state.update(step=torch.tensor(0.0), first=torch.zeros_like(grad))
         state["second"] = torch.zeros_like(grad)

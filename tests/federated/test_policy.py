@@ -13,7 +13,8 @@ from pchmr.federated.flower.api import Message, SharedArray, new_context, set_id
 from pchmr.federated.flower.client_app import make_client_app
 from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.tasks import build_task
-from pchmr.federated.policy import ClientPolicy, Ledger, PolicyError
+from pchmr.federated.ledger import Ledger
+from pchmr.federated.policy import ClientPolicy, PolicyError
 from pchmr.federated.vector import FlatSpec, FlatView
 
 CONFIG = config_of(num_rounds=9)

@@ -27,7 +27,7 @@ from pchmr.federated.moments import MomentSpec
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.vector import FlatView
 from pchmr.seeds import derive_seed
-from pchmr.training import epoch_batches, new_optimizer, schedule, train_step
+from pchmr.training import epoch_batches, new_optimizer, schedule, set_rate, train_step
 
 AfterRound = Callable[[int], None]
 
@@ -113,8 +113,7 @@ def _step(
 ) -> None:
     options, model = config.optim_options, world.model
     model.train()
-    for group in optimizer.param_groups:
-        group["lr"] = options.learning_rate * factor
+    set_rate(optimizer, options.learning_rate * factor)
     train_step(model, world.body, batch, optimizer, options, epoch=epoch)
 
 

@@ -5,6 +5,7 @@ Nothing here imports torch or numpy, so `pchmr --help` answers at once. Cross-fi
 """
 
 from pchmr.config.annotation import AnnotateConfig, LabelsConfig
+from pchmr.config.deploy import DEFAULT_PORT, DeployConfig
 from pchmr.config.errors import DivergedError, SettingError, UserError, require
 from pchmr.config.options import (
     DataOptions,
@@ -48,6 +49,7 @@ from pchmr.config.verbs import (
 )
 
 __all__ = [
+    "DEFAULT_PORT",
     "EXPORT_VARIANTS",
     "FORMATS",
     "Algorithm",
@@ -56,6 +58,7 @@ __all__ = [
     "DataConfig",
     "DataOptions",
     "DemoConfig",
+    "DeployConfig",
     "Device",
     "DivergedError",
     "DoctorConfig",

@@ -6,6 +6,7 @@ kept (`moments`). What a worker reads of the data is the
 client's own rows and nothing else.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from pchmr.config import FederateConfig, SettingError
+from pchmr.config import FederateConfig, SettingError, to_json
 from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.corrections import StepCount, Variate, before_step, proximal
+from pchmr.federated.hidden import model_digest
 from pchmr.federated.moments import COUNT, MomentSpec, MomentView, Vectors, is_averaged
 from pchmr.federated.personal import KEPT, OWN, Beside, in_turn, nothing
 from pchmr.federated.policy import Errand, Guard
@@ -130,11 +132,21 @@ class Worker:
             Rejected: The policy says no.
         """
         errand = self.errand(run, task.round, task.client_id, node_id)
+        if guard.policy.client_ids is not None:  # a device, whose server may have been killed
+            errand = replace(errand, task=self._digest(task))
         is_private = bool(getattr(self.world.train_set, "is_private", False))
         guard.begin(errand, self.config, self._samples_of, is_private)
         guard.check_weights(*task.vectors)
         update, clip = self.run(task), self.config.privacy_options.dp_clip
         return guard.withhold(update) if clip is None else clipped(update, clip)
+
+    def _digest(self, task: Task) -> str:
+        """Of all that an answer follows from."""
+        control = [] if task.control is None else [task.control]
+        digest = hashlib.sha256(to_json(self.config).encode())
+        moments = [task.moments[name] for name in sorted(task.moments)]
+        digest.update(model_digest([task.parameters, task.buffers, *control, *moments]))
+        return digest.hexdigest()
 
     def errand(self, run: int, round_number: int, client_id: int, node_id: int) -> Errand:
         """What is asked of the device, in the words of its policy."""

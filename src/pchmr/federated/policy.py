@@ -21,9 +21,9 @@ import numpy as np
 
 from pchmr.config import Algorithm, FederateConfig, OptimOptions, UserError
 from pchmr.federated.fold import vector_norm
+from pchmr.federated.ledger import Ledger
 from pchmr.federated.secure.policy import SECURE, SecurePolicy
 from pchmr.federated.update import Rejected, Update
-from pchmr.runs import write_bytes
 
 LOSSES: tuple[str, ...] = get_args(get_type_hints(OptimOptions)["loss"])
 POLICY = "policy.json"
@@ -50,6 +50,7 @@ class ClientPolicy:
         max_local_epochs: Most passes in a round.
         max_steps: Most optimizer steps in a round.
         max_rounds: Highest round that it answers.
+        max_runs: Runs that it answers, one after the other; none of them twice.
         min_learning_rate: Lowest rate; at zero a task would measure and learn nothing.
         max_learning_rate: Highest rate.
         min_clip: Lowest gradient clip; a tiny one makes of an update one exact gradient.
@@ -70,6 +71,7 @@ class ClientPolicy:
     max_local_epochs: int = 20
     max_steps: int = 20_000
     max_rounds: int = 10_000
+    max_runs: int = 1
     min_learning_rate: float = 1e-6
     max_learning_rate: float = 0.5
     min_clip: float = 1e-3
@@ -171,53 +173,6 @@ def _depth(text: str) -> int:
     return deepest
 
 
-@dataclass
-class Ledger:
-    """Which rounds a device answered, in a folder that outlives it.
-
-    A run is known by its number, from the first task on; another run, or a round that is not later
-    than the last, is not answered before the owner clears the ledger.
-    """
-
-    folder: Path
-
-    def begin(self, client_id: int, run: int, round_number: int) -> bool:
-        """Writes down that a round is being answered; False if it must not be."""
-        known = self._read(client_id)
-        if known is not None and (known[0] != run or round_number <= known[1]):
-            return False
-        self._write(client_id, run, round_number)
-        return True
-
-    def roll_back(self, round_number: int) -> None:
-        """Sets simulated devices back together with their server, to the end of a round."""
-        for path in self.folder.glob("answered_*.json"):
-            client_id = int(path.stem.removeprefix("answered_"))
-            known = self._read(client_id)
-            if known is not None and known[1] > round_number:
-                self._write(client_id, known[0], round_number)
-
-    def clear(self) -> None:
-        """Forgets every round."""
-        for pattern in ("answered_*.json", ".answered_*.tmp"):
-            for path in self.folder.glob(pattern):
-                path.unlink()
-
-    def _path(self, client_id: int) -> Path:
-        return self.folder / f"answered_{client_id:06d}.json"
-
-    def _read(self, client_id: int) -> tuple[int, int] | None:
-        path = self._path(client_id)
-        if not path.exists():
-            return None
-        run, round_number = json.loads(path.read_text(encoding="utf-8"))
-        return int(run), int(round_number)
-
-    def _write(self, client_id: int, run: int, round_number: int) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(self._path(client_id), json.dumps([run, round_number]).encode())
-
-
 @dataclass(frozen=True)
 class Errand:
     """What a task is about, before its arrays are read.
@@ -228,6 +183,7 @@ class Errand:
         client_id: Logical id.
         node_id: Of the node that was asked.
         fingerprint: Of the layout of the model, as the device built it.
+        task: Digest of the task, where the same one may be answered again.
     """
 
     run: int
@@ -235,6 +191,7 @@ class Errand:
     client_id: int
     node_id: int
     fingerprint: str
+    task: str = ""
 
 
 @dataclass
@@ -297,7 +254,9 @@ class Guard:
         latest = min(policy.max_rounds, config.num_rounds)
         if not 1 <= errand.round <= latest:
             raise Rejected(REFUSED)
-        if not self.ledger.begin(errand.client_id, errand.run, errand.round):
+        client, run, number = errand.client_id, errand.run, errand.round
+        most = policy.max_runs
+        if not self.ledger.begin(client, run, number, task=errand.task, most_runs=most):
             raise Rejected(REFUSED)
         least = max(policy.min_samples, policy.min_private_samples if is_private else 1)
         batches = math.ceil(num_samples / config.optim_options.batch_size)
@@ -311,8 +270,8 @@ class Guard:
             raise Rejected(REFUSED)
 
     def _is_own(self, errand: Errand) -> bool:
-        if self.policy.client_ids is not None and errand.client_id not in self.policy.client_ids:
-            return False
+        if self.policy.client_ids is not None:
+            return errand.client_id in self.policy.client_ids
         return self._first_asked.setdefault(errand.node_id, errand.client_id) == errand.client_id
 
     def recognize(self, errand: Errand, is_here: bool) -> None:

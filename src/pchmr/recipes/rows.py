@@ -27,7 +27,10 @@ SWEPT = (
     "one value",
     "one direction times 4.5",
 )
-SWEEP_IMAGES, SWEEP_TEST_IMAGES, SWEEP_ROUNDS = 240, 200, 2
+MILD = ("updates times -10", "updates times -2", "updates times -1", "updates times 10")
+# Those of the sweep that are run first.
+DECIDING = tuple(what for what in SWEPT[:-2] if what not in MILD)
+SWEEP_IMAGES, SWEEP_TEST_IMAGES, SWEEP_ROUNDS, SWEEP_RATE = 240, 200, 2, 1.5e-3
 SWEPT_IID, SWEPT_SKEWED, HONEST = "few-iid-", "few-skewed-", "honest"
 
 
@@ -229,14 +232,19 @@ class Rows:
         return replace(honest, id=id_, name=name, base=run, paper=None, contest=None)
 
     def few_images(self) -> "Rows":
-        """Runs of the sweep over attacks, with the settings of the longer ones."""
+        """Runs of the sweep over attacks; the learning rate is what longer ones once chose."""
         data = replace(
             self.scale.data,
             num_samples=SWEEP_IMAGES,
             num_test_samples=SWEEP_TEST_IMAGES,
         )
-        scale = replace(self.scale, data=data, num_seen=SWEEP_ROUNDS * SWEEP_IMAGES)
-        return replace(self, scale=scale, tuning_scale=self.scale)
+        scale = replace(
+            self.scale,
+            data=data,
+            num_seen=SWEEP_ROUNDS * SWEEP_IMAGES,
+            learning_rates=(SWEEP_RATE,),
+        )
+        return replace(self, scale=scale)
 
     def swept(
         self, attack: str | None, num_bad: int, rule: str | None, alpha: float | None

@@ -5,7 +5,7 @@ processes of their own. `ray` is Flower's simulation runtime with worker
 processes (the `ray` extra). With one seed both end with the same weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +51,23 @@ def run_in_process(server: Server, world: World, state_folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Engine:
-    """A runtime: how arrays travel, and how the rounds are run."""
+    """A runtime: how arrays travel, how the rounds are run, and who the clients are.
+
+    Attributes:
+        carry: Makes a Flower array of a NumPy array.
+        run: Runs the server's rounds; takes the world and the folder of clients' state.
+        public_keys: Of clients that are devices of their own, by logical id; None makes keys.
+        nodes: Node of each logical client; without them, those of the grid in turn.
+        absent: Clients that have left and are never drawn.
+        name: Tells runs apart that share a seed.
+    """
 
     carry: Callable[[np.ndarray], Array]
     run: Callable[[Server, World, Path], None]
+    public_keys: Sequence[bytes] | None = None
+    nodes: Sequence[int] = ()
+    absent: frozenset[int] = frozenset()
+    name: str = ""
 
 
 ENGINES: dict[str, Engine] = {

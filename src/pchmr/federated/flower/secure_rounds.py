@@ -72,6 +72,7 @@ class SecureRounds:
         settings: The config as JSON, as clients get it.
         carry: Makes a Flower array of a NumPy array.
         public_keys: Of the clients, by logical id.
+        absent: Clients that are never drawn.
         spent: Clients that may send no vector before the model changes.
         cohorts: Those of which vectors may have left.
     """
@@ -83,6 +84,7 @@ class SecureRounds:
     settings: str
     carry: Carry
     public_keys: Sequence[bytes]
+    absent: frozenset[int] = frozenset()
     spent: set[int] = field(default_factory=set)
     cohorts: list[frozenset[int]] = field(default_factory=list)
     _run: bytes = field(default_factory=lambda: os.urandom(16))
@@ -112,7 +114,7 @@ class SecureRounds:
             self.config.num_clients,
             self.config.clients_per_round,
             attempt=attempt,
-            spent=self.spent,
+            spent=self.spent | self.absent,
             earlier=self.cohorts,
             least=SecurePolicy().least_difference,
         )

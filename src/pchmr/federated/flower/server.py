@@ -58,6 +58,8 @@ class Server:
         rows: Their records.
         min_nodes: Nodes to wait for before the first round.
         public_keys: Of the clients by logical id, where their sum alone is seen.
+        nodes: Node of each logical client; without them, those of the grid in turn.
+        absent: Clients that are never drawn.
     """
 
     config: FederateConfig
@@ -75,6 +77,8 @@ class Server:
     rows: list[Row] = field(default_factory=list)
     min_nodes: int = 1
     public_keys: Sequence[bytes] = ()
+    nodes: Sequence[int] = ()
+    absent: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         self.algorithm = ALGORITHMS[self.config.algorithm]
@@ -100,6 +104,7 @@ class Server:
             settings=self._settings,
             carry=self.carry,
             public_keys=self.public_keys,
+            absent=self.absent,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -133,7 +138,7 @@ class Server:
         Raises:
             DivergedError: No round of the run had enough good replies, or the weights overflowed.
         """
-        nodes = _wait_for_nodes(grid, self.min_nodes)
+        nodes = list(self.nodes) or _wait_for_nodes(grid, self.min_nodes)
         while self.round < self.config.num_rounds:
             row = self._round(grid, nodes, self.round + 1)
             self.round += 1
@@ -173,7 +178,7 @@ class Server:
             config.num_clients,
             config.clients_per_round,
             attempt=attempt,
-            asked=outcome.asked,
+            asked=outcome.asked | self.absent,
         )
         return clients if len(clients) >= least_replies(config) else []
 
