@@ -21,7 +21,13 @@ from pchmr.report.comparison import (
 )
 from pchmr.report.crossed import Estimate
 from pchmr.report.curves import MeanCurve, budget_curves
-from pchmr.report.findings import _in_order, _robustness, _targets, findings_markdown
+from pchmr.report.findings import (
+    _in_order,
+    _robustness,
+    _targets,
+    best_of,
+    findings_markdown,
+)
 from pchmr.report.ladder import ladder_section, matches_section
 from pchmr.report.personalized import personal_section
 from pchmr.report.results import CURVES, README, results_markdown
@@ -259,3 +265,25 @@ def test_attacks_are_held_against_honest_clients() -> None:
     ):
         assert f"| {name} | {cost} [{cost}, {cost}] | 12 | {most} | {said} |" in text, name
     assert "| broken, no gate | – | 12 | – | **no**, the run came to nothing |" in text
+
+
+def test_the_best_row_is_chosen_on_validation_people() -> None:
+    lines = comparison()
+    told = [
+        replace(row, scores=row.scores | {"validation_mpjpe_mm": 110.0, "gap_closed_percent": 79.9})
+        for row in lines
+        if row.kind == "federated"
+    ]
+    lucky = [
+        replace(
+            row,
+            id="lucky",
+            scores=row.scores | {"validation_mpjpe_mm": 115.0, "gap_closed_percent": 95.0},
+        )
+        for row in told
+    ]
+    best = best_of([*told, *lucky], "10-of-10-clients")
+    assert best is not None and best.id == "10-of-10-clients" and best.num_seeds == 2
+    silent = [replace(row, scores={"gap_closed_percent": 95.0}) for row in lucky]
+    other = best_of([*told, *silent], "10-of-10-clients")
+    assert other is not None and other.id == "lucky"

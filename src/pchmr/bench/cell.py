@@ -27,6 +27,7 @@ from pchmr.experiment.scene import (
     Outcome,
     Row,
     Scene,
+    held_out_people,
     open_scene,
     run_evaluate,
     run_federate,
@@ -40,6 +41,7 @@ from pchmr.results import (
     CENTRALIZED,
     CONSTANT,
     CONTROL,
+    VALIDATION,
     CurvePoint,
     Number,
     Recipe,
@@ -214,6 +216,7 @@ def _centralized(run: TrainConfig, scene: Scene, is_trial: bool) -> Measured:
         for epoch in outcome.rows
         if epoch.get("mpjpe_mm") is not None
     )
+    row = _with_validation(row, run, scene)
     average.load()
     averaged = replace(_scored(scene.scores(scene.model), scene), kind=AVERAGED)
     return Measured(replace(row, kind=CENTRALIZED, curve=curve), {AVERAGED: averaged})
@@ -233,7 +236,9 @@ def _climbed(run: LadderRun, scene: Scene, is_trial: bool) -> Measured:
     climb(run, run.rung, world, score)
     outcome = run_evaluate(run, scene)
     row = replace(_row_of(outcome, scene), kind=CONTROL)
-    return Measured(row if is_trial else replace(row, curve=tuple(curve)))
+    if is_trial:
+        return Measured(row)
+    return Measured(_with_validation(replace(row, curve=tuple(curve)), run, scene))
 
 
 def _federated(run: FederateConfig, scene: Scene, is_trial: bool, folder: Path | None) -> Measured:
@@ -254,7 +259,22 @@ def _federated(run: FederateConfig, scene: Scene, is_trial: bool, folder: Path |
         quarantined=sum(len(found["quarantined"]) for found in outcome.rows),
         partition_sha256=outcome.partition_sha256,
     )
+    row = _with_validation(row, run, scene)
     return Measured(_with_clients(row, run, scene, outcome.partitions))
+
+
+def _with_validation(row: ResultRow, run: TrainConfig | FederateConfig, scene: Scene) -> ResultRow:
+    """The row with the error on validation people, by which the best of several rows is chosen.
+
+    Folders of people hold no third part.
+    """
+    if run.data_options.data is not None:
+        return row
+    people = held_out_people(run, scene, "validation")
+    found = evaluate(scene.model, scene.body, people).mpjpe_mm
+    return (
+        row if found is None else replace(row, scores={**row.scores, VALIDATION: round(found, 3)})
+    )
 
 
 def _federated_under_attack(
