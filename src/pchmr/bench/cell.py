@@ -272,9 +272,8 @@ def _with_validation(row: ResultRow, run: TrainConfig | FederateConfig, scene: S
         return row
     people = held_out_people(run, scene, "validation")
     found = evaluate(scene.model, scene.body, people).mpjpe_mm
-    return (
-        row if found is None else replace(row, scores={**row.scores, VALIDATION: round(found, 3)})
-    )
+    told = {} if found is None else {VALIDATION: round(found, 3)}
+    return replace(row, scores={**row.scores, **told})
 
 
 def _federated_under_attack(

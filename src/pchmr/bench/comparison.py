@@ -164,7 +164,10 @@ class Ledger:
         held = {key for name in COMPARISONS for key in self.rows[name]}
         for cell in todo:
             waiting = self._next(cell)
-            yield from ((p.job.run, p.job.is_trial) for p in waiting if p.key not in held)
+            for planned in waiting:
+                if planned.key not in held:
+                    held.add(planned.key)  # cells share trials
+                    yield planned.job.run, planned.job.is_trial
             if any(planned.job.is_trial for planned in waiting):
                 yield cell.base, False
 
