@@ -28,7 +28,7 @@ from pchmr.report.findings import (
     best_of,
     findings_markdown,
 )
-from pchmr.report.ladder import ladder_section, matches_section
+from pchmr.report.ladder import bytes_section, ladder_section, matches_section
 from pchmr.report.personalized import personal_section
 from pchmr.report.results import CURVES, README, results_markdown
 from pchmr.results import CurvePoint, ResultRow, Start, figure, slug
@@ -128,6 +128,10 @@ def test_what_a_rung_changes_and_what_matches() -> None:
     told = matches_section(lines)
     own = next(row for row in told.splitlines() if "own share" in row)
     assert "| -0.5 [" in own and "| 1.20 |" in own and own.endswith("| not shown |")
+    curve = (CurvePoint(1, 100, 20, 150.0), CurvePoint(2, 200, 40, 119.0))
+    lines[-2] = replace(lines[-2], curve=curve)
+    # Seed 0 alone has a curve: 20 bytes are what forgotten state moved in all.
+    assert "| 10 of 10 clients | 1 | 20 B | 120.0 | 150.0 |" in bytes_section(lines)
     assert ladder_section(lines[:1]) == matches_section(lines[:1]) == ""
 
 

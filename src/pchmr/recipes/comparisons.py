@@ -35,6 +35,7 @@ WHOLE_B = 12_000  # ten images or more for each of 1000 clients
 SERVERS: dict[str, tuple[ServerChanges, ...]] = {
     "fedavg": ({}, {"server_learning_rate": 1.5}),
     "fedavgm": ({"server_momentum": 0.3}, {"server_momentum": 0.6}),
+    "nesterov": ({"server_momentum": 0.3}, {"server_momentum": 0.6}),
     "fedprox": ({"mu": 0.01}, {"mu": 0.1}),
     "fedadam": ({"server_learning_rate": 1e-3}, {"server_learning_rate": 3e-3}),
     "fedyogi": ({"server_learning_rate": 1e-3}, {"server_learning_rate": 3e-3}),

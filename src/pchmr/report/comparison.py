@@ -166,3 +166,14 @@ def reached(
             share = (earlier.mpjpe_mm - target) / (earlier.mpjpe_mm - later.mpjpe_mm)
             return CurvePoint(*(a + share * (b - a) for a, b in zip(earlier, later, strict=True)))
     return None
+
+
+def error_at(row: ResultRow, before: ResultRow | None, num_bytes: float) -> float | None:
+    """MPJPE when so many bytes had moved, the way between points taken to be straight; None where
+    the curve does not tell.
+    """
+    for earlier, later in pairwise(curve_of(row, before)):
+        if earlier.num_bytes <= num_bytes <= later.num_bytes and later.num_bytes:
+            share = (num_bytes - earlier.num_bytes) / (later.num_bytes - earlier.num_bytes)
+            return earlier.mpjpe_mm + share * (later.mpjpe_mm - earlier.mpjpe_mm)
+    return None

@@ -40,7 +40,7 @@ from pchmr.report.comparison import (
     with_gaps,
 )
 from pchmr.report.crossed import Estimate
-from pchmr.report.ladder import ladder_section, matches_section
+from pchmr.report.ladder import bytes_section, ladder_section, matches_section
 from pchmr.report.lines import marked, rows_in
 from pchmr.report.markdown import NONE, escaped, table
 from pchmr.report.personalized import PFL, personal_section
@@ -78,7 +78,7 @@ def findings_markdown(folder: Path) -> str:
             same = [*rows, *tables.get(("optimizers", model), [])]
             more = tables.get(("convergence", model), [])
             parts.append(_targets({SAME_IMAGES: same, MORE_IMAGES: more}))
-            parts.append(matches_section(rows))
+            parts += [matches_section(rows), bytes_section(rows)]
         if recipe == "ladder":
             parts.append(ladder_section(rows))
         if recipe == "byzantine":

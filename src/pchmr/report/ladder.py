@@ -6,10 +6,17 @@ in mm: two one-sided tests at 5 % with a margin of one percent of the other row'
 
 from dataclasses import dataclass
 
-from pchmr.recipes.rows import CENTRALIZED, EVERYONE, of_clients
+from pchmr.recipes.rows import BEFORE, CENTRALIZED, EVERYONE, of_clients
 from pchmr.report.claims import LEAST_SEEDS, LEVEL
-from pchmr.report.comparison import difference_mm, difference_percent, of_id
+from pchmr.report.comparison import (
+    difference_mm,
+    difference_percent,
+    error_at,
+    first_of_id,
+    of_id,
+)
 from pchmr.report.markdown import NONE, escaped, table
+from pchmr.report.tables import human_bytes
 from pchmr.results import ResultRow
 
 MARGIN = 0.01
@@ -54,6 +61,25 @@ def ladder_section(rows: list[ResultRow]) -> str:
     """What each change costs, from centralized to federated training."""
     header = ["row", "against", "what changes", "seeds", "difference, mm", "difference, %"]
     lines = [line for rung in RUNGS if (line := _line(rung, rows)) is not None]
+    return f"{table(header, lines)}\n" if lines else ""
+
+
+def bytes_section(rows: list[ResultRow]) -> str:
+    """Averaged state against forgotten state at as many bytes as the latter moved."""
+    before, lines = first_of_id(rows, BEFORE), []
+    for name in (EVERYONE, HUNDRED, THOUSAND):
+        plain, averaged = of_id(rows, name), of_id(rows, name + AVERAGED)
+        pairs = [
+            (end.mpjpe_mm, error_at(averaged[seed], before, end.num_bytes), end.num_bytes)
+            for seed, row in plain.items()
+            if seed in averaged and row.curve and (end := row.curve[-1])
+        ]
+        known = [(a, b, moved) for a, b, moved in pairs if b is not None]
+        if known:
+            a, b, moved = (sum(values) / len(known) for values in zip(*known, strict=True))
+            label = escaped(next(iter(plain.values())).label)
+            lines.append([label, str(len(known)), human_bytes(moved), f"{a:.1f}", f"{b:.1f}"])
+    header = ["row", "seeds", "bytes moved", "state forgotten, mm", "state averaged, mm"]
     return f"{table(header, lines)}\n" if lines else ""
 
 
