@@ -85,3 +85,28 @@ def test_a_run_that_an_earlier_version_measured_is_not_run_again(
         key = ledger._key(Job(fixed(cell.base, 1e-3, {})))
         known.append(key in ledger.rows["client-scale"])
     assert known == [True, False]
+
+
+def test_what_another_comparison_holds_is_copied_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pchmr.bench import comparison
+
+    cell = ROWS.before()
+    row = replace(row_of_before(cell), key="old")
+    text = json.dumps(row.to_json()) + "\n"
+    for name in ("client-scale", "lda"):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    ground = comparison.Ground(("start", "people"), {})
+    monkeypatch.setattr(Ledger, "_ground", lambda self, run: ground)
+    for _ in range(2):
+        ledger = Ledger(BenchConfig(name="natural", output=tmp_path))
+        assert ledger._next(cell) == []
+    assert len((tmp_path / "natural.jsonl").read_text().splitlines()) == 1
+
+
+def row_of_before(cell) -> ResultRow:
+    config, start = json.loads(to_json(cell.base)), Start(sha256="start")
+    return ResultRow(
+        id=cell.id, label=cell.name, kind="before", config=config, started_from=start, seed=0
+    )

@@ -246,7 +246,7 @@ class Ledger:
         """Whether another comparison holds the run; its rows are then taken over."""
         for name in COMPARISONS:
             for row in self.rows[name].get(key, []):
-                self._append(self.config.name, _as_row_of(cell, row))
+                self._append(self.config.name, replace(_as_row_of(cell, row), key=key))
             if key in self.rows[self.config.name]:
                 return True
         return False

@@ -173,7 +173,8 @@ def error_at(row: ResultRow, before: ResultRow | None, num_bytes: float) -> floa
     the curve does not tell.
     """
     for earlier, later in pairwise(curve_of(row, before)):
-        if earlier.num_bytes <= num_bytes <= later.num_bytes and later.num_bytes:
-            share = (num_bytes - earlier.num_bytes) / (later.num_bytes - earlier.num_bytes)
+        moved = later.num_bytes - earlier.num_bytes
+        if moved > 0 and earlier.num_bytes <= num_bytes <= later.num_bytes:
+            share = (num_bytes - earlier.num_bytes) / moved
             return earlier.mpjpe_mm + share * (later.mpjpe_mm - earlier.mpjpe_mm)
     return None
