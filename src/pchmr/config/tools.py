@@ -86,6 +86,7 @@ COMPARISONS = (
     "learning-curves",
     "learning-samples",
     "client-scale",
+    "ladder",
     "convergence",
     "lda",
     "natural",
@@ -96,7 +97,7 @@ COMPARISONS = (
 
 
 PAPER_TABLES = ("client-scale", "lda", "natural", "finetune")
-ALSO_READ = {"data": ("annotators",), "num_seeds": ("personalize",)}
+ALSO_READ = {"data": ("annotators",), "num_seeds": ("personalize", "pfl")}
 """Benchmarks that read a setting of comparisons without being one."""
 BENCH_DEFAULTS = {"data": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1}
 
@@ -107,9 +108,9 @@ class BenchConfig:
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """Benchmark: speed, rasterizer, body, federated, faults, secure, audit, noise, models, export,
-    annotators, placing, people, realism, crowds, seen, clips, personalize, or a comparison of runs:
-    learning-curves, learning-samples, client-scale, convergence, lda, natural, optimizers,
-    finetune, byzantine. Without one, each is listed and none is run."""
+    annotators, placing, people, realism, crowds, seen, clips, personalize, pfl, or a comparison of
+    runs: learning-curves, learning-samples, client-scale, ladder, convergence, lda, natural,
+    optimizers, finetune, byzantine. Without one, each is listed and none is run."""
     output: Path = Path("results")
     """Folder of the JSONL files."""
     repeats: int = 5

@@ -314,6 +314,7 @@ def federate(config: FederateConfig) -> dict[str, object]:
         return held
     summary = _summary(scene, before, began, outcome)
     summary["partition_sha256"] = outcome.partition_sha256
+    summary |= {} if outcome.own is None else {"clients": outcome.own.plain()}
     summary |= _privacy(config, outcome)
     _finish(run, scene, outcome, summary, before, config)
     return summary

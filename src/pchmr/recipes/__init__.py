@@ -47,11 +47,13 @@ BENCHES: dict[str, Bench] = {
     "learning-curves": Bench("what all of domain B teaches the start weights"),
     "learning-samples": Bench("the same on fewer images, and from random weights"),
     "client-scale": Bench("centralized against 10, 100 and 1000 clients"),
+    "ladder": Bench("what of the cost of federation is fewer steps, one change a rung"),
     "convergence": Bench("how far both come on four times the images"),
     "lda": Bench("Dirichlet partitions by action, from nearly iid to one action each"),
     "natural": Bench("every scene a client, against people dealt at random"),
     "optimizers": Bench("every algorithm on one skewed partition"),
     "finetune": Bench("fine-tuning everything, the head, or low-rank corrections"),
+    "pfl": Bench("networks of their own for clients of one scene each", ("pfl",)),
     "byzantine": Bench("clients that mean harm, behind each defence"),
 }
 
