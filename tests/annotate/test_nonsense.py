@@ -183,3 +183,11 @@ def test_no_nonsense_of_depth_gets_a_good_number(
 ) -> None:
     seen = observe(annotator.body, crowd, OracleNoise())
     assert not unjustified(annotator, DEPTH[kind](seen), crowd, mode)
+
+
+@pytest.mark.parametrize("kind", DEPTH)
+def test_nor_does_nonsense_that_is_taken_at_its_word(
+    annotator: Annotator, crowd: People, kind: str
+) -> None:
+    seen = replace(observe(annotator.body, crowd, OracleNoise()), depth_scale_sd=0.0)
+    assert not unjustified(annotator, DEPTH[kind](seen), crowd, "deposer-keypoint")

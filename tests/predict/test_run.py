@@ -57,7 +57,6 @@ def test_photo_gives_three_files_and_says_where(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"format": "bvh,npz"}, "--format bvh belongs to a video"),
         ({"smoothing": "none"}, "--smoothing belongs to a video"),
         ({"model_options": ModelOptions(smpl_head=True)}, "--smpl-head"),
     ],

@@ -22,7 +22,7 @@ from pchmr.annotate.kinematics import Skeleton, State, pose
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.plausibility import extent_px, inside_share
 from pchmr.annotate.residuals import Objective
-from pchmr.annotate.residuals.depth import AFFINE_SCALE, METRIC_SCALE_SD, METRIC_SHIFT_SD, SCALES
+from pchmr.annotate.residuals.depth import scale_prior, shift_sd
 from pchmr.annotate.solver import energy
 from pchmr.body.joints import SMPL_24, mirror_name
 
@@ -38,8 +38,12 @@ USUAL_STRETCH = 1.1  # of one focal length over the other
 USUAL_ANGLE = 2.0  # extent of the person over the focal length
 USUAL_PX = 40.0  # extent of the person
 USUAL_SEEN = 12  # keypoints
+FACELESS = 1.6  # times the error where no point of the head tells front from back
+FOREIGN = 1 / 0.57  # true over predicted error of real people, seen in pixels alone
+HEAD = ("nose", *(f"{side}_{part}" for side in ("left", "right") for part in ("eye", "ear")))
 USUAL_INSIDE = 0.9  # share of the keypoints in the picture
 USUAL_STRAIN = 3.0  # standard deviations of the scale and the shift of depth
+LEAST_STRAIN = (0.02, 0.03)  # of the scale; metres of the shift: noise that bends trusted depth
 FLIP, HALF_TURN = (-1.0, 1.0, 1.0), (-1.0, 1.0, -1.0)  # diagonals
 LEAST_DOUBT = 0.1
 MOST = 20.0  # largest factor of one doubt
@@ -87,6 +91,7 @@ def doubts_of(observations: Observations, fit: Fit, *, is_settled: bool = True) 
         return Doubts(
             {
                 "few keypoints or pixels of the person were seen": seen_factor(observations),
+                "no point of the head tells front from back": head_factor(observations, fit),
                 "hardly any camera has these intrinsics": camera_factor(observations),
                 "depth puts the person elsewhere than the keypoints": depth_factor(fit),
             },
@@ -117,6 +122,26 @@ def seen_factor(observations: Observations) -> Float[ndarray, " frames"]:
     return few * small * excess(USUAL_INSIDE / np.maximum(inside_share(observations), 0.05), 1.0)
 
 
+def is_flat(fit: Fit) -> bool:
+    """Whether pixels alone were seen, nothing in space."""
+    seen = fit.objective.evidence
+    return all(one is None for one in (seen.depth, seen.rays, seen.bones))
+
+
+def foreign_factor(fit: Fit) -> float:
+    """By how much people of other sources are worse than rendered ones, where none is known."""
+    return FOREIGN if is_flat(fit) else 1.0
+
+
+def head_factor(observations: Observations, fit: Fit) -> Float[ndarray, " frames"]:
+    """Nothing of the head was seen, and nothing of depth: a back may be taken for a front."""
+    if not is_flat(fit):
+        return np.ones(len(observations))
+    rows = observations.reading.rows(HEAD)
+    has_head = (observations.confidence[:, list(rows)] > 0).any(axis=1)
+    return np.where(has_head, 1.0, FACELESS)
+
+
 def camera_factor(observations: Observations) -> Float[ndarray, " frames"]:
     """A focal length that few cameras have, or one that makes the person fill the view."""
     if observations.intrinsics is None:
@@ -134,12 +159,13 @@ def depth_factor(fit: Fit) -> Float[ndarray, " frames"]:
     seen, state = fit.objective.evidence, fit.state
     if seen.depth is None and seen.rays is None:
         return np.ones(len(seen))
-    mean, sd = SCALES.get(seen.depth_kind, AFFINE_SCALE)
-    strain = (state.depth[:, 0] - mean).abs() / sd
+    mean, sd = scale_prior(seen)
+    strain = (state.depth[:, 0] - mean).abs() / max(sd, LEAST_STRAIN[0])
     factor = excess(strain.double().cpu().numpy(), USUAL_STRAIN)
     if seen.depth_mean is not None:
-        sd = (METRIC_SHIFT_SD**2 + (METRIC_SCALE_SD * seen.depth_mean).square()).sqrt()
-        shift = (state.depth[:, 1] - seen.depth_mean).abs() / sd * (seen.depth_mean > 0)
+        usual = shift_sd(seen).clamp_min(LEAST_STRAIN[1])
+        away = (state.depth[:, 1] - seen.depth_mean).abs() / usual
+        shift = away * (seen.depth_mean > 0)
         factor = factor * excess(shift.double().cpu().numpy(), USUAL_STRAIN)
     return factor
 

@@ -5,11 +5,11 @@ Algorithms, vectors, gate and checkpoints know no framework; the apps and the gr
 """
 
 from pchmr.federated.algorithms import ALGORITHMS
-from pchmr.federated.client import Training, World
 from pchmr.federated.flower.engines import ENGINES, Engine
 from pchmr.federated.policy import ClientPolicy
 from pchmr.federated.run import FederatedResult, run_federated
 from pchmr.federated.validation import Gate
+from pchmr.federated.world import Training, World
 
 __all__ = [
     "ALGORITHMS",

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from pchmr.config import FederateConfig, require
 from pchmr.data.partition import partition_hash
 from pchmr.federated.accounting import Guarantee, guarantee, require_accountant
-from pchmr.federated.client import World, schema_of
+from pchmr.federated.algorithms import ALGORITHMS
+from pchmr.federated.client import layout_of, schema_of
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.clip_gate import ClipGate
 from pchmr.federated.flower.engines import ENGINES, Engine
@@ -25,6 +26,7 @@ from pchmr.federated.policy import Guard
 from pchmr.federated.secure.device import enroll, forget, wipe_rounds
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView
+from pchmr.federated.world import World
 from pchmr.models.low_rank import only_low_rank_trains
 from pchmr.models.trainable import only_head_trains
 from pchmr.runs import Checkpoint, RunFolder, settings_of, state_sha256
@@ -86,7 +88,7 @@ def run_federated(
     if config.privacy_options.is_noised:
         require_accountant()
     _require_samples(world, Guard.of(run.path / CLIENTS))
-    with _trainable(config, world.model):
+    with part_that_trains(config, world.model):
         server = _run(
             config, world, run, evaluate_fn, on_round, engine or ENGINES[config.engine], gate
         )
@@ -105,7 +107,7 @@ def _require_samples(world: World, guard: Guard) -> None:
     )
 
 
-def _trainable(config: FederateConfig, model: nn.Module) -> AbstractContextManager[None]:
+def part_that_trains(config: FederateConfig, model: nn.Module) -> AbstractContextManager[None]:
     """Leaves trainable what the settings ask for, as long as it is entered."""
     options = config.server_options
     if options.trainable == "lora":
@@ -122,7 +124,7 @@ def _run(
     engine: Engine,
     gate: Gate | None,
 ) -> Server:
-    spec = FlatSpec.of(world.model, config.server_options.batch_norm)
+    spec = layout_of(world.model, config)
     _require_one_vector(config, spec)
     identity = identity_of(config, world, spec)
     if world.train_set.is_private:
@@ -153,7 +155,8 @@ def _run(
     finally:
         records.resident.load(server)
     run.checkpoints.retire()
-    if config.server_options.batch_norm != "local":  # what FedBN's clients keep is part of theirs
+    is_theirs = ALGORITHMS[config.algorithm].is_personal
+    if config.server_options.batch_norm != "local" and not is_theirs:
         _forget_clients(run)
     if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
         evaluate_fn(world.model)

@@ -17,7 +17,7 @@ from pchmr.data.photos import Photo, read_photo
 from pchmr.data.pictures import Pictures, find_pictures
 from pchmr.perception.boxes import parse_box
 from pchmr.perception.interfaces import Box
-from pchmr.predict.files import PHOTO_FORMATS, write_people
+from pchmr.predict.files import write_people
 from pchmr.predict.people import Clip, People
 from pchmr.predict.picture import people_of
 from pchmr.predict.tools import Tools, open_tools
@@ -79,11 +79,6 @@ def _require_read(config: PredictConfig) -> None:
     )
     if not config.images.is_dir() and is_clip(config.images):
         return
-    of_videos = [name for name in config.formats if name not in PHOTO_FORMATS]
-    require(
-        not of_videos,
-        f"--format {','.join(of_videos)} belongs to a video: a photo has {','.join(PHOTO_FORMATS)}",
-    )
     require(config.smoothing == "clip", "--smoothing belongs to a video: leave it out")
 
 

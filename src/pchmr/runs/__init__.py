@@ -15,6 +15,8 @@ from pchmr.runs.files import (
 from pchmr.runs.folder import (
     CONFIG,
     ENVIRONMENT,
+    EXAMPLES,
+    EXAMPLES_BEFORE,
     METRICS,
     MODEL,
     START,
@@ -28,6 +30,8 @@ from pchmr.runs.lock import LOCK, alone, locked
 __all__ = [
     "CONFIG",
     "ENVIRONMENT",
+    "EXAMPLES",
+    "EXAMPLES_BEFORE",
     "FILE_MODE",
     "FOLDER_MODE",
     "LOCK",
