@@ -44,8 +44,7 @@ def gather_evidence(
     focal, focal_sd, center, keypoints = _camera(observations, keypoints)
     extent = _extent(keypoints, confidence, observations.image_size[:, 1])
     depth = _depth(observations, columns, confidence, use_depth, use_dense)
-    spread = keypoint_spread(torch.from_numpy(keypoints), torch.from_numpy(confidence))[1]
-    reference = focal * PERSON_SPREAD / np.maximum(spread.numpy(), 1.0)
+    reference = _reference(keypoints, confidence, focal)
     pixels = (extent / REFERENCE_SIDE)[:, None]
     sharpness = _sharpness(observations.keypoint_sigma, columns, PIXEL_SD * pixels)
     sigma, usual = observations.keypoint_depth_sigma, np.full_like(pixels, DEPTH_SD)
@@ -74,6 +73,12 @@ def gather_evidence(
         bone_ends=bones and torch.from_numpy(bones.bone_ends).to(like.device),
         **{name: tensor(value) for name, value in depth.items()},
     )
+
+
+def _reference(keypoints: np.ndarray, confidence: np.ndarray, focal: np.ndarray) -> np.ndarray:
+    """Metres before the camera of a person of usual size."""
+    spread = keypoint_spread(torch.from_numpy(keypoints), torch.from_numpy(confidence))[1]
+    return focal * PERSON_SPREAD / np.maximum(spread.numpy(), 1.0)
 
 
 def _keypoints(observations: Observations) -> tuple[np.ndarray, np.ndarray]:
