@@ -54,8 +54,8 @@ FULL = Size(
     fitting=FittingOptions(num_others=600, num_rehearsed=256, num_epochs=6),
 )
 QUICK = Size(
-    num_samples=60,
-    num_test_samples=20,
+    num_samples=120,
+    num_test_samples=40,
     num_rounds=2,
     image_size=64,
     num_labeled=4,
