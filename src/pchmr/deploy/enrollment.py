@@ -18,11 +18,11 @@ from pchmr.deploy.certificates import CA_CERTIFICATE
 from pchmr.deploy.federation import EnrolledDevice, Federation, roster_of
 from pchmr.deploy.invites import take_token
 from pchmr.deploy.released import released_models
+from pchmr.deploy.wire import ENROLL_PURPOSE, LEAVE_PURPOSE, claim_of
 from pchmr.door import parse_json
 from pchmr.federated.flower.superlink import Answer, Nodes
 from pchmr.federated.secure.identity import KEY_BYTES, SIGNATURE_BYTES, is_signed
 
-ENROLL_PURPOSE, LEAVE_PURPOSE = b"enroll ", b"leave "
 MOST_SAMPLES = 1 << 24
 Request = Mapping[str, object]
 
@@ -136,11 +136,6 @@ class Enrollment:
             gone = replace(found, has_left=True)
             self.federation.write_devices([gone if d is found else d for d in devices])
         return {"clients": found.clients}
-
-
-def claim_of(token: str, authority: str) -> bytes:
-    """What a device signs, so that its keys are its own and its words are for this federation."""
-    return f"{authority} {token}".encode()
 
 
 def _list(asked: Request, name: str) -> list[object]:

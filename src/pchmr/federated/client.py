@@ -22,9 +22,10 @@ from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.corrections import StepCount, Variate, before_step
-from pchmr.federated.hidden import model_digest
+from pchmr.federated.digests import model_digest
 from pchmr.federated.policy import Errand, Guard
 from pchmr.federated.rounds import client_seed
+from pchmr.federated.task import Task
 from pchmr.federated.update import Update, UpdateSchema
 from pchmr.federated.vector import Counters, FlatSpec, FlatView
 from pchmr.models.trainable import frozen_norms
@@ -112,25 +113,6 @@ def people_training(world: World, config: FederateConfig) -> Training:
     return Training(lambda model: new_optimizer(model, options), run)
 
 
-@dataclass(frozen=True)
-class Task:
-    """What the server asks of a client in a round.
-
-    Attributes:
-        round: From 1.
-        client_id: Logical id; whose rows to train on.
-        parameters: Global weights, read-only.
-        buffers: Global running statistics, read-only; empty unless they are averaged.
-        control: The server's control variate (SCAFFOLD), read-only.
-    """
-
-    round: int
-    client_id: int
-    parameters: np.ndarray
-    buffers: np.ndarray
-    control: np.ndarray | None = None
-
-
 def schema_of(spec: FlatSpec, config: FederateConfig, run: int) -> UpdateSchema:
     """The schema of replies for a layout and an algorithm."""
     sizes = {"delta": spec.num_parameters}
@@ -195,10 +177,8 @@ class Worker:
 
     def _digest(self, task: Task) -> str:
         """Of all that an answer follows from."""
-        control = [] if task.control is None else [task.control]
-        digest = hashlib.sha256(to_json(self.config).encode())
-        digest.update(model_digest([task.parameters, task.buffers, *control]))
-        return digest.hexdigest()
+        settings = to_json(self.config).encode()
+        return hashlib.sha256(settings + model_digest(task.vectors)).hexdigest()
 
     def errand(self, run: int, round_number: int, client_id: int, node_id: int) -> Errand:
         """What is asked of the device, in the words of its policy."""

@@ -20,7 +20,6 @@ from typing import TypeVar, get_args, get_type_hints
 import numpy as np
 
 from pchmr.config import Algorithm, FederateConfig, OptimOptions, UserError
-from pchmr.federated.fold import vector_norm
 from pchmr.federated.ledger import Ledger
 from pchmr.federated.secure.policy import SECURE, SecurePolicy
 from pchmr.federated.update import Rejected, Update
@@ -289,6 +288,8 @@ class Guard:
         Raises:
             Rejected: With the code of all refusals.
         """
+        from pchmr.federated.fold import vector_norm
+
         with np.errstate(over="ignore", invalid="ignore"):
             if not all(math.isfinite(vector_norm(vector)) for vector in vectors):
                 raise Rejected(REFUSED)

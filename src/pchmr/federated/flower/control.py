@@ -9,8 +9,7 @@ from typing import Self
 import httpx
 
 from pchmr.config import SettingError
-from pchmr.federated.flower import api  # noqa: F401  telemetry off before the import of flwr
-from pchmr.federated.flower.superlink import OPERATOR_HEADER
+from pchmr.federated.flower.api import OPERATOR_HEADER  # telemetry off before flwr
 
 from flwr.common.serde import fab_to_proto, user_config_to_proto  # isort: skip
 from flwr.proto import control_pb2 as messages  # isort: skip

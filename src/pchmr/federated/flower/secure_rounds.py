@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 import numpy as np
 
 from pchmr.config import FederateConfig, SettingError
-from pchmr.federated.client import Task
+from pchmr.federated.digests import model_digest, training_digest
 from pchmr.federated.flower.api import Grid, Message, content_bytes
 from pchmr.federated.flower.egress import Carry
 from pchmr.federated.flower.replies import as_they_come, carried, check_envelope
@@ -23,14 +23,11 @@ from pchmr.federated.flower.secure_app import RECORD, pack_secret, unpack_secret
 from pchmr.federated.flower.tasks import build_task
 from pchmr.federated.fold import Sums
 from pchmr.federated.hidden import (
-    SCHEMA,
     HiddenSum,
     Opened,
     least_survivors,
-    model_digest,
     opened,
     statistics_units,
-    training_digest,
 )
 from pchmr.federated.outcome import Outcome, SumRow
 from pchmr.federated.rounds import apart_cohort
@@ -51,7 +48,8 @@ from pchmr.federated.secure.messages import (
     UnmaskShares,
 )
 from pchmr.federated.secure.refusal import Reason, Refusal
-from pchmr.federated.update import Rejected, UpdateSchema
+from pchmr.federated.task import Task
+from pchmr.federated.update import SECURE_SCHEMA, Rejected, UpdateSchema
 from pchmr.federated.vector import FlatSpec
 
 Kind = TypeVar("Kind", bound=Secret)
@@ -173,8 +171,7 @@ class SecureRounds:
         return Sums(found.totals, found.delta, found.unit, buffers, found.control)
 
     def _offer(self, task: Task, attempt: int, clients: Collection[int]) -> RoundOffer:
-        arrays = [task.parameters, task.buffers]
-        digest = model_digest(arrays if task.control is None else [*arrays, task.control])
+        digest = model_digest(task.vectors)
         training = training_digest(self.settings, self.schema.fingerprint)
         return RoundOffer(
             run=self._run,
@@ -295,7 +292,7 @@ class _Talk:
     def _read(self, kind: type[Kind], member: int, reply: Message) -> Kind:
         self._outcome.bytes_up += content_bytes(reply.content)
         echo = self._rounds.schema.echo(self._task.round, self._clients[member])
-        found = kind.decode(unpack_secret(reply.content, echo | {"schema": SCHEMA}))
+        found = kind.decode(unpack_secret(reply.content, echo | {"schema": SECURE_SCHEMA}))
         if vars(found)["sender"] != member:
             raise Rejected("unknown_sender")
         return found

@@ -16,7 +16,6 @@ from pchmr.config import DivergedError, FederateConfig, to_json
 from pchmr.federated.accounting import GaussianNoise
 from pchmr.federated.aggregation import Aggregation
 from pchmr.federated.algorithms import ALGORITHMS
-from pchmr.federated.client import Task
 from pchmr.federated.cohort import Cohort, Reply
 from pchmr.federated.flower.api import Grid, Message, content_bytes
 from pchmr.federated.flower.egress import Carry, unpack
@@ -27,6 +26,7 @@ from pchmr.federated.fold import Fold
 from pchmr.federated.hidden import HiddenSum, public_bound
 from pchmr.federated.outcome import Outcome, RoundRow, Row, ServerSaw
 from pchmr.federated.rounds import cohort
+from pchmr.federated.task import Task
 from pchmr.federated.update import Rejected, UpdateSchema
 from pchmr.federated.validation import Gate, UpdateTrace
 from pchmr.federated.vector import FlatSpec

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pchmr.federated.flower.api import FlowerVersionError
+from pchmr.federated.flower.api import OPERATOR_HEADER, FlowerVersionError
 
 try:
     from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
@@ -31,7 +31,6 @@ try:
 except Exception as error:
     raise FlowerVersionError(error) from error
 
-OPERATOR_HEADER = "x-pchmr-operator"
 OWN_ROUTES, FLEET_ROUTES, CONTROL_ROUTES = "/pchmr/", "/v1/fleet/", "/v1/control/"
 CLOSED_ROUTES = ("/v1/fleet/register-node",)  # a device registers by an invite alone
 MOST_BODY = 1 << 18

@@ -1,4 +1,4 @@
-"""`down` ends what runs; `withdraw` takes a device out and deletes what lies on it."""
+"""`pchmr deploy withdraw`: takes a device out of a federation and deletes what lies on it."""
 
 import shutil
 from contextlib import suppress
@@ -8,45 +8,14 @@ from pchmr.annotate.consent import CONSENT, read_consent
 from pchmr.annotate.consent import withdraw as withdraw_consent
 from pchmr.config import DeployConfig, SettingError
 from pchmr.deploy import processes, wire
-from pchmr.deploy.device import ABOUT, DEFAULT_NAME, DeviceFolder, find_device
-from pchmr.deploy.enrollment import LEAVE_PURPOSE, claim_of
-from pchmr.deploy.federation import find_federation
+from pchmr.deploy.device import DeviceFolder, find_device
+from pchmr.deploy.down import device_of
 from pchmr.progress import say
-
-
-def down(config: DeployConfig) -> None:
-    """Ends a federation's server with all its devices on this machine, or one device."""
-    given = config.name or config.folder
-    device = _device_of(given, config.data)
-    if device is not None:
-        mark = device.about.authority
-        count = processes.stop(mark, device.path, device.live)
-        say(f"down: {count} processes of {device.about.pseudonym}")
-        return
-    federation = find_federation(given)
-    mark = federation.authority
-    count = 0
-    for place in processes.places(mark) - {federation.path.resolve()}:
-        count += processes.stop(mark, place, place / "live")
-    count += processes.stop(mark, federation.path, federation.live)
-    say(f"down: {count} processes of {federation.path}")
-
-
-def _device_of(given: Path | None, data: Path | None) -> DeviceFolder | None:
-    """The device that was named, if it was one."""
-    if data is not None:
-        return find_device(None, data)
-    if given is None:
-        return DeviceFolder.open(Path()) if Path(ABOUT).is_file() else None
-    for path in (given, given / DEFAULT_NAME):
-        if (path / ABOUT).is_file():
-            return DeviceFolder.open(path)
-    return None
 
 
 def withdraw(config: DeployConfig) -> None:
     """Stops the device, tells the server, deletes keys and state, says what cannot be undone."""
-    named = _device_of(config.name or config.folder, config.data)
+    named = device_of(config.name or config.folder, config.data)
     device = named if named is not None else find_device(config.name or config.folder, config.data)
     about = device.about
     released = _released(device)
@@ -59,9 +28,7 @@ def withdraw(config: DeployConfig) -> None:
     for line in _consent(Path(about.data)):
         say(line)
     for model in released:
-        say(
-            f"not unlearned: {model} learned from this device; it forgets only if it is trained anew"
-        )
+        say(f"not unlearned: {model} learned from this device, and forgets by new training alone")
     if not released:
         say("no released model is known to have learned from this device")
 
@@ -82,7 +49,7 @@ def _leave(device: DeviceFolder) -> bool:
     about = device.about
     with suppress(SettingError):
         identity = device.identity()
-        proof = identity.sign(LEAVE_PURPOSE, claim_of("", about.authority)).hex()
+        proof = identity.sign(wire.LEAVE_PURPOSE, wire.claim_of("", about.authority)).hex()
         words = {"key": identity.public.hex(), "proof": proof}
         wire.ask(about.address, device.authority, "/pchmr/leave", words)
         return True
