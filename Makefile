@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-priors check bench clean install
+.PHONY: demo test test-priors test-deploy check bench clean install
 
 demo: install
 	$(BIN)/pchmr demo
@@ -13,6 +13,9 @@ test: install
 
 test-priors: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m priors
+
+test-deploy: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -m deploy tests/deploy
 
 check: install
 	$(BIN)/ruff check

@@ -15,9 +15,9 @@ from pchmr.deploy.device import AboutDevice, DeviceFolder
 from pchmr.deploy.processes import PLACE
 from pchmr.federated.flower.api import wire_array
 from pchmr.federated.flower.client_app import make_client_app
-from pchmr.federated.policy import Errand, Guard
+from pchmr.federated.policy import REFUSED, Errand, Guard
 from pchmr.federated.task import Answering, Task
-from pchmr.federated.update import Update, UpdateSchema
+from pchmr.federated.update import Rejected, Update, UpdateSchema
 
 if TYPE_CHECKING:
     from pchmr.federated.client import Worker
@@ -59,8 +59,21 @@ class DeviceWorker:
         return Errand(run, round_number, client_id, node_id, self._fingerprint())
 
     def answer(self, task: Task, guard: Guard, *, run: int, node_id: int) -> Update:
-        """Trains if the policy allows it, and takes down for which run."""
-        update = self._worker().answer(task, guard, run=run, node_id=node_id)
+        """Trains if the policy and those in the pictures allow it; takes down for which run.
+
+        Raises:
+            Rejected: They do not.
+        """
+        worker, data = self._worker(), Path(self._about.data)
+        if worker.world.train_set.is_private:
+            from pchmr.deploy.agreement import is_agreed, note_model
+
+            if not is_agreed(data):
+                raise Rejected(REFUSED)
+            note_model(
+                data, f"{self.config.output.name} of federation {self._about.authority[:16]}"
+            )
+        update = worker.answer(task, guard, run=run, node_id=node_id)
         self.folder.took_part(run, self.config.output.name)
         return update
 

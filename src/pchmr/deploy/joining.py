@@ -93,37 +93,16 @@ def _look(config: DeployConfig, settings: FederateConfig, num_clients: int) -> t
     Raises:
         UserError: They cannot be used, or nobody agreed to it.
     """
+    from pchmr.deploy.agreement import agree
     from pchmr.deploy.people import device_world, fingerprint_of
     from pchmr.federated.hidden import public_bound
 
     assert config.data is not None
     world = device_world(settings, config.data, tuple(range(num_clients)))
     if world.train_set.is_private:
-        _consent(config)
+        agree(config)
     most = public_bound(max(len(rows) for rows in world.partitions))
     return most, fingerprint_of(settings, world)
-
-
-def _consent(config: DeployConfig) -> None:
-    """Makes sure that somebody agreed to federated training, and takes it down."""
-    from pchmr.annotate.consent import FEDERATED, read_consent, record
-
-    assert config.data is not None
-    known = read_consent(config.data)
-    who = config.who or (known.who if known else None)
-    require(
-        who is not None,
-        "these are pictures of people: say who agrees to federated training with --who, and until "
-        "when with --keep-days",
-    )
-    assert who is not None
-    is_agreed = known is not None and FEDERATED in known.purposes
-    require(
-        is_agreed or config.who is not None,
-        f"{who} agreed to other uses of these pictures, not to {FEDERATED}: ask, and join with "
-        "--who",
-    )
-    record(config.data, who=who, purpose=FEDERATED, keep_days=config.keep_days)
 
 
 def _pin(folder: DeviceFolder, expected: str) -> None:

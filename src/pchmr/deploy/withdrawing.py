@@ -4,10 +4,9 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from pchmr.annotate.consent import CONSENT, read_consent
-from pchmr.annotate.consent import withdraw as withdraw_consent
 from pchmr.config import DeployConfig, SettingError
 from pchmr.deploy import processes, wire
+from pchmr.deploy.agreement import forget_people
 from pchmr.deploy.device import DeviceFolder, find_device
 from pchmr.deploy.down import device_of
 from pchmr.progress import say
@@ -25,7 +24,7 @@ def withdraw(config: DeployConfig) -> None:
     say(f"withdrawn: {about.pseudonym} runs no longer, its keys and state are deleted")
     if not told:
         say(f"the server at {about.address} could not be told; without its key nobody can answer")
-    for line in _consent(Path(about.data)):
+    for line in forget_people(Path(about.data)):
         say(line)
     for model in released:
         say(f"not unlearned: {model} learned from this device, and forgets by new training alone")
@@ -54,11 +53,3 @@ def _leave(device: DeviceFolder) -> bool:
         wire.ask(about.address, device.authority, "/pchmr/leave", words)
         return True
     return False
-
-
-def _consent(data: Path) -> list[str]:
-    """Personal models go with the consent; labels go with `pchmr labels`, which knows them all."""
-    if not (data / CONSENT).is_file() or read_consent(data) is None:
-        return []
-    left = f"labels and pictures stay in {data}: `pchmr labels {data} --delete all` deletes them"
-    return [*withdraw_consent(data), left]

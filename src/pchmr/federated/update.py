@@ -40,6 +40,9 @@ REASONS = (
     "duplicate",
     "unknown_sender",
     "no_reply",
+    "unavailable",
+    "crashed",
+    "bundle",
 )
 
 

@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import httpx
 
@@ -69,7 +68,7 @@ class Control:
             interceptors=[_Operator(token)],
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Control":
         return self
 
     def __exit__(

@@ -75,7 +75,8 @@ class Visit:
 
 
 def keys(visit: Visit) -> Answer:
-    """Stage 0."""
+    """Stage 0: a device that would rather not train says so before anybody counts on it."""
+    visit.guard.check_occasion()
     return visit.client.answer_offer(visit.read(RoundOffer))
 
 
