@@ -104,8 +104,8 @@ class BenchConfig:
     """Measure, and append one JSON line per figure; without a name, list the benchmarks."""
 
     name: Annotated[str, tyro.conf.Positional] = ""
-    """Benchmark: speed, rasterizer, body, federated, faults, secure, models, export, annotators,
-    people, realism, crowds, or a comparison of runs: learning-curves, learning-samples,
+    """Benchmark: speed, rasterizer, body, federated, faults, secure, deploy, models, export,
+    annotators, people, realism, crowds, or a comparison of runs: learning-curves, learning-samples,
     client-scale, convergence, lda, natural, optimizers, finetune, byzantine. Without one, each is
     listed and none is run."""
     output: Path = Path("results")

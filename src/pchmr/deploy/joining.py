@@ -53,34 +53,43 @@ def _enroll(config: DeployConfig, invite: Invite, path: Path) -> DeviceFolder:
     said = wire.ask(invite.address, authority, "/pchmr/settings", {})
     settings = from_json(FederateConfig, str(said["settings"]))
     most, layout = _look(config, settings, invite.clients)
+    folder = enroll(invite, path, data=config.data, most_samples=most)
+    folder.remember_layout(settings, layout)
+    return folder
+
+
+def enroll(invite: Invite, path: Path, *, data: Path, most_samples: int) -> DeviceFolder:
+    """Makes keys in a folder and has the server take them in.
+
+    Args:
+        invite: Used up by it.
+        path: Of the device.
+        data: Folder of its people.
+        most_samples: None of its clients holds more: a power of two.
+    """
+    authority = wire.fetch_authority(invite.address, invite.authority)
     folder = DeviceFolder.create(path)
     write_bytes(path / AUTHORITY, authority.encode(), private=True)
     write_bytes(path / TRUSTED, trusted_entities(invite.signer).encode(), private=True)
     keys = folder.pending_keys(invite.clients)
     claim = wire.claim_of(invite.token, invite.authority)
-    told = wire.ask(
-        invite.address,
-        authority,
-        "/pchmr/enroll",
-        {
-            "token": invite.token,
-            "node_key": folder.node_public(),
-            "keys": [key.public.hex() for key in keys],
-            "proofs": [key.sign(wire.ENROLL_PURPOSE, claim).hex() for key in keys],
-            "most_samples": most,
-        },
+    words = {
+        "token": invite.token,
+        "node_key": folder.node_public(),
+        "keys": [key.public.hex() for key in keys],
+        "proofs": [key.sign(wire.ENROLL_PURPOSE, claim).hex() for key in keys],
+        "most_samples": most_samples,
+    }
+    told = wire.ask(invite.address, authority, "/pchmr/enroll", words)
+    about = AboutDevice(
+        address=invite.address,
+        authority=invite.authority,
+        pseudonym=str(told["pseudonym"]),
+        data=str(data.resolve()),
+        clients=tuple(map(int, told["clients"])),
     )
-    folder.settle(
-        AboutDevice(
-            address=invite.address,
-            authority=invite.authority,
-            pseudonym=str(told["pseudonym"]),
-            data=str(config.data.resolve()),
-            clients=tuple(map(int, told["clients"])),
-        )
-    )
-    folder.remember_layout(settings, layout)
-    say(f"joined as {told['pseudonym']}, clients {', '.join(map(str, told['clients']))}: {path}")
+    folder.settle(about)
+    say(f"joined as {about.pseudonym}, clients {', '.join(map(str, about.clients))}: {path}")
     return folder
 
 

@@ -1,6 +1,7 @@
 """The operator's side of a running SuperLink: start a run, stop it, ask how it ended."""
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from flwr.supercore.fab import Fab  # isort: skip
 
 ENDED = "finished"
 COMPLETED = "completed"
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,12 @@ class Control:
         """How a run stands."""
         found = self._client.ListRuns(messages.ListRunsRequest(run_id=run_id)).run_dict[run_id]
         return RunState(found.status.status, found.status.sub_status, found.status.details)
+
+    def wait(self, run_id: int) -> RunState:
+        """How a run stands once it is over."""
+        while not (state := self.state(run_id)).is_over:
+            time.sleep(POLL_SECONDS)
+        return state
 
     def online(self) -> set[int]:
         """Ids of the nodes that can be reached now."""
