@@ -80,7 +80,7 @@ def test_only_the_federated_run_moves_updates(demo, place: Path) -> None:
 
 def test_evaluating_the_trained_weights_gives_the_summary_again(demo, place: Path) -> None:
     folder = place / "runs/demo/federated"
-    people = ["--image-size", "64", "--num-samples", "120", "--num-test-samples", "40"]
+    people = ["--image-size", "64", "--num-samples", "60", "--num-test-samples", "20"]
     weights = ["--checkpoint", str(folder / "model.safetensors")]
     assert main(["evaluate", *weights, *people, "--output", "runs/again"]) == 0
     again = json.loads((place / "runs/again/summary.json").read_text())

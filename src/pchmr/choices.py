@@ -54,6 +54,7 @@ _ROBUST = ("aggregation_rule", "trimmed_replies")
 ALGORITHMS: dict[str, Choice] = {
     "fedavg": Choice(target=_RULES + "FEDAVG", reads=_ROBUST),
     "fedavgm": Choice(target=_RULES + "FEDAVGM", reads=("server_momentum", *_ROBUST)),
+    "nesterov": Choice(target=_RULES + "NESTEROV", reads=("server_momentum", *_ROBUST)),
     "fedprox": Choice(target=_RULES + "FEDPROX", reads=("mu", *_ROBUST)),
     "fedadam": Choice(target=_RULES + "FEDADAM", reads=("beta_1", "beta_2", "tau", *_ROBUST)),
     "fedyogi": Choice(target=_RULES + "FEDYOGI", reads=("beta_1", "beta_2", "tau", *_ROBUST)),

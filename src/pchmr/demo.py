@@ -36,7 +36,7 @@ class Size:
 
 
 FULL = Size(num_samples=600, num_test_samples=200, num_rounds=4, image_size=None, num_labeled=16)
-QUICK = Size(num_samples=120, num_test_samples=40, num_rounds=2, image_size=64, num_labeled=4)
+QUICK = Size(num_samples=60, num_test_samples=20, num_rounds=2, image_size=64, num_labeled=4)
 
 
 def size_of(config: DemoConfig) -> Size:
@@ -86,5 +86,4 @@ def run(config: DemoConfig) -> Path:
     told = tell(config.seed, size_of(config).num_labeled)
     report = write_report(folders, config.output / "report.html", [told])
     say(f"report: {report}")
-    say(f"next:   pchmr federate --partition dirichlet --num-clients 100 --seed {config.seed}")
     return report

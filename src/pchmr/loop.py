@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 from functools import reduce
 from statistics import mean
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.evaluation import evaluate
 from pchmr.federated import World, run_federated
 from pchmr.models import HMRModel, save_checkpoint
+from pchmr.models.started import StartedFrom
 from pchmr.personalize.fitting import personalize
 from pchmr.personalize.job import LABELS, Shared
 from pchmr.personalize.lessons import Lessons, Mixture
@@ -35,8 +36,32 @@ DEPOSER, TRUE, SMPLIFYX = "deposer", "true", "smplifyx"
 STAGES = ("shared", "local only", "federated", "federated and personal")
 
 
+class StageScores(TypedDict):
+    """Means over clients, and each client's scores."""
+
+    mpjpe_mm: float
+    pa_mpjpe_mm: float
+    mpvpe_mm: float
+    clients: dict[str, dict[str, float | None]]
+
+
+class LoopRow(StageScores):
+    """A stage of the loop with one kind of labels, and how wrong these are."""
+
+    labels: str
+    label_error_mm: float
+    stage: str
+
+
+class LoopTable(TypedDict):
+    """What `loop.json` holds."""
+
+    rows: list[LoopRow]
+    started_from: StartedFrom
+
+
 @alone
-def run(config: LoopConfig) -> dict[str, Any]:
+def run(config: LoopConfig) -> LoopTable:
     """Runs the loop once for every kind of labels; returns the table that it wrote.
 
     Raises:
@@ -50,12 +75,12 @@ def run(config: LoopConfig) -> dict[str, Any]:
     folder = RunFolder.create(config.output, config)
     shared = Shared.open(_personal(config, DEPOSER))
     source = Source.open(shared.body, shared.model.image_size, seed=0)
-    rows: list[dict[str, Any]] = []
+    rows: list[LoopRow] = []
     for kind in config.kinds:
         for row in _Story(config, shared, source, kind).rows():
             say(f"{row['labels']:<9} {row['stage']:<24} {row['mpjpe_mm']:.1f} mm")
             rows.append(row)
-    table = {"rows": rows, "started_from": shared.started_from}
+    table: LoopTable = {"rows": rows, "started_from": shared.started_from}
     folder.write_json(TABLE, table)
     say(f"table: {config.output / TABLE}")
     return table
@@ -90,12 +115,11 @@ class _Story:
     source: Source
     kind: str
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[LoopRow]:
         """A row of each stage: scores against the truth, means over clients and each client's."""
         users = self._users()
         start = self.shared.model
         error = mean(user.about["label_error_mm"] for user in users)
-        known = {"labels": self.kind, "label_error_mm": 0.0 if self.kind == TRUE else error}
         back = self._federate(users)
         for stage, models in (
             ("shared", [start] * len(users)),
@@ -103,7 +127,12 @@ class _Story:
             ("federated", [back] * len(users)),
             ("federated and personal", [self._fitted(back, user) for user in users]),
         ):
-            yield known | {"stage": stage, **self._scores(models, users)}
+            yield {
+                "labels": self.kind,
+                "label_error_mm": 0.0 if self.kind == TRUE else error,
+                "stage": stage,
+                **self._scores(models, users),
+            }
 
     def _users(self) -> list[User]:
         splits = open_root(self.config.images)
@@ -176,10 +205,17 @@ class _Story:
         personalize(model, self.shared.body, lessons, validation, options, seed=seed)
         return model
 
-    def _scores(self, models: list[HMRModel], users: list[User]) -> dict[str, Any]:
+    def _scores(self, models: list[HMRModel], users: list[User]) -> StageScores:
         pairs = zip(models, users, strict=True)
         body = self.shared.body
         each = {user.name: evaluate(model, body, user.truth["test"]).row() for model, user in pairs}
-        names = next(iter(each.values()))
-        means = {name: mean(row[name] or 0.0 for row in each.values()) for name in names}
-        return {**means, "clients": each}
+
+        def middle(name: str) -> float:
+            return mean(row[name] or 0.0 for row in each.values())
+
+        return {
+            "mpjpe_mm": middle("mpjpe_mm"),
+            "pa_mpjpe_mm": middle("pa_mpjpe_mm"),
+            "mpvpe_mm": middle("mpvpe_mm"),
+            "clients": each,
+        }

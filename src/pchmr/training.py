@@ -21,6 +21,7 @@ from pchmr.body import BodyModel
 from pchmr.config import DivergedError, OptimOptions, TrainConfig, require
 from pchmr.data.augment import DEFAULT, PUBLISHED, augment
 from pchmr.data.sample import PeopleDataset, RenewedPeople, Sample
+from pchmr.door import Json
 from pchmr.losses import LOSSES, targets
 from pchmr.losses import keypoints as keypoint_terms
 from pchmr.models import HMRModel
@@ -117,8 +118,7 @@ def train_epoch(
         torch.manual_seed(derive_seed(seed, "dropout", compute.rank()))
         for rows, start in _shares(order, options.batch_size):
             now = epoch + start / len(order)
-            for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * factor(now)
+            _set_rate(optimizer, options.learning_rate * factor(now))
             sample = dataset.batch(order[:1] if not len(rows) else rows)
             if options.augment:
                 sample = augment(sample, generator, extent)
@@ -132,6 +132,11 @@ def train_epoch(
                 on_step(len(rows))
     compute.share_buffers(model)
     return EpochStats(len(order), {name: total / seen for name, total in totals.items()})
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def _order(num_samples: int, seed: int) -> tuple[np.ndarray, torch.Generator]:
@@ -227,7 +232,7 @@ def fit(
     run: RunFolder | None = None,
     evaluate_fn: Callable[[nn.Module], Mapping[str, Any]] | None = None,
     on_step: OnStep | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Trains for `config.num_epochs` and returns a row per epoch (also into the run folder).
 
     With a run folder the state is saved after every epoch, and `config.resume` goes on from it to
@@ -264,7 +269,7 @@ def fit(
     return rows
 
 
-def _first_epoch(config: TrainConfig, rows: list[dict[str, Any]], run: RunFolder | None) -> int:
+def _first_epoch(config: TrainConfig, rows: list[Json], run: RunFolder | None) -> int:
     """Finished epochs; the run folder is brought to where they ended."""
     require(
         len(rows) <= config.num_epochs,
@@ -285,7 +290,7 @@ def _epoch_row(
     config: TrainConfig,
     epoch: int,
     on_step: OnStep | None,
-) -> dict[str, Any]:
+) -> Json:
     """Trains one epoch and says what it did."""
     began = time.perf_counter()
     stage, factor = _stage(config, epoch)

@@ -28,6 +28,7 @@ from pchmr.data.sets.tasks import export_set, imported, run_import
 from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.check import check
 from pchmr.data.synthetic.recipe import Split
+from pchmr.door import Json
 from pchmr.perception import load_keypoint_prior
 from pchmr.perception.blazepose.prior import BlazePose
 from pchmr.perception.fetched import state
@@ -128,7 +129,7 @@ def pictures_of(people: SyntheticPeople) -> Iterator[tuple[np.ndarray, np.ndarra
         yield people.image(row), joints
 
 
-def asked(people: SyntheticPeople) -> dict[str, Any] | str:
+def asked(people: SyntheticPeople) -> Json | str:
     """What a photo-trained network says of the first pictures, or how to have it asked."""
     if state(PHOTO_PRIOR) != "ok":
         note = f"not asked: `pchmr priors get {PHOTO_PRIOR}` fetches a network that has seen photos"

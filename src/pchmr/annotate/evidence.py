@@ -38,8 +38,7 @@ def gather_evidence(
         use_depth: Whether keypoint depth and joints in space play a part.
         use_dense: Whether dense points do.
     """
-    columns = list(observations.reading.columns)
-    keypoints, confidence = _keypoints(observations)
+    columns, (keypoints, confidence) = list(observations.reading.columns), _keypoints(observations)
     focal, focal_sd, center, keypoints = _camera(observations, keypoints)
     extent = _extent(keypoints, confidence, observations.image_size[:, 1])
     depth = _depth(observations, columns, confidence, use_depth, use_dense)
@@ -47,8 +46,8 @@ def gather_evidence(
     reference = focal * PERSON_SPREAD / np.maximum(spread.numpy(), 1.0)
     pixels = (extent / REFERENCE_SIDE)[:, None]
     sharpness = _sharpness(observations.keypoint_sigma, columns, PIXEL_SD * pixels)
-    usual = np.full_like(pixels, DEPTH_SD)
-    depth_sharpness = _sharpness(observations.keypoint_depth_sigma, columns, usual)
+    sigma, usual = observations.keypoint_depth_sigma, np.full_like(pixels, DEPTH_SD)
+    depth_sharpness = _sharpness(sigma, columns, usual) if use_depth else None
     bones = seen_bones(observations) if use_depth else None
 
     def tensor(array: np.ndarray | None) -> Tensor | None:
@@ -59,7 +58,7 @@ def gather_evidence(
         confidence=torch.from_numpy(confidence).to(like),
         pixel_unit=torch.from_numpy(pixels[:, 0]).to(like),
         keypoint_sharpness=tensor(sharpness),
-        depth_sharpness=tensor(depth_sharpness if use_depth else None),
+        depth_sharpness=tensor(depth_sharpness),
         center=torch.from_numpy(center).to(like),
         focal=torch.from_numpy(focal).to(like),
         focal_sd=torch.from_numpy(focal_sd).to(like),

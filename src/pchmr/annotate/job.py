@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +22,9 @@ from pchmr.annotate.prior import load_prior
 from pchmr.annotate.quality import ASSET, load_predictors
 from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
-from pchmr.data.labels import without_bystanders
+from pchmr.data.labels import LabelKey, without_bystanders
 from pchmr.data.pictures import find_pictures
+from pchmr.door import Json
 from pchmr.perception.detection import PRESENCE
 from pchmr.perception.fetched import missed
 from pchmr.progress import printable, say
@@ -95,10 +95,12 @@ class _Job:
         self._check_own(path, key)
         self._label(OBSERVED_CLIP, observations, key, {"source": OBSERVED}, path)
 
-    def _check_own(self, path: Path, key: dict[str, Any]) -> None:
-        row = self.folder.rows.get(OBSERVED_CLIP, {})
+    def _check_own(self, path: Path, key: LabelKey) -> None:
+        row = self.folder.rows.get(OBSERVED_CLIP)
+        if row is None:
+            return
         other = row.get("source") or row.get("observations")
-        same = row.get("key", {}).get("input_sha256") == key["input_sha256"]
+        same = row.get("key", {}).get("input_sha256") == key.get("input_sha256")
         if other is not None and other != str(path.resolve()) and not same:
             raise SettingError(
                 f"--output {self.folder.path} already holds labels of {other}: give another folder"
@@ -135,7 +137,7 @@ class _Job:
         if first is not None and not done:
             raise first
 
-    def _key(self, input_sha256: str) -> dict[str, Any]:
+    def _key(self, input_sha256: str) -> LabelKey:
         """What decides a clip's labels."""
         config = self.config
         return {
@@ -158,8 +160,8 @@ class _Job:
         self,
         clip: str,
         observations: Observations,
-        key: dict[str, Any],
-        provenance: dict[str, Any],
+        key: LabelKey,
+        provenance: Json,
         path: Path | None = None,
         seen: Glimpse | None = None,
     ) -> None:
@@ -275,7 +277,7 @@ def raised(arrays: dict[str, ndarray]) -> list[str]:
     return [f"{frames_text(rows, count)}: {doubt}" for doubt, rows in found.items()]
 
 
-def clip_summary(arrays: dict[str, ndarray]) -> dict[str, Any]:
+def clip_summary(arrays: dict[str, ndarray]) -> Json:
     """What the manifest says of a clip: frames, verdicts, predicted error, residuals."""
     residuals = {
         name.removeprefix("residual_"): round(float(value.mean()), 4)

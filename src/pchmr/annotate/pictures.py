@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -20,6 +19,7 @@ from pchmr.data.errors import InputError
 from pchmr.data.exif import KNOWN_SD, FocalLength
 from pchmr.data.photos import read_photo
 from pchmr.data.videos import is_video, video_frames
+from pchmr.door import Json
 from pchmr.perception import (
     DepthPrior,
     KeypointPrior,
@@ -129,7 +129,7 @@ class PictureReader:
         return "+".join(prior.provenance.name for prior in priors if prior is not None)
 
     @property
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Json:
         """Which models, which weights, under which licence."""
         found = {"keypoints": asdict(self.keypoint_prior.provenance)}
         if self.depth_prior is not None:
@@ -328,7 +328,7 @@ def stack(parts: list[Observations]) -> Observations:
         InputError: Frames differ in what was observed.
     """
     first = parts[0]
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray | None] = {}
     for name in ARRAYS:
         values = [getattr(part, name) for part in parts]
         if any((value is None) != (values[0] is None) for value in values):

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -186,7 +185,7 @@ def load_prior(path: Path | None = None) -> PosePrior:
         raise PriorError(
             f"cannot read pose prior {path}: {reason}; make one with pchmr.annotate.save_prior"
         ) from None
-    tables: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    tables = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return PosePrior(**tables, sha256=file_sha256(path))
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from pchmr.body.skinning import NUM_BETAS
 from pchmr.config import ModelOptions
 from pchmr.data.crops import check_box
 from pchmr.data.errors import InputError
+from pchmr.door import Json
 from pchmr.geometry import rotvec_to_rotmat
 from pchmr.inference.predictor import Person, Predictor
 from pchmr.models import load_model
@@ -26,7 +26,7 @@ class HmrStarts:
     """A network whose meshes become parameters, and where its weights come from."""
 
     predictor: Predictor
-    provenance: dict[str, Any]
+    provenance: Json
 
     @classmethod
     def open(cls, body: BodyModel, checkpoint: Path | None) -> "HmrStarts":

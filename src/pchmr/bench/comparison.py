@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from pchmr.bench import append, stamped
 from pchmr.bench.cell import Job, Measured, attempt
+from pchmr.bench.estimate import cpu_hours, prices_of
 from pchmr.bench.paper import cells_of
 from pchmr.compute import end_with_parent
 from pchmr.config import (
@@ -54,6 +55,8 @@ TUNING, UNFINISHED = "tuning", "unfinished"
 # Settings that decide where and how fast a run happens, not what comes of it.
 OPEN = dataclasses.asdict(PrivacyOptions())
 """Updates in the clear, as before they could be hidden: no part of a key."""
+FORGOTTEN = ("client_state", "reset")
+"""Optimizers that begin every round anew, as all did before there was a choice: likewise."""
 Setting = TypeVar("Setting")
 
 
@@ -65,6 +68,8 @@ def run(config: BenchConfig) -> Path:
     else:
         todo = cells(config.name, config.scale, config.num_seeds, config.data)
     say(f"{config.name}: {len(todo)} cells, {len(ledger.rows[config.name])} runs measured before")
+    hours = cpu_hours(ledger.left(todo), prices_of(ledger.known))
+    say(f"about {hours:.1f} CPU hours are left, evaluation not counted")
     if config.num_workers == 1:
         while planned := next(ledger.ready(todo, frozenset()), None):
             ledger.note(planned, attempt(planned.job, ledger.folder_of(planned)))
@@ -145,6 +150,22 @@ class Ledger:
                 if planned.key not in given:
                     given.add(planned.key)
                     yield planned
+
+    @property
+    def known(self) -> Iterator[ResultRow]:
+        """All rows of all files."""
+        return (row for rows in self.rows.values() for found in rows.values() for row in found)
+
+    def left(self, todo: list[Cell]) -> Iterator[tuple[Run, bool]]:
+        """What is still to be run, and whether as a trial; settings that trials choose are taken to
+        change no cost.
+        """
+        held = {key for name in COMPARISONS for key in self.rows[name]}
+        for cell in todo:
+            waiting = self._next(cell)
+            yield from ((p.job.run, p.job.is_trial) for p in waiting if p.key not in held)
+            if any(planned.job.is_trial for planned in waiting):
+                yield cell.base, False
 
     def _next(self, cell: Cell) -> list[PlannedRun]:
         """The trials that a cell waits for, or else its run, or nothing once that is done."""
@@ -303,7 +324,8 @@ def _deciding(value: object) -> object:
     if not isinstance(value, dict):
         return value
     kept = {name: v for name, v in value.items() if name not in settings_marked(KEY)}
-    told = {name: v for name, v in kept.items() if v is not None and v is not False and v != OPEN}
+    told = {name: v for name, v in kept.items() if v is not None and v is not False}
+    told = {name: v for name, v in told.items() if v != OPEN and (name, v) != FORGOTTEN}
     return {name: _deciding(v) for name, v in told.items()}
 
 

@@ -162,9 +162,10 @@ class ServerOptions:
     """What the server does with updates, and what of the model trains and travels."""
 
     server_learning_rate: float | None = None
-    """Step along the averaged update; without it 1, or 0.01 for fedadam, fedyogi, fedadagrad."""
+    """Step along the averaged update; without it 1, 0.7 for nesterov, or 0.01 for fedadam, fedyogi,
+    fedadagrad."""
     server_momentum: float = 0.9
-    """Momentum of fedavgm."""
+    """Momentum of fedavgm, and of nesterov (the outer optimizer of DiLoCo)."""
     beta_1: float = 0.9
     """Decay of the first moment of fedadam and fedyogi."""
     beta_2: float = 0.99
@@ -179,6 +180,9 @@ class ServerOptions:
     """Rank of the corrections of `--trainable lora`."""
     batch_norm: Literal["average", "local", "freeze"] = "average"
     """Running statistics: averaged, kept by each client with its scales (FedBN), or left alone."""
+    client_state: Literal["average", "reset", "keep"] = "reset"
+    """Moments of a client's optimizer after a round: averaged like its update and sent back,
+    forgotten, or kept by the client."""
     round_schedule: Literal["constant", "cosine", "step"] = "constant"
     """Client learning rate over the rounds; `step` divides it by 10 at half of them."""
     min_good_replies: int | None = None

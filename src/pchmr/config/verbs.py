@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -71,7 +72,7 @@ class TrainConfig:
         require(self.keypoint_epochs >= 0, "--keypoint-epochs must not be negative; 0 is none")
 
 
-def _require_read(options: Any, table: dict[str, Any], chosen: str) -> None:
+def _require_read(options: Any, table: Mapping[str, object], chosen: str) -> None:
     """Refuses a setting that was changed although the chosen partition or algorithm ignores it."""
     for f in dataclasses.fields(options):
         those = readers(table, f.name)
@@ -154,8 +155,7 @@ class FederateConfig:
         )
         _require_read(self.partition_options, PARTITIONS, self.partition)
         _require_read(self.server_options, ALGORITHMS, self.algorithm)
-        rule = self.server_options.rule
-        self.privacy_options.check(self.clients_per_round, self.algorithm, rule)
+        self.privacy_options.check(self.clients_per_round, self.algorithm, self.server_options)
         if self.data_options.data is None:
             require(
                 self.num_clients <= self.data_options.num_samples,

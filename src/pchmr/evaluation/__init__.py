@@ -12,7 +12,6 @@ these with the published averaging, traps included.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -213,8 +212,7 @@ def _scores(
     """The averages, and the errors of joints in metres in detail over the known samples."""
     per_sample = errors.double().mean(dim=1).numpy() * MM_PER_METRE
     per_sample[~known] = np.nan
-    values: dict[str, Any] = {f"{name}_mm": None for name in SCORES}
-    values.update(averages)
+    values = dict.fromkeys((f"{name}_mm" for name in SCORES), None) | dict(averages)
     centers = errors[known].double().mean(dim=0).tolist() if known.any() else []
     by_joint = zip(dataset.joint_set.names[: len(centers)], centers, strict=True)
     predicted = joints.select(1, 0)

@@ -5,7 +5,6 @@ own camera trajectory, which every score names: nothing here estimates how a cam
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,9 @@ FEET = SMPL_24.indices(("left_foot", "right_foot"))
 
 
 @torch.no_grad()
-def world_scores(model: nn.Module, body: BodyModel, people: PeopleDataset) -> dict[str, Any]:
+def world_scores(
+    model: nn.Module, body: BodyModel, people: PeopleDataset
+) -> dict[str, str | float]:
     """Scores of every clip, averaged over frames; a clip of fewer than four frames is left out.
 
     Raises:

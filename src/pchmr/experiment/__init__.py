@@ -188,7 +188,7 @@ def _tell(run: RunFolder, outcome: Outcome, summary: Mapping[str, object]) -> No
         )
     if outcome.scores.num_samples < FEW_IMAGES:
         say(how_little(outcome.scores))
-    say(f"run folder: {run.path}   next: pchmr report {run.path}")
+    say(f"run folder: {run.path}")
 
 
 def how_little(scores: Scores) -> str:

@@ -102,6 +102,14 @@ def _momentum(parameters: Chunk, update: Chunk, state: State, step: Step) -> Non
     _average(parameters, state["momentum"], state, step)
 
 
+def _nesterov(parameters: Chunk, update: Chunk, state: State, step: Step) -> None:
+    """v <- momentum * v + update; x <- x + rate * (update + momentum * v)."""
+    state["momentum"] *= step.options.server_momentum
+    state["momentum"] += update
+    ahead = update + np.float32(step.options.server_momentum) * state["momentum"]
+    _average(parameters, ahead, state, step)
+
+
 def _adaptive(parameters: Chunk, moment: Chunk, second: Chunk, rate: float, tau: float) -> None:
     """x <- x + rate * m / (sqrt(v) + tau)."""
     parameters += rate * moment / (np.sqrt(second) + tau)
@@ -177,6 +185,9 @@ class Algorithm:
 # McMahan et al. 2017, arXiv 1602.05629.
 FEDAVG = Algorithm()
 FEDAVGM = Algorithm(init=_momentum_state, apply=_momentum)
+# Douillard et al. 2023 (DiLoCo), arXiv 2311.08105, algorithm 1 with its outer rate; the momentum of
+# Sutskever et al. 2013 as torch.optim.SGD has it.
+NESTEROV = Algorithm(init=_momentum_state, apply=_nesterov, rate=0.7)
 # Li et al. 2020, arXiv 1812.06127: the server averages; the term is the client's.
 FEDPROX = Algorithm(client_term=_proximal)
 FEDADAM = Algorithm(init=_moments_state, apply=_adam, rate=0.01)

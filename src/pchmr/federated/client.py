@@ -6,7 +6,7 @@ client's own rows and nothing else.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.corrections import StepCount, Variate, before_step
 from pchmr.federated.digests import model_digest
+from pchmr.federated.moments import COUNT, MomentSpec, MomentView, Vectors, is_averaged
 from pchmr.federated.policy import Errand, Guard
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.task import Task
@@ -120,6 +121,8 @@ def schema_of(spec: FlatSpec, config: FederateConfig, run: int) -> UpdateSchema:
         sizes["buffers"] = spec.num_buffers
     if ALGORITHMS[config.algorithm].has_control:
         sizes["control"] = spec.num_parameters
+    if is_averaged(config):
+        sizes |= MomentSpec.of(spec, config).sizes
     return UpdateSchema(sizes=sizes, fingerprint=spec.fingerprint, run=run)
 
 
@@ -145,6 +148,10 @@ class Worker:
         self._kept_at_start = self._kept.read()
         self._counters = Counters(self.world.model)
         self._states = ClientStates(self.state_folder)
+        self._moments = self._begun = None
+        if self.config.server_options.client_state != "reset":
+            moments = MomentSpec.of(self.spec, self.config)
+            self._moments, self._begun = MomentView(self.world.model, moments), moments.zeros()
         self._delta = np.empty(self.spec.num_parameters, dtype=np.float32)
         self._parameters = list(self.world.model.parameters())
         self._held: tuple[int, int] | None = None
@@ -170,8 +177,7 @@ class Worker:
             errand = replace(errand, task=self._digest(task))
         is_private = bool(getattr(self.world.train_set, "is_private", False))
         guard.begin(errand, self.config, self._samples_of, is_private)
-        control = np.empty(0, np.float32) if task.control is None else task.control
-        guard.check_weights(task.parameters, task.buffers, control)
+        guard.check_weights(*task.vectors)
         update, clip = self.run(task), self.config.privacy_options.dp_clip
         return guard.withhold(update) if clip is None else clipped(update, clip)
 
@@ -200,8 +206,13 @@ class Worker:
         self._statistics.write(task.buffers)
         self._kept.write(kept.get("kept", self._kept_at_start))
         arrays, keep = {}, {}
+        people, before = Subset(self.world.train_set, rows), self._state_before(task, kept)
         with self._correction(task, kept) as (change, variate):
-            steps, loss = self._train(task, Subset(self.world.train_set, rows), change)
+            steps, loss, after = self._train(task, people, change, before)
+        if is_averaged(self.config):
+            arrays |= {name: vector for name, vector in after.items() if name != COUNT}
+        else:
+            keep |= after
         arrays["delta"] = self._weights.take(task.parameters, self._delta)
         self._held = _weights_of(task)
         if self.spec.num_buffers:
@@ -214,6 +225,13 @@ class Worker:
             self._states.save(task.client_id, task.round, keep)
         self._counters.restore()
         return Update(arrays, num_samples=len(rows), num_steps=steps, loss_sum=loss * len(rows))
+
+    def _state_before(self, task: Task, kept: Mapping[str, np.ndarray]) -> Vectors:
+        """Moments that the client's optimizer goes on from; empty for a fresh one."""
+        if self._begun is None:
+            return {}
+        held = task.moments if is_averaged(self.config) else kept
+        return {name: held.get(name, zero) for name, zero in self._begun.items()}
 
     def _load(self, task: Task) -> None:
         """Puts the global weights into the model, unless the round's last task left them there."""
@@ -236,11 +254,19 @@ class Worker:
             yield algorithm.client_term(self.world.model, self.config.server_options), None
 
     def _train(
-        self, task: Task, dataset: PeopleDataset, change: Callable[[], None] | None
-    ) -> tuple[int, float]:
-        """Runs the local epochs; returns the steps taken and the mean loss of the last."""
+        self,
+        task: Task,
+        dataset: PeopleDataset,
+        change: Callable[[], None] | None,
+        before: Vectors,
+    ) -> tuple[int, float, Vectors]:
+        """Runs the local epochs; returns the steps taken, the mean loss of the last, and the
+        moments of the optimizer.
+        """
         model, epochs = self.world.model, self.config.local_epochs
         optimizer = self._training.new_optimizer(model)
+        if self._moments is not None:
+            self._moments.load(optimizer, before)
         count, loss = StepCount(optimizer), float("nan")
         with ExitStack() as stack:
             every = self.config.server_options.batch_norm == "freeze"
@@ -253,9 +279,10 @@ class Worker:
                     model, dataset, optimizer, seed=seed, epoch=float(epoch)
                 )
                 loss = sum(stats.losses.values())
+        after = {} if self._moments is None else self._moments.read(optimizer, before, count.steps)
         for parameter in self._parameters:
             parameter.grad = None
-        return count.steps, loss
+        return count.steps, loss, after
 
 
 def _weights_of(task: Task) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from pchmr.federated.trainable import trainable
 from pchmr.federated.update import SECURE_SCHEMA
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView
-from pchmr.runs import Checkpoint, Checkpoints, RunFolder, settings_of, state_sha256
+from pchmr.runs import Checkpoint, RunFolder, settings_of, state_sha256
 from pchmr.seeds import derive_seed
 
 CLIENTS, PARTITION = "clients", "partition.json"
@@ -114,29 +114,10 @@ def _run(
 ) -> Server:
     spec = FlatSpec.of(world.model, config.server_options.batch_norm)
     _require_one_vector(config, spec)
-    resident = _Resident(world.model, spec)
     identity = identity_of(config, world, spec)
-    checkpoints = run.checkpoints
     if world.train_set.is_private:
         run.keep_private()
-
-    def tell(row: Row) -> None:
-        run.append_row(row)
-        if on_round:
-            on_round(row)
-
-    def scores(number: int) -> Row:
-        every = config.evaluate_every
-        due = number == config.num_rounds or (every > 0 and number % every == 0)
-        if evaluate_fn is None or not due:
-            return {}
-        resident.load(server)
-        return dict(evaluate_fn(world.model))
-
-    def save(checkpoint: Checkpoint) -> None:
-        checkpoint.identity = identity
-        checkpoints.save(checkpoint)
-
+    records = _Records(config, run, _Resident(world.model, spec), identity, evaluate_fn, on_round)
     server = Server(
         config=config,
         spec=spec,
@@ -144,24 +125,24 @@ def _run(
             spec, config, derive_seed(config.seed, "run", *filter(None, [engine.name]))
         ),
         gate=gate or gate_of(config, world, spec),
-        parameters=resident.weights.read(),
-        buffers=resident.statistics.read(),
+        parameters=records.resident.weights.read(),
+        buffers=records.resident.statistics.read(),
         carry=engine.carry,
-        save=save,
-        scores=scores,
-        tell=tell,
+        save=records.save,
+        scores=lambda number: records.scores(number, server),
+        tell=records.tell,
         scratch=run.path,
         public_keys=_enrolled(config, run) if engine.public_keys is None else engine.public_keys,
         nodes=engine.nodes,
         absent=engine.absent,
     )
-    _begin(config, world, run, server, checkpoints, identity, on_round)
+    _begin(config, world, run, server, identity, on_round)
     nothing_left = server.round == config.num_rounds
     try:
         engine.run(server, world, run.path / CLIENTS)
     finally:
-        resident.load(server)
-    checkpoints.retire()
+        records.resident.load(server)
+    run.checkpoints.retire()
     if config.server_options.batch_norm != "local":  # what FedBN's clients keep is part of theirs
         _forget_clients(run)
     if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
@@ -182,6 +163,7 @@ class _Resident:
     """The one model in memory, which holds the global weights whenever it is scored."""
 
     def __init__(self, model: nn.Module, spec: FlatSpec) -> None:
+        self.model = model
         self.weights = FlatView(model, spec.parameters)
         self.statistics = FlatView(model, spec.buffers)
         self._kept = FlatView(model, spec.kept)
@@ -194,6 +176,38 @@ class _Resident:
         self.statistics.write(server.buffers)
         self._kept.write(self._kept_at_start)
         self._counters.restore()
+
+
+@dataclass(frozen=True)
+class _Records:
+    """What a server tells, scores and saves of its rounds."""
+
+    config: FederateConfig
+    run: RunFolder
+    resident: _Resident
+    identity: dict[str, str]
+    evaluate_fn: EvaluateFn | None
+    on_round: Callable[[Row], None] | None
+
+    def tell(self, row: Row) -> None:
+        """Writes the row of a round, and hands it on."""
+        self.run.append_row(row)
+        if self.on_round:
+            self.on_round(row)
+
+    def scores(self, number: int, server: Server) -> Row:
+        """Scores of the server's weights after a round, where they are due."""
+        every = self.config.evaluate_every
+        due = number == self.config.num_rounds or (every > 0 and number % every == 0)
+        if self.evaluate_fn is None or not due:
+            return {}
+        self.resident.load(server)
+        return dict(self.evaluate_fn(self.resident.model))
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Saves the state after a round."""
+        checkpoint.identity = self.identity
+        self.run.checkpoints.save(checkpoint)
 
 
 def _enrolled(config: FederateConfig, run: RunFolder) -> list[bytes]:
@@ -234,14 +248,13 @@ def _begin(
     world: World,
     run: RunFolder,
     server: Server,
-    checkpoints: Checkpoints,
     identity: dict[str, str],
     on_round: Callable[[Row], None] | None,
 ) -> None:
     """Goes back to the last whole checkpoint, or clears what an earlier run left."""
-    found = checkpoints.latest(identity) if config.resume else None
+    found = run.checkpoints.latest(identity) if config.resume else None
     if found is None:
-        checkpoints.clear()
+        run.checkpoints.clear()
         _forget_clients(run)
         run.write_rows([])
         indices = [rows.tolist() for rows in world.partitions]

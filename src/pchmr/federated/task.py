@@ -3,7 +3,8 @@
 Needs no torch, so that a process that answers one message of keys starts quickly.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +24,7 @@ class Task:
         parameters: Global weights, read-only.
         buffers: Global running statistics, read-only; empty unless they are averaged.
         control: The server's control variate (SCAFFOLD), read-only.
+        moments: The averaged state of the clients' optimizers, read-only; empty unless it travels.
     """
 
     round: int
@@ -30,12 +32,13 @@ class Task:
     parameters: np.ndarray
     buffers: np.ndarray
     control: np.ndarray | None = None
+    moments: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def vectors(self) -> list[np.ndarray]:
-        """All that came, in the order in which it is hashed."""
+        """Everything that the server tells of its model, in a fixed order."""
         control = [] if self.control is None else [self.control]
-        return [self.parameters, self.buffers, *control]
+        return [self.parameters, self.buffers, *control, *self.moments.values()]
 
 
 @runtime_checkable

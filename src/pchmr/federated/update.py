@@ -36,6 +36,7 @@ REASONS = (
     "loss",
     "alike",
     "direction",
+    "state",
     "replay",
     "duplicate",
     "unknown_sender",
@@ -60,7 +61,8 @@ class Update:
     """What a client computed, on either end of the wire.
 
     Attributes:
-        arrays: `delta`, `buffers` (if statistics travel) and `control` (if SCAFFOLD), float32.
+        arrays: `delta`, `buffers` (if statistics travel), `control` (if SCAFFOLD), `moments` and
+            `squares` (if the state of optimizers is averaged), float32.
         num_samples: Images the client holds.
         num_steps: Optimizer steps it took.
         loss_sum: Its mean loss times `num_samples`; None where the client withholds it.

@@ -21,6 +21,7 @@ from pchmr.config import ExportConfig, PersonalizeConfig, UserError, require
 from pchmr.data.sample import Subset
 from pchmr.device.export import EXTRA
 from pchmr.device.export import run as export
+from pchmr.door import Json
 from pchmr.evaluation import Scores, evaluate
 from pchmr.models import HMRModel, load_model, save_checkpoint
 from pchmr.models.started import StartedFrom
@@ -45,7 +46,7 @@ class NothingToLearnError(UserError):
 
 
 @alone
-def run(config: PersonalizeConfig) -> dict[str, Any]:
+def run(config: PersonalizeConfig) -> Json:
     """Makes a model personal for each user of the input; returns the summary it wrote.
 
     Raises:
@@ -63,7 +64,7 @@ def run(config: PersonalizeConfig) -> dict[str, Any]:
     folder = RunFolder.create(config.output, config)
     source = Source.open(shared.body, shared.model.image_size, seed=0)
     source_before = source.mpjpe_mm(shared.model, shared.body)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Json] = {}
     for user in opened_users(config, shared):
         rows[user.name] = Lesson(config, shared, source, source_before, user).learn()
     if not any(row["num_usable"] >= config.fitting_options.min_labels for row in rows.values()):
@@ -150,11 +151,11 @@ class Lesson:
     source_before: float
     user: User
 
-    def learn(self) -> dict[str, Any]:
+    def learn(self) -> Json:
         """Fine-tunes, scores, writes the personal model and pictures; returns the user's row."""
         began, user, options = time.perf_counter(), self.user, self.config.fitting_options
         rows = usable(user.train, options.use_review)
-        found: dict[str, Any] = {"num_usable": len(rows), **user.about}
+        found: Json = {"num_usable": len(rows), **user.about}
         model = copy.deepcopy(self.shared.model)
         before = self._scores(model)
         if len(rows) < options.min_labels or not len(user.validation):
@@ -240,4 +241,4 @@ def tell(config: PersonalizeConfig, summary: Mapping[str, Any]) -> None:
     if "before_truth" not in summary:
         say(AGAINST_LABELS)
     model = config.output / (MODEL if "own" in summary["users"] else f"{USERS}/USER/{MODEL}")
-    say(f"personal model: {model}   next: pchmr predict PHOTO --checkpoint {model}")
+    say(f"personal model: {model}")

@@ -7,7 +7,7 @@ split, and are kept for the next run. The truth is handed on for scores and teac
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from pchmr.annotate.starts import stack_starts
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
 from pchmr.config import AnnotateConfig, PersonalizeConfig, SettingError
+from pchmr.data.labels import LabelKey
 from pchmr.data.relabeled import Relabeled, resized
 from pchmr.data.sample import PeopleDataset, Sample, Subset
 from pchmr.data.synthetic import SyntheticPeople
@@ -139,17 +140,18 @@ class RootLabeler:
         row = folder.rows[split]
         return read_arrays(folder.path / row["labels"], READ, sha256=row["labels_sha256"])
 
-    def _check_given(self, folder: LabelFolder, split: str, key: dict[str, Any]) -> None:
+    def _check_given(self, folder: LabelFolder, split: str, key: LabelKey) -> None:
         """Refuses labels that were given and are not of these pictures or this body."""
-        found = folder.rows.get(split, {}).get("key", {})
+        row = folder.rows.get(split)
+        found = {} if row is None else row.get("key", {})
         for name, what in (("input_sha256", "other pictures"), ("body_sha256", "another body")):
-            if found.get(name) != key[name]:
+            if found.get(name) != key.get(name):
                 raise SettingError(
                     f"--labels {folder.path}: labels of {split} are missing or belong to {what}: "
                     "leave --labels out to label the pictures anew"
                 )
 
-    def _key(self, people: SyntheticPeople, rows: np.ndarray) -> dict[str, Any]:
+    def _key(self, people: SyntheticPeople, rows: np.ndarray) -> LabelKey:
         options = self.config.labeling_options
         return {
             "input_sha256": people.content_hash,
@@ -169,7 +171,7 @@ class RootLabeler:
         split: str,
         people: SyntheticPeople,
         rows: np.ndarray,
-        key: dict[str, Any],
+        key: LabelKey,
     ) -> None:
         seen, starts = [], []
         with bar(f"labels of {folder.path.name}, {split}", len(rows)) as advance:
@@ -198,7 +200,15 @@ class RootLabeler:
         )  # fmt: skip
 
 
-def about_labels(body: BodyModel, labels: Relabeled, truth: PeopleDataset) -> dict[str, Any]:
+class AboutLabels(TypedDict):
+    """How many labels have each status, and how wrong they are against the truth."""
+
+    labels: dict[str, int]
+    label_error_mm: float
+    label_error_by_status_mm: dict[str, float]
+
+
+def about_labels(body: BodyModel, labels: Relabeled, truth: PeopleDataset) -> AboutLabels:
     """How many labels have each status, and how wrong they are against the truth, in mm."""
     error = label_errors_mm(body, labels, truth)
     status = labels.columns["status"]

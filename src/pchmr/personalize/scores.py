@@ -10,6 +10,7 @@ from torch import Tensor
 from pchmr.baselines import mean_mesh
 from pchmr.body import BodyModel
 from pchmr.data.sample import PeopleDataset, Sample, Subset
+from pchmr.door import Json
 from pchmr.evaluation import Scores, score
 from pchmr.personalize.users import User, usable
 
@@ -18,7 +19,11 @@ SCORED = ("before", "after", "before_truth", "after_truth", "constant_truth",
 AGAINST_LABELS = "against held-out labels of the same annotator: consistency, not accuracy"
 
 
-def named(before: Mapping[str, Scores], after: Mapping[str, Scores]) -> dict[str, Any]:
+ScoresByName = dict[str, dict[str, float | None]]
+"""Rows of scores, by the names that a summary has for them."""
+
+
+def named(before: Mapping[str, Scores], after: Mapping[str, Scores]) -> ScoresByName:
     """Scores under the names of a summary: against labels, and against the truth if it is known."""
     names = {"labels": "", "truth": "_truth"}
     return {
@@ -28,7 +33,7 @@ def named(before: Mapping[str, Scores], after: Mapping[str, Scores]) -> dict[str
     }
 
 
-def constants(body: BodyModel, user: User) -> dict[str, Any]:
+def constants(body: BodyModel, user: User) -> ScoresByName:
     """Scores against the truth of one mesh for every picture; nothing where there is no truth.
 
     `constant_truth` is fitted on the truth of all training pictures, which is more than the model
@@ -50,9 +55,9 @@ def _repeated(mesh: Tensor, sample: Sample) -> Tensor:
     return mesh.expand(len(sample), -1, -1)
 
 
-def gathered(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def gathered(rows: Mapping[str, Mapping[str, Any]]) -> Json:
     """Means over users of every score that they have, and of forgetting."""
-    found: dict[str, Any] = {}
+    found: Json = {}
     for name in SCORED:
         scores = [row[name] for row in rows.values() if name in row]
         if scores:

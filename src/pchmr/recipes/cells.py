@@ -96,6 +96,7 @@ class Cell:
         servers: Server options to choose from, each the changes against `base`.
         paper: MPJPE / PA-MPJPE that the paper printed for this row, mm on its own data.
         contest: Rows that compete for one target share it.
+        stage: Cells of a stage wait for those of earlier ones, of every seed.
     """
 
     id: str
@@ -107,6 +108,7 @@ class Cell:
     paper: str | None = None
     like: Run | None = None
     contest: str | None = None
+    stage: int = 0
 
     @property
     def model(self) -> str:

@@ -6,12 +6,13 @@ import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+from pchmr.door import Json
 
 REPORTED_PACKAGES = ("pchmr", "torch", "torchvision", "timm", "flwr", "numpy", "scipy", "roma")
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Json:
     """What `environment.json` of a run and every row of a benchmark say."""
     return {
         "python": platform.python_version(),

@@ -20,6 +20,7 @@ from pchmr.federated.flower.ray_engine import run_on_ray
 from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.server import Server
 from pchmr.federated.flower.server_app import make_server_app
+from pchmr.federated.flower.tasks import task_sizes
 from pchmr.federated.flower.workers import WorkerGrid
 
 RUN_ID = 1
@@ -36,7 +37,7 @@ def run_in_process(server: Server, world: World, state_folder: Path) -> None:
     grid = WorkerGrid(
         world,
         state_folder,
-        size=sum(server.schema.sizes.values()),
+        size=sum(task_sizes(server.schema).values()),
         num_workers=num_workers,
         num_threads=max(1, torch.get_num_threads() // num_workers),
         num_nodes=num_nodes,

@@ -9,7 +9,7 @@ them so that it is not refused.
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
 import numpy as np
@@ -29,6 +29,7 @@ from pchmr.federated.hidden import (
     opened,
     statistics_units,
 )
+from pchmr.federated.moments import COUNT, MomentSpec, bounded_squares
 from pchmr.federated.outcome import Outcome, SumRow
 from pchmr.federated.rounds import apart_cohort
 from pchmr.federated.secure import (
@@ -168,7 +169,15 @@ class SecureRounds:
             buffers = task.buffers * whole + units * np.float32(found.most) * found.drift
             places = self.spec.variances
             buffers[places] = np.maximum(buffers[places], 0)
-        return Sums(found.totals, found.delta, found.unit, buffers, found.control)
+        moments = dict(found.moments)
+        if moments:
+            share = np.float32(found.unit / found.totals.weight)
+            means = {name: total * share for name, total in moments.items()}
+            steps = found.totals.sample_steps / found.totals.samples
+            count = float(task.moments[COUNT][0]) + steps
+            bounded_squares(MomentSpec.of(self.spec, self.config), means, count)
+            moments = {name: mean / share for name, mean in means.items()}
+        return Sums(found.totals, found.delta, found.unit, buffers, found.control, moments)
 
     def _offer(self, task: Task, attempt: int, clients: Collection[int]) -> RoundOffer:
         digest = model_digest(task.vectors)
@@ -280,7 +289,7 @@ class _Talk:
         rounds, client, task = self._rounds, self._clients[member], self._task
         content = build_task(
             rounds.schema,
-            Task(task.round, client, task.parameters, task.buffers, task.control),
+            replace(task, client_id=client),
             rounds.settings,
             rounds.carry,
             with_model=name.startswith("train"),

@@ -24,6 +24,7 @@ from pchmr.federated.flower.secure_rounds import SecureRounds
 from pchmr.federated.flower.tasks import build_task
 from pchmr.federated.fold import Fold
 from pchmr.federated.hidden import HiddenSum, public_bound
+from pchmr.federated.moments import MomentSpec, is_averaged
 from pchmr.federated.outcome import Outcome, RoundRow, Row, ServerSaw
 from pchmr.federated.rounds import cohort
 from pchmr.federated.task import Task
@@ -34,7 +35,7 @@ from pchmr.runs import Checkpoint
 
 ATTEMPTS = 3
 NODE_POLL_SECONDS = 0.1
-STATE = "state."
+STATE, CLIENTS = "state.", "clients."
 
 
 @dataclass(kw_only=True)
@@ -84,7 +85,10 @@ class Server:
         self.state = self.algorithm.init(self.spec.num_parameters)
         rule, num_bad = self.config.server_options.rule, self.config.num_tolerated
         trim = num_bad if rule == "trimmed" else None
-        self._fold = Fold(self.algorithm, self.spec.num_parameters, self.spec.num_buffers, trim)
+        spec, moments = self.spec, MomentSpec.of(self.spec, self.config)
+        self.moments = moments.zeros() if is_averaged(self.config) else {}
+        sizes = moments.sizes if self.moments else None
+        self._fold = Fold(self.algorithm, spec.num_parameters, spec.num_buffers, trim, sizes)
         self._cohort = Cohort(self.schema.sizes, self.scratch)
         self._aggregation = Aggregation(self._fold, self._cohort, rule=rule, num_bad=num_bad)
         self._settings = to_json(self.config)
@@ -111,6 +115,8 @@ class Server:
         self.buffers[...] = checkpoint.vectors["buffers"]
         for name, vector in self.state.items():
             vector[...] = checkpoint.vectors[STATE + name]
+        for name, vector in self.moments.items():
+            vector[...] = checkpoint.vectors[CLIENTS + name]
         if self._secure is not None:
             self._secure.recall(checkpoint.memory["secure"])
 
@@ -119,7 +125,8 @@ class Server:
         return Checkpoint(
             round=self.round,
             vectors={"parameters": self.parameters, "buffers": self.buffers}
-            | {STATE + name: vector for name, vector in self.state.items()},
+            | {STATE + name: vector for name, vector in self.state.items()}
+            | {CLIENTS + name: vector for name, vector in self.moments.items()},
             memory={"gate": self.gate.memory}
             | ({} if self._secure is None else {"secure": self._secure.remember()}),
             rows=self.rows,
@@ -222,6 +229,7 @@ class Server:
             parameters=self.parameters,
             buffers=self.buffers,
             control=self.state.get("control"),
+            moments=self.moments,
         )
 
     def _message(self, nodes: list[int], number: int, client_id: int) -> Message:
@@ -243,6 +251,7 @@ class Server:
         finite = self._fold.apply(
             self.parameters, self.buffers, self.state, step, config.num_clients, noise
         )
+        self._fold.average_moments(self.moments)
         if not finite:
             raise DivergedError(
                 f"the weights overflowed in round {number}; lower --server-learning-rate"
