@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,9 @@ def test_systemd_reads_the_unit(tmp_path: Path) -> None:
     command = ["systemd-analyze", "verify", str(tmp_path / UNIT)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert "Failed" not in done.stderr and "Unknown" not in done.stderr
+
+
+def test_a_handler_of_keys_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys, pchmr.deploy.client_app; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

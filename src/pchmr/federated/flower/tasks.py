@@ -10,10 +10,9 @@ import numpy as np
 
 from pchmr.federated.flower.api import ArrayRecord, ConfigRecord, Message, RecordDict
 from pchmr.federated.flower.egress import TASK_SCHEMA, Carry, Echo, vector_of
-from pchmr.federated.moments import COUNT, FIRST, SECOND
 from pchmr.federated.policy import Guard
 from pchmr.federated.task import Answering, Task
-from pchmr.federated.update import Rejected, UpdateSchema
+from pchmr.federated.update import COUNT, FIRST, SECOND, Rejected, UpdateSchema
 
 TASK_FIELDS = {"schema": str, "fingerprint": str, "run": int, "round": int, "client_id": int}
 LONGEST_GROUP = 9
