@@ -3,8 +3,10 @@
 The tests share one federation and go on in the order in which they stand.
 """
 
+import ssl
 from collections import defaultdict
 from collections.abc import Iterator
+from http.client import HTTPSConnection
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,6 +52,15 @@ def test_a_plain_run_over_tls_ends_in_the_same_model_as_in_one_process(lab: Lab,
     assert lab.summary()["model_sha256"] == lab.in_process(DEVICES)[0]
     for row in lab.run_folder().read_rows():
         assert row["quarantined"] == [] and row["cohort"] == DEVICES
+
+
+def test_who_is_neither_operator_nor_device_is_shut_out(lab: Lab, relay: Relay):
+    context = ssl.create_default_context(cafile=str(lab.fed / "ca.crt"))
+    for path in ("/v1/control/list-runs", "/v1/control/start-run", "/v1/fleet/register-node"):
+        connection = HTTPSConnection("localhost", lab.port, context=context)
+        connection.request("POST", path, b"", {"Content-Type": "application/x-protobuf"})
+        assert connection.getresponse().status == 403, path
+        connection.close()
 
 
 def test_no_canary_leaves_a_device_and_sizes_tell_nothing(lab: Lab, relay: Relay):

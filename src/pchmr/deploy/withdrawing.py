@@ -34,22 +34,23 @@ def withdraw(config: DeployConfig) -> None:
 
 def _released(device: DeviceFolder) -> list[str]:
     """Models that learned from the device's people: what the server says, else its own record."""
-    about, found = device.about, []
     try:
-        for client in device.about.clients:
-            said = wire.ask(about.address, device.authority, "/pchmr/released", {"client": client})
-            found += [str(model) for model in said["models"]]
-        return list(dict.fromkeys(found))
+        return [str(model) for model in _tell(device, "/pchmr/released")["models"]]
     except SettingError:
         return device.answered_runs
 
 
 def _leave(device: DeviceFolder) -> bool:
-    about = device.about
+    """Takes the device's key out of the server's register; whether that could be done."""
     with suppress(SettingError):
-        identity = device.identity()
-        proof = identity.sign(wire.LEAVE_PURPOSE, wire.claim_of("", about.authority)).hex()
-        words = {"key": identity.public.hex(), "proof": proof}
-        wire.ask(about.address, device.authority, "/pchmr/leave", words)
+        _tell(device, "/pchmr/leave")
         return True
     return False
+
+
+def _tell(device: DeviceFolder, path: str) -> dict:
+    """Says something in the device's own name."""
+    about, identity = device.about, device.identity()
+    proof = identity.sign(wire.LEAVE_PURPOSE, wire.claim_of("", about.authority)).hex()
+    words = {"key": identity.public.hex(), "proof": proof}
+    return wire.ask(about.address, device.authority, path, words)

@@ -8,6 +8,7 @@ stopped before anybody is served, so that no device works for a run that is over
 """
 
 import ipaddress
+import logging
 import os
 import secrets
 import sys
@@ -148,6 +149,7 @@ def serve(arguments: Sequence[str], hooks: Hooks) -> None:
         return made
 
     superlink_main.create_app = create_app
+    logging.getLogger("uvicorn.access").addFilter(lambda record: False)  # no addresses of devices
     control_handlers.Fab = partial(_signed, hooks)  # type: ignore[assignment, misc]
     flower_superlink()
 
