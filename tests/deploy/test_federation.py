@@ -7,6 +7,7 @@ import ssl
 from collections import defaultdict
 from collections.abc import Iterator
 from http.client import HTTPSConnection
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +16,12 @@ from lab import Lab, until
 from relay import Relay
 
 from pchmr.body import BodyModel
+from pchmr.config import DeployConfig
 from pchmr.data.synthetic import SyntheticPeople
-from pchmr.deploy import processes
+from pchmr.deploy import processes, running
+from pchmr.deploy.bundle import make_bundle, make_signer, read_bundle
 from pchmr.deploy.federation import roster_of
+from pchmr.federated.flower.control import COMPLETED
 from pchmr.federated.secure import encoding
 from pchmr.privacy.tripwire import Canary, Tripwire
 
@@ -147,13 +151,24 @@ def test_a_torn_network_and_a_killed_server_change_nothing(lab: Lab, relay: Rela
     assert lab.summary()["model_sha256"] == lab.in_process(DEVICES)[0]
 
 
-def test_no_device_runs_a_bundle_that_nobody_signed(lab: Lab, relay: Relay):
+def test_no_device_runs_a_bundle_that_the_operator_did_not_sign(
+    lab: Lab, relay: Relay, tmp_path: Path
+):
     signature = lab.fed / "bundle.sig"
     kept = signature.read_bytes()
     signature.write_text("{}")
     refused = lab.deploy("run", lab.fed)
     assert refused.returncode == 2 and "is not signed" in refused.stderr
     signature.write_bytes(kept)
+    make_signer(tmp_path)  # somebody else's key
+    make_bundle(tmp_path)
+    config = DeployConfig(task="run", name=lab.fed, num_rounds=1, seed=7)
+    folder = running._folder(config, lab.federation)
+    with running.connected(lab.federation) as control:
+        state = control.wait(control.start(read_bundle(tmp_path), {"run": folder.path.name}))
+    assert state.ending != COMPLETED
+    (row,) = folder.read_rows()
+    assert {found["reason"] for found in row["quarantined"]} == {"bundle"} and not row["changed"]
 
 
 def test_status_shows_pseudonyms_and_reasons_and_nobody(lab: Lab, relay: Relay):

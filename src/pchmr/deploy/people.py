@@ -5,7 +5,7 @@ names; its weights come with every task.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pchmr import compute
 from pchmr.body import load_body
 from pchmr.config import DataOptions, FederateConfig, require
 from pchmr.data import load_people
-from pchmr.data.sample import PeopleDataset
+from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.deploy.device import DeviceFolder
 from pchmr.federated import World
 from pchmr.federated.client import Worker
@@ -37,6 +37,10 @@ class NoPeople:
 
     def __len__(self) -> int:
         return 0
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
+        """There is nobody to see."""
+        raise IndexError("a server holds no people")
 
 
 def server_world(config: FederateConfig, roster: bytes) -> World:
