@@ -23,6 +23,9 @@ test-browser: install pages
 pages: install
 	$(BIN)/python -m pchmr.workshop.pages
 
+test-deploy: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -m deploy tests/deploy
+
 test-wheel: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m wheel
 

@@ -21,10 +21,11 @@ from pchmr.config import FederateConfig
 from pchmr.data.augment import DEFAULT, PUBLISHED, augment
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.federated import ALGORITHMS, World
-from pchmr.federated.client import Task, Worker
+from pchmr.federated.client import Worker
 from pchmr.federated.fold import Fold
 from pchmr.federated.moments import MomentSpec
 from pchmr.federated.rounds import client_seed
+from pchmr.federated.task import Task
 from pchmr.federated.vector import FlatView
 from pchmr.seeds import derive_seed
 from pchmr.training import epoch_batches, new_optimizer, schedule, set_rate, train_step

@@ -21,43 +21,17 @@ from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.corrections import StepCount, Variate, before_step, proximal
-from pchmr.federated.hidden import model_digest
+from pchmr.federated.digests import model_digest
 from pchmr.federated.moments import COUNT, MomentSpec, MomentView, Vectors, is_averaged
 from pchmr.federated.personal import KEPT, OWN, Beside, in_turn, nothing
 from pchmr.federated.policy import Errand, Guard
 from pchmr.federated.rounds import client_seed
+from pchmr.federated.task import Task
 from pchmr.federated.update import Update, UpdateSchema
 from pchmr.federated.vector import Counters, FlatSpec, FlatView
 from pchmr.federated.world import World, people_training
 from pchmr.models.trainable import frozen_norms
 from pchmr.seeds import derive_seed
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the server asks of a client in a round.
-
-    Attributes:
-        round: From 1.
-        client_id: Logical id; whose rows to train on.
-        parameters: Global weights, read-only.
-        buffers: Global running statistics, read-only; empty unless they are averaged.
-        control: The server's control variate (SCAFFOLD), read-only.
-        moments: The averaged state of the clients' optimizers, read-only; empty unless it travels.
-    """
-
-    round: int
-    client_id: int
-    parameters: np.ndarray
-    buffers: np.ndarray
-    control: np.ndarray | None = None
-    moments: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def vectors(self) -> list[np.ndarray]:
-        """Everything that the server tells of its model, in a fixed order."""
-        control = [] if self.control is None else [self.control]
-        return [self.parameters, self.buffers, *control, *self.moments.values()]
 
 
 def layout_of(model: nn.Module, config: FederateConfig) -> FlatSpec:
@@ -147,11 +121,8 @@ class Worker:
 
     def _digest(self, task: Task) -> str:
         """Of all that an answer follows from."""
-        control = [] if task.control is None else [task.control]
-        digest = hashlib.sha256(to_json(self.config).encode())
-        moments = [task.moments[name] for name in sorted(task.moments)]
-        digest.update(model_digest([task.parameters, task.buffers, *control, *moments]))
-        return digest.hexdigest()
+        settings = to_json(self.config).encode()
+        return hashlib.sha256(settings + model_digest(task.vectors)).hexdigest()
 
     def errand(self, run: int, round_number: int, client_id: int, node_id: int) -> Errand:
         """What is asked of the device, in the words of its policy."""

@@ -25,6 +25,7 @@ BENCHES: dict[str, Bench] = {
         "what a round costs beyond local training, on both engines", ("federated", "engines")
     ),
     "faults": Bench("broken replies, killed runs, damaged checkpoints", ("faults",)),
+    "deploy": Bench("what a round between machines costs, limits of a server", ("deploy",)),
     "secure": Bench("what secure aggregation costs a client and a server", ("secure",)),
     "audit": Bench("what the server's view gives away of clients, plain and secure", ("audit",)),
     "noise": Bench("epsilon against error, and what canaries find", ("noise",)),

@@ -22,10 +22,12 @@ from pchmr.data.augment import DEFAULT, PUBLISHED, augment
 from pchmr.data.sample import Sample
 from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
-from pchmr.federated.client import Task, Worker, World
+from pchmr.federated.client import Worker
 from pchmr.federated.rounds import client_seed
-from pchmr.federated.run import part_that_trains
+from pchmr.federated.task import Task
+from pchmr.federated.trainable import trainable
 from pchmr.federated.vector import FlatSpec, FlatView
+from pchmr.federated.world import World
 from pchmr.privacy.audit.people import Cast
 
 Values = Float[np.ndarray, " size"]
@@ -104,7 +106,7 @@ def replayed(
         partition_options=PartitionOptions(),
         num_workers=1,
     )
-    with tempfile.TemporaryDirectory() as folder, part_that_trains(config, model):
+    with tempfile.TemporaryDirectory() as folder, trainable(config, model):
         worker = Worker(World(model, body, cast.people, clients), playing, Path(folder))
         start = FlatView(model, worker.spec.parameters).read()
         made = Replay(config, cast, model, body, worker, start)
