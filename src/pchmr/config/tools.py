@@ -105,7 +105,7 @@ class BenchConfig:
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """Benchmark: speed, rasterizer, body, federated, faults, secure, models, export, annotators,
-    people, realism, crowds, or a comparison of runs: learning-curves, learning-samples,
+    people, realism, crowds, seen, clips, or a comparison of runs: learning-curves, learning-samples,
     client-scale, convergence, lda, natural, optimizers, finetune, byzantine. Without one, each is
     listed and none is run."""
     output: Path = Path("results")
