@@ -18,7 +18,7 @@ from pchmr.annotate.kinematics import Skeleton, State, points, pose
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.prior import PosePrior, load_prior
 from pchmr.annotate.residuals import TERMS, Evidence, Objective, Weights
-from pchmr.annotate.residuals.depth import AFFINE_SCALE, SCALES
+from pchmr.annotate.residuals.depth import scale_prior
 from pchmr.annotate.solver import Solution, minimize
 from pchmr.annotate.solver import energy as robust_energy
 from pchmr.annotate.spatial import joints_in_space, pose_in_space
@@ -199,15 +199,11 @@ class Annotator:
 
     def yaw_starts(self, count: int) -> list[Start]:
         """A bent mean pose, seen from four sides."""
-        return [self.start(count, yaw, START_SHARE) for yaw in YAWS]
+        return yaw_starts(self.skeleton, self.prior, count)
 
     def start(self, count: int, yaw: float, share: float) -> Start:
         """A share of the prior's mean pose, upright, turned by `yaw` radians from the camera."""
-        local = rotvec_to_rotmat(share * self.prior.center)
-        turn = rotvec_to_rotmat(torch.tensor([0.0, yaw, 0.0]))
-        root = (torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ turn).to(local)
-        rotmat = torch.cat([root[None], local]).expand(count, -1, -1, -1)
-        return Start(rotmat, local.new_zeros(count, self.skeleton.joint_dirs.shape[-1]))
+        return upright(self.skeleton, self.prior, count, yaw, share)
 
     def label_joints(self, fit: Fit) -> Float[Tensor, "batch joints 3"]:
         """Labeled joints in the camera frame, metres, in the order of `LABEL_JOINTS`."""
@@ -218,6 +214,20 @@ class Annotator:
         """Fitted meshes in the camera frame, metres."""
         rotmat, betas = fit.state.rotmat, fit.state.betas
         return self.body(rotmat[:, 0], rotmat[:, 1:], betas, fit.state.transl).vertices
+
+
+def upright(skeleton: Skeleton, prior: PosePrior, count: int, yaw: float, share: float) -> Start:
+    """A share of the prior's mean pose, upright, turned by `yaw` radians from the camera."""
+    local = rotvec_to_rotmat(share * prior.center)
+    turn = rotvec_to_rotmat(torch.tensor([0.0, yaw, 0.0]))
+    root = (torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ turn).to(local)
+    rotmat = torch.cat([root[None], local]).expand(count, -1, -1, -1)
+    return Start(rotmat, local.new_zeros(count, skeleton.joint_dirs.shape[-1]))
+
+
+def yaw_starts(skeleton: Skeleton, prior: PosePrior, count: int) -> list[Start]:
+    """A bent mean pose, seen from four sides."""
+    return [upright(skeleton, prior, count, yaw, START_SHARE) for yaw in YAWS]
 
 
 @torch.no_grad()
@@ -313,15 +323,14 @@ def place(objective: Objective, start: Start) -> State:
     center, extent = keypoint_spread(seen.keypoints, seen.confidence)
     z = (seen.focal * spread / extent.clamp_min(1.0)).clamp_min(NEAREST_START)
     xy = (center - seen.center) * (z / seen.focal)[:, None] - middle
-    depth = torch.stack([torch.full_like(z, _first_scale(seen)), _first_shift(seen, z)], dim=-1)
+    scale = torch.full_like(z, scale_prior(seen)[0])
+    depth = torch.stack([scale, _first_shift(seen, z)], dim=-1)
     return State(start.rotmat, betas, torch.cat([xy, z[:, None]], dim=-1), depth, zero, level)
-
-
-def _first_scale(seen: Evidence) -> float:
-    return SCALES.get(seen.depth_kind, AFFINE_SCALE)[0]
 
 
 def _first_shift(seen: Evidence, z: Tensor) -> Tensor:
     if seen.depth_kind == "affine_disparity" and seen.depth_reference is not None:
         return seen.depth_reference.square() / z
+    if seen.depth_mean is not None:
+        return torch.where(seen.depth_mean > 0, seen.depth_mean, z)
     return z

@@ -181,6 +181,8 @@ def _pictures(
             vertices=posed.vertices[part],
             rotmat=posed.rotmat[part],
             betas=posed.betas[part],
+            rise=posed.rise[part],
+            mirrored=posed.mirrored[part],
             surfaces=posed.surfaces[part],
         )
         with torch.no_grad():

@@ -155,6 +155,8 @@ class FederateConfig:
         )
         _require_read(self.partition_options, PARTITIONS, self.partition)
         _require_read(self.server_options, ALGORITHMS, self.algorithm)
+        heads_first = "--algorithm fedrep trains heads first: give at least 2 --local-epochs"
+        require(self.algorithm != "fedrep" or self.local_epochs > 1, heads_first)
         self.privacy_options.check(self.clients_per_round, self.algorithm, self.server_options)
         if self.data_options.data is None:
             require(

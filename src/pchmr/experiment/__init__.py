@@ -21,6 +21,7 @@ from pchmr.data import planned_columns
 from pchmr.data.partition import make_partition
 from pchmr.data.pose_clusters import POSE
 from pchmr.data.synthetic.recipe import RECIPE_VERSION, SyntheticRecipe
+from pchmr.door import FileError
 from pchmr.evaluation import Scores, people_mm
 from pchmr.evaluation import evaluate as evaluate_model
 from pchmr.evaluation.world import is_in_world, world_scores
@@ -38,6 +39,7 @@ from pchmr.experiment.scene import (
 from pchmr.models import save_checkpoint
 from pchmr.progress import bar, console, say
 from pchmr.runs import (
+    ENVIRONMENT,
     EXAMPLES,
     EXAMPLES_BEFORE,
     MODEL,
@@ -45,6 +47,7 @@ from pchmr.runs import (
     SUMMARY,
     RunFolder,
     alone,
+    num_threads,
     state_sha256,
 )
 from pchmr.training import num_own_rows
@@ -73,6 +76,8 @@ def _open_run(config: Config, scene: Scene, before: Scores) -> RunFolder:
     run = RunFolder.create(config.output, config, resume=resume, private_data=data_sha256)
     if resume and run.checkpoints.is_empty:
         say(f"--resume: nothing to resume in {config.output}, the run starts anew")
+    elif resume:
+        _tell_threads(run)
     _begin(run, scene, before)
     if not isinstance(config, EvaluateConfig) and not (run.path / EXAMPLES_BEFORE).exists():
         _write_examples(run, scene, before, before, config, EXAMPLES_BEFORE)
@@ -89,6 +94,20 @@ def _write_examples(
     if config.data_options.with_pictures or not scene.is_private:
         model, people = scene.model, scene.test_set
         write_examples(run.path, model, scene.body, people, scores, ranked_by=before, name=name)
+
+
+def _tell_threads(run: RunFolder) -> None:
+    """Says where the last digits will differ from those of a run that was not stopped."""
+    try:
+        about = run.read_json(ENVIRONMENT)
+    except FileError:  # nothing follows from it but this line
+        return
+    before, now = about.get("threads") if isinstance(about, dict) else None, num_threads()
+    if before not in (None, now):
+        say(
+            f"--resume: begun with {before} threads, goes on with {now}: the last digits will "
+            f"differ from an unbroken run; OMP_NUM_THREADS={before} keeps them"
+        )
 
 
 def _begin(run: RunFolder, scene: Scene, before: Scores) -> None:
@@ -295,6 +314,7 @@ def federate(config: FederateConfig) -> dict[str, object]:
         return held
     summary = _summary(scene, before, began, outcome)
     summary["partition_sha256"] = outcome.partition_sha256
+    summary |= {} if outcome.own is None else {"clients": outcome.own.plain()}
     summary |= _privacy(config, outcome)
     _finish(run, scene, outcome, summary, before, config)
     return summary

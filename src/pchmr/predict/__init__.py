@@ -46,6 +46,7 @@ def run(config: PredictConfig) -> Path:
         not images.is_dir() or images.resolve() != config.output.resolve(),
         f"--output {config.output} is the folder of the photos: give another",
     )
+    _require_read(config)
     pictures = find_pictures(images)
     stem = config.output / pictures.names[0]
     make_private(config.output, "--output")
@@ -68,6 +69,17 @@ def run(config: PredictConfig) -> Path:
             say(line)
     say(f"{done}: results in {config.output.resolve()}")
     return config.output
+
+
+def _require_read(config: PredictConfig) -> None:
+    """Refuses settings that would be ignored."""
+    require(
+        not config.model_options.smpl_head,
+        "--smpl-head adds what training needs; predictions take the mesh: leave it out",
+    )
+    if not config.images.exists() or (not config.images.is_dir() and is_clip(config.images)):
+        return
+    require(config.smoothing == "clip", "--smoothing belongs to a video: leave it out")
 
 
 def _predict_photo(

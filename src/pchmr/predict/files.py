@@ -37,8 +37,11 @@ def write_people(
 
     Each is written whole or not at all. A picture without people gets arrays of none, an overlay
     that is the picture, and nothing else. The arrays and the overlay show the fitted shape, the
-    others what `shape` says; glTF, BVH and CSV hold the picture as a motion of one frame.
+    others what `shape` says; glTF, BVH and CSV hold the picture as a motion of one frame. Overlay,
+    scene and arrays of an earlier run that are not asked for go.
     """
+    for ending in (WRITTEN[name] for name in WRITTEN if name not in formats):
+        stem.with_name(f"{stem.name}{ending}").unlink(missing_ok=True)
     for name in formats:
         if name in WRITTEN:
             path = stem.with_name(f"{stem.name}{WRITTEN[name]}")

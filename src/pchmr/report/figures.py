@@ -144,8 +144,8 @@ def difference_bars(found: Sequence[Difference]) -> Curve:
         axes = figure.add_subplot()
         for place, row in enumerate(found):
             color = OTHER_COLOR if row.is_chance else COLORS[FEDERATED]
-            axes.plot([row.found.low, row.found.high], [place, place], color=color, linewidth=3)
-            axes.plot(row.found.mean, place, marker="o", color=color, markersize=7)
+            axes.plot(row.found.interval, [place, place], color=color, linewidth=3)
+            axes.plot(row.found.value, place, marker="o", color=color, markersize=7)
         axes.axvline(0, color=INK, linewidth=1, alpha=0.6)
         axes.set_yticks(range(len(found)), [as_it_is(row.label) for row in found])
         axes.set_ylim(len(found) - 0.5, -0.5)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pchmr.report.comparison import Interval, paired_interval
+from pchmr.report.crossed import Estimate, difference
 from pchmr.report.records import RunRecord, number_list
 from pchmr.report.tables import Comparison, variant_labels
 from pchmr.results import CENTRALIZED, FEDERATED
@@ -30,14 +30,15 @@ class Difference:
     """
 
     label: str
-    found: Interval
+    found: Estimate
     percent: float
     num_people: int
 
     @property
     def is_chance(self) -> bool:
         """Whether the interval holds zero."""
-        return self.found.low <= 0 <= self.found.high
+        low, high = self.found.interval
+        return low <= 0 <= high
 
 
 def differences(comparison: Comparison) -> list[Difference]:
@@ -64,16 +65,10 @@ def _errors(records: Iterable[RunRecord], name: str) -> np.ndarray | None:
 
 
 def _difference(label: str, ours: np.ndarray | None, theirs: np.ndarray) -> Difference | None:
-    """Seeds are paired where both rows have as many; else their means are."""
-    if ours is None or ours.shape[1] != theirs.shape[1]:
+    if ours is None or ours.shape[1] != theirs.shape[1] or ours.shape[1] < 2 or not theirs.mean():
         return None
-    if len(ours) != len(theirs):
-        ours, theirs = ours.mean(axis=0, keepdims=True), theirs.mean(axis=0, keepdims=True)
-    interval = paired_interval(ours - theirs)
-    scale = float(theirs.mean())
-    if interval is None or scale == 0:
-        return None
-    return Difference(label, interval, 100 * interval.mean / scale, ours.shape[1])
+    found = difference(ours, theirs)
+    return Difference(label, found, 100 * found.value / float(theirs.mean()), ours.shape[1])
 
 
 def headline(comparison: Comparison, found: Sequence[Difference]) -> list[str]:
@@ -94,11 +89,12 @@ def headline(comparison: Comparison, found: Sequence[Difference]) -> list[str]:
 
 def _told(row: Difference) -> str:
     """The difference, its interval, and whether it is called chance."""
-    ends = "above" if row.found.mean > 0 else "below"
-    interval = f"95 % interval {row.found.low:+.1f} to {row.found.high:+.1f} mm"
+    ends = "above" if row.found.value > 0 else "below"
+    low, high = row.found.interval
     said = (
-        f"{row.label} ends {abs(row.found.mean):.1f} mm ({abs(row.percent):.1f} %) {ends} "
-        f"centralized ({interval} over {row.num_people} held-out people)"
+        f"{row.label} ends {abs(row.found.value):.1f} mm ({abs(row.percent):.1f} %) {ends} "
+        f"centralized (95 % interval {low:+.1f} to {high:+.1f} mm over {row.num_people} held-out "
+        "people)"
     )
     if row.is_chance:
         return f"{said}: the interval holds zero, so this may be chance alone."
@@ -108,5 +104,5 @@ def _told(row: Difference) -> str:
 def _over_training(rows: Sequence[Difference]) -> str:
     seeds = min(row.found.num_seeds for row in rows)
     if seeds > 1:
-        return f"The intervals are over people or over the {seeds} seeds, whichever is wider."
+        return f"The intervals count chance in people and in the {seeds} seeds."
     return "One seed: chance in training itself is in no interval here."
