@@ -10,7 +10,7 @@ import torch
 from tests.annotate.test_observations import saved
 from tests.predict.watchers import posed
 
-from pchmr.annotate.deposer import MODES, Annotator
+from pchmr.annotate.deposer import MODES, Annotator, fit_objective
 from pchmr.annotate.kinematics import State, points, pose
 from pchmr.annotate.modes import best_mode
 from pchmr.annotate.observations import load_observations
@@ -79,6 +79,20 @@ def test_size_and_tilt_of_the_joints_change_nothing(annotator: Annotator) -> Non
     apart = (annotator.vertices(one) - annotator.vertices(two)).norm(dim=-1).mean()
     assert float(apart) < 0.03
     torch.testing.assert_close(one.state.betas, two.state.betas, atol=0.2, rtol=0)
+
+
+def test_of_many_starts_those_that_cost_least_go_on(annotator: Annotator) -> None:
+    """Of the joints in space, and four yaws of which none lies head down."""
+    seen = seen_of(posed(annotator, POSES["head down"], (0.0, 0.0, 4.0)))
+    mode = MODES["deposer-keypoint"].near
+    objective = annotator.objective(seen, depth=True, dense=False)
+    own, yaws = annotator.space_starts(seen), annotator.yaw_starts(1)
+    alone = fit_objective(objective, mode, own)
+    for many in ([*yaws, *own], [*own, *yaws]):
+        kept = fit_objective(objective, mode, many, 1)
+        torch.testing.assert_close(kept.state.rotmat, alone.state.rotmat)
+    spent = sum(stage.iterations for stage in (*mode.scout, *mode.refine))
+    assert spent < sum(s.iterations for s in MODES["deposer-keypoint"].refine)
 
 
 def test_missing_joints_and_nobody_have_no_bones(annotator: Annotator) -> None:

@@ -137,7 +137,7 @@ def test_who_is_not_sure_must_be_in_the_mirror_too() -> None:
     picture = dot(100, 60)
     assert len(leaning(0, 0.6).people(picture)) == 1
     assert leaning(40, 0.6).people(picture) == []
-    assert leaning(40, 0.9).people(picture) == []
+    assert leaning(40, 0.85).people(picture) == []
     assert len(leaning(40, 0.97).people(picture)) == 1
     assert leaning(0, 0.4).people(picture) == []
 

@@ -46,7 +46,7 @@ class Proof:
     mask: float
 
 
-USUAL = Proof(sure=0.95, presence=PRESENT, pose=0.7, mask=0.6)
+USUAL = Proof(sure=0.9, presence=PRESENT, pose=0.7, mask=0.6)
 STRICT = Proof(sure=2.0, presence=0.8, pose=0.8, mask=0.85)
 """Of who was found only where nothing was found at first."""
 
