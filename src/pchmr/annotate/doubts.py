@@ -8,6 +8,7 @@ usual. What is certainly wrong is told in `plausibility`, before the fit.
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,16 +17,18 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from pchmr.annotate.deposer import Fit, Stage, run_stages
+from pchmr.annotate.deposer import Fit, Stage, place, run_stages, yaw_starts
 from pchmr.annotate.kinematics import Skeleton, State, pose
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.plausibility import extent_px, inside_share
+from pchmr.annotate.residuals import Objective
 from pchmr.annotate.residuals.depth import scale_prior, shift_sd
 from pchmr.annotate.solver import energy
 from pchmr.body.joints import SMPL_24, mirror_name
 
 EXCHANGED_ITERATIONS = 8
 WRONG_SIDES_MM = 400.0  # MPJPE of a person whose left is right, about
+CALM_ENERGY = 4.0  # of a fit a keypoint; those of wrong sides beside depth have 4.5 to 18
 USUAL_GAIN, SURE_GAIN = -6.0, 9.0  # energy that exchanging the sides saves; right ones cost more
 REACH_MM = 450.0  # mean distance of the joints from the root
 USUAL_TILT, SURE_TILT = 75.0, 110.0  # degrees of the trunk from upright
@@ -193,20 +196,64 @@ def exchanged_mm(
     """Error of wrong sides, as far as the keypoints fit better with left and right exchanged.
 
     Names exchanged, or the picture mirrored, are met nearly as well by the body's mirror image in
-    depth; perspective, the pose prior and depth tell the two apart.
+    depth; perspective, the pose prior and depth tell the two apart. Beside keypoint depth a fit of
+    wrong sides settles between both, so the exchanged one is looked for from all sides.
     """
     objective, names = fit.objective, observations.reading.names
     partner = [mirror_name(name) for name in names]
     rows = [names.index(p) if p in names else row for row, p in enumerate(partner)]
-    other = replace(objective, rig=objective.rig.take(rows))
     stages = [Stage(iterations=EXCHANGED_ITERATIONS, weights=fit.weights)]
     with torch.no_grad():
-        starts = (in_depth_mirror(objective.skeleton, fit.state), fit.state)
-        tried = [run_stages(other, stages, start).energy for start in starts]
-        theirs = torch.minimum(*tried)
+        theirs = exchanged_energy(fit, rows, stages)
         ours = energy_of(fit) if is_settled else run_stages(objective, stages, fit.state).energy
     gain = (ours - theirs).double().cpu().numpy()
     return ramp(gain, USUAL_GAIN, SURE_GAIN) * WRONG_SIDES_MM
+
+
+def exchanged_energy(
+    fit: Fit, rows: list[int], stages: Sequence[Stage]
+) -> Float[Tensor, " frames"]:
+    """The least energy that frames have with left and right exchanged.
+
+    Args:
+        fit: Of the frames.
+        rows: For every keypoint that of the other side.
+        stages: To run from every start.
+    """
+    objective, state = fit.objective, fit.state
+    other = replace(objective, rig=objective.rig.take(rows))
+    starts = [in_depth_mirror(objective.skeleton, state), state]
+    least = torch.stack([run_stages(other, stages, start).energy for start in starts]).amin(dim=0)
+    trust = objective.evidence.confidence.sum(dim=-1).clamp_min(1.0)
+    strained = (fit.energy / trust > CALM_ENERGY).nonzero()[:, 0]
+    if objective.evidence.depth is None or not len(strained):
+        return least
+    objective = objective.take(strained)
+    begun = yaw_starts(objective.skeleton, objective.prior, len(strained))
+    starts = [start.take(strained) for start in starts]
+    starts += [place(objective, start) for start in begun]
+    found = [
+        run_stages(one, stages, start).energy
+        for one in exchanged(objective, rows)
+        for start in starts
+    ]
+    least[strained] = torch.minimum(least[strained], torch.stack(found).amin(dim=0))
+    return least
+
+
+def exchanged(objective: Objective, rows: list[int]) -> list[Objective]:
+    """Left and right exchanged in picture and depth, and in the picture alone."""
+    other, seen = replace(objective, rig=objective.rig.take(rows)), objective.evidence
+    if seen.depth is None or seen.depth_confidence is None:
+        return [other]
+    sharpness = None if seen.depth_sharpness is None else seen.depth_sharpness[:, rows]
+    depth = replace(
+        seen,
+        depth=seen.depth[:, rows],
+        depth_confidence=seen.depth_confidence[:, rows],
+        depth_sharpness=sharpness,
+    )
+    return [other, replace(other, evidence=depth)]
 
 
 def energy_of(fit: Fit) -> Tensor:
