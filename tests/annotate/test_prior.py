@@ -76,7 +76,9 @@ def test_a_weak_prior_is_told() -> None:
     with pytest.warns(UserWarning, match="40 poses"):
         fit_prior(poses(40))
     with pytest.warns(UserWarning, match="hardly differ"):
-        narrow = fit_prior(0.01 * poses())
+        fit_prior(0.01 * poses())
+    with pytest.warns(UserWarning, match="hardly differ"):
+        narrow = fit_prior(0.2 * poses())
     assert "hardly differ" in weakness(narrow) and not weakness(load_prior())
     assert not weakness(fit_prior(poses()))
     with pytest.warns(UserWarning, match="12 poses"):

@@ -42,10 +42,9 @@ def gather_evidence(
     """
     columns, (keypoints, confidence) = list(observations.reading.columns), _keypoints(observations)
     focal, focal_sd, center, keypoints = _camera(observations, keypoints)
-    extent = _extent(keypoints, confidence, observations.image_size[:, 1])
     depth = _depth(observations, columns, confidence, use_depth, use_dense)
     reference = _reference(keypoints, confidence, focal)
-    pixels = (extent / REFERENCE_SIDE)[:, None]
+    pixels = _reference_pixel(keypoints, confidence, observations)
     sharpness = _sharpness(observations.keypoint_sigma, columns, PIXEL_SD * pixels)
     sigma, usual = observations.keypoint_depth_sigma, np.full_like(pixels, DEPTH_SD)
     depth_sharpness = _sharpness(sigma, columns, usual) if use_depth else None
@@ -110,6 +109,13 @@ def _camera(
     stretch = (focal / skewed)[:, None]
     keypoints[..., 1] = center[:, None, 1] + (keypoints[..., 1] - center[:, None, 1]) * stretch
     return focal, np.full(len(focal), observations.focal_sd), center, keypoints
+
+
+def _reference_pixel(
+    keypoints: np.ndarray, confidence: np.ndarray, observations: Observations
+) -> np.ndarray:
+    """Pixels (N, 1) of the picture per reference pixel."""
+    return (_extent(keypoints, confidence, observations.image_size[:, 1]) / REFERENCE_SIDE)[:, None]
 
 
 def _extent(keypoints: np.ndarray, confidence: np.ndarray, height: np.ndarray) -> np.ndarray:

@@ -145,10 +145,10 @@ def weakness(prior: PosePrior) -> str:
     apart = (prior.mean - prior.center.flatten()).square().mean(dim=-1)
     spread = learned.diagonal(dim1=-2, dim2=-1).mean(dim=-1).clamp_min(0) + apart
     ways = (torch.linalg.eigvalsh(learned) > LEAST_WAY * FLOOR).sum(dim=-1)
-    if int(ways.min()) < FEW_WAYS:
-        return f"it knows {int(ways.min())} ways in which poses differ: it was fitted to few poses"
     if float(spread.max().sqrt()) < NARROW:
         return f"its poses hardly differ (by {float(spread.max().sqrt()):.3f} radians)"
+    if int(ways.min()) < FEW_WAYS:
+        return f"it knows {int(ways.min())} ways in which poses differ: it was fitted to few poses"
     return ""
 
 
