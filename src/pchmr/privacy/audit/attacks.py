@@ -135,17 +135,18 @@ def many_rounds(evidence: Evidence, view: ServerView) -> list[Figure]:
 def _season_said(evidence: Evidence, people: np.ndarray) -> np.ndarray:
     """What is said of some clients' updates while the model moves; (phases, clients, betas)."""
     replay, weights = evidence.replay, evidence.weights[people]
-    model, said = replay.start, [evidence.said[people]]
+    model, said = replay.start, []
     share = weights / weights.sum()
-    for phase in range(1, NUM_PHASES):
-        mean = np.zeros_like(replay.start)
-        for part, person in zip(share, people, strict=True):
-            mean += np.float32(part) * replay.update(int(person), model, phase)
-        model = model + mean
-        moved = [evidence.sketch(replay.update(int(p), model, phase + 1)) for p in people]
-        features = np.stack(moved)
+    for phase in range(NUM_PHASES):
+        mean, seen = np.zeros_like(replay.start), []
+        for part, person in zip(share.tolist(), people.tolist(), strict=True):
+            update = replay.update(person, model, phase + 1)
+            mean += np.float32(part) * update
+            seen.append(evidence.sketch(update))
+        features = np.stack(seen)
         drift = features.mean(0) - evidence.features[people].mean(0)
         said.append(evidence.attack(features - drift))
+        model = model + mean
     return np.stack(said)
 
 
