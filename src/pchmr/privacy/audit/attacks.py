@@ -52,10 +52,7 @@ def member(evidence: Evidence, view: ServerView) -> list[Figure]:
 
     def scores(form: str, cohort: int) -> np.ndarray:
         rng = np.random.default_rng(evidence.seed)
-        if view.name != "plain" and view.deviation and cohort > 1:
-            jitter = known.noise[form] * view.deviation / cohort
-        else:
-            jitter = np.zeros(len(found.rows))
+        jitter = known.noise[form] * (view.mean_deviation if cohort > 1 else 0.0)
         mixed = membership.summed(known.table[form], found, people, weights, cohort, rng)
         return mixed + jitter * rng.standard_normal(len(mixed))
 
@@ -88,7 +85,10 @@ def reconstruction(evidence: Evidence, view: ServerView) -> list[Figure]:
     mixed = []
     for one in asked[:NUM_INVERTED]:
         mates = rng.permutation(np.setdiff1d(asked, one))[: view.members - 1]
-        mixed.append(np.mean([updates[c] for c in [one, *mates.tolist()]], axis=0))
+        mean = np.mean([updates[c] for c in [one, *mates.tolist()]], axis=0)
+        if view.mean_deviation:
+            mean += view.mean_deviation * rng.standard_normal(len(mean), dtype=np.float32)
+        mixed.append(mean)
     truth = torch.cat([seen[c].images for c in asked[:NUM_INVERTED]])
     features = np.stack([sketch(update) for update in mixed])
     guess = attack(features).astype(np.float32)
@@ -167,7 +167,7 @@ def one_crafted_model(evidence: Evidence, view: ServerView) -> list[Figure]:
     others = np.setdiff1d(replay.cast.target, people)[: max(0, view.members - len(asked))]
     crowd = np.concatenate([asked, others])
     moved = np.stack([traps.moved(replay.update(int(p), traps.weights), decay) for p in crowd])
-    reached = _fired(moved, found, crowd, evidence, view.members)
+    reached = _fired(moved, found, crowd, evidence, view.members, view.mean_deviation)
     alone = _fired(moved, found, crowd, evidence, 1)
     most = (1.0, 1.0)
     if view.members > 1:
@@ -182,6 +182,7 @@ def _fired(
     crowd: np.ndarray,
     evidence: Evidence,
     members: int,
+    deviation: float = 0.0,
 ) -> np.ndarray:
     """How far each candidate's trap moved in a sum that its person's client is part of."""
     rng, weights = np.random.default_rng(evidence.seed), evidence.weights[crowd]
@@ -194,7 +195,7 @@ def _fired(
             chosen[person] = np.append(mates, own)
         rows = chosen[person]
         total = weights[rows] @ moved[rows, unit] / weights[rows].sum()
-        out[unit] = np.linalg.norm(total)
+        out[unit] = np.linalg.norm(total + deviation * rng.standard_normal(len(total)))
     return out
 
 
