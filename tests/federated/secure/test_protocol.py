@@ -79,7 +79,7 @@ def play(case: tuple[np.ndarray, int, dict[str, set[int]]]) -> None:
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=40, **QUIET)
+@settings(max_examples=200, **QUIET)
 @given(rounds(5))
 def test_sum_is_exact_or_the_round_ends(case: tuple) -> None:
     play(case)

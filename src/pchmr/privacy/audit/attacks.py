@@ -52,10 +52,7 @@ def member(evidence: Evidence, view: ServerView) -> list[Figure]:
 
     def scores(form: str, cohort: int) -> np.ndarray:
         rng = np.random.default_rng(evidence.seed)
-        if view.name != "plain" and view.deviation and cohort > 1:
-            jitter = known.noise[form] * view.deviation / cohort
-        else:
-            jitter = np.zeros(len(found.rows))
+        jitter = known.noise[form] * (view.mean_deviation if cohort > 1 else 0.0)
         mixed = membership.summed(known.table[form], found, people, weights, cohort, rng)
         return mixed + jitter * rng.standard_normal(len(mixed))
 
@@ -88,7 +85,10 @@ def reconstruction(evidence: Evidence, view: ServerView) -> list[Figure]:
     mixed = []
     for one in asked[:NUM_INVERTED]:
         mates = rng.permutation(np.setdiff1d(asked, one))[: view.members - 1]
-        mixed.append(np.mean([updates[c] for c in [one, *mates.tolist()]], axis=0))
+        mean = np.mean([updates[c] for c in [one, *mates.tolist()]], axis=0)
+        if view.mean_deviation:
+            mean += view.mean_deviation * rng.standard_normal(len(mean), dtype=np.float32)
+        mixed.append(mean)
     truth = torch.cat([seen[c].images for c in asked[:NUM_INVERTED]])
     features = np.stack([sketch(update) for update in mixed])
     guess = attack(features).astype(np.float32)
@@ -135,17 +135,18 @@ def many_rounds(evidence: Evidence, view: ServerView) -> list[Figure]:
 def _season_said(evidence: Evidence, people: np.ndarray) -> np.ndarray:
     """What is said of some clients' updates while the model moves; (phases, clients, betas)."""
     replay, weights = evidence.replay, evidence.weights[people]
-    model, said = replay.start, [evidence.said[people]]
+    model, said = replay.start, []
     share = weights / weights.sum()
-    for phase in range(1, NUM_PHASES):
-        mean = np.zeros_like(replay.start)
-        for part, person in zip(share, people, strict=True):
-            mean += np.float32(part) * replay.update(int(person), model, phase)
-        model = model + mean
-        moved = [evidence.sketch(replay.update(int(p), model, phase + 1)) for p in people]
-        features = np.stack(moved)
+    for phase in range(NUM_PHASES):
+        mean, seen = np.zeros_like(replay.start), []
+        for part, person in zip(share.tolist(), people.tolist(), strict=True):
+            update = replay.update(person, model, phase + 1)
+            mean += np.float32(part) * update
+            seen.append(evidence.sketch(update))
+        features = np.stack(seen)
         drift = features.mean(0) - evidence.features[people].mean(0)
         said.append(evidence.attack(features - drift))
+        model = model + mean
     return np.stack(said)
 
 
@@ -166,7 +167,7 @@ def one_crafted_model(evidence: Evidence, view: ServerView) -> list[Figure]:
     others = np.setdiff1d(replay.cast.target, people)[: max(0, view.members - len(asked))]
     crowd = np.concatenate([asked, others])
     moved = np.stack([traps.moved(replay.update(int(p), traps.weights), decay) for p in crowd])
-    reached = _fired(moved, found, crowd, evidence, view.members)
+    reached = _fired(moved, found, crowd, evidence, view.members, view.mean_deviation)
     alone = _fired(moved, found, crowd, evidence, 1)
     most = (1.0, 1.0)
     if view.members > 1:
@@ -181,6 +182,7 @@ def _fired(
     crowd: np.ndarray,
     evidence: Evidence,
     members: int,
+    deviation: float = 0.0,
 ) -> np.ndarray:
     """How far each candidate's trap moved in a sum that its person's client is part of."""
     rng, weights = np.random.default_rng(evidence.seed), evidence.weights[crowd]
@@ -193,7 +195,7 @@ def _fired(
             chosen[person] = np.append(mates, own)
         rows = chosen[person]
         total = weights[rows] @ moved[rows, unit] / weights[rows].sum()
-        out[unit] = np.linalg.norm(total)
+        out[unit] = np.linalg.norm(total + deviation * rng.standard_normal(len(total)))
     return out
 
 

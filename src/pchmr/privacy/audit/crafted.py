@@ -102,7 +102,10 @@ def crafted(replay: Replay, found: Candidates, reference: np.ndarray) -> Traps |
         return None
     replay.load(replay.start)
     usual = torch.cat(
-        [tokens_of(replay.model, replay.cast.people.batch([row]).images) for row in reference]
+        [
+            tokens_of(replay.model, replay.cast.people.batch([row]).images)
+            for row in reference.tolist()
+        ]
     )
     flat = usual.flatten(0, 1)
     center, cov = flat.mean(0), torch.cov(flat.T)

@@ -34,6 +34,11 @@ class ServerView:
         return 1 if self.name == "plain" else self.cohort
 
     @property
+    def mean_deviation(self) -> float:
+        """Of the noise on every entry of a sum's mean; single updates have none."""
+        return 0.0 if self.name == "plain" else self.deviation / self.cohort
+
+    @property
     def words(self) -> str:
         """For people."""
         if self.name == "plain":
@@ -83,12 +88,12 @@ class Evidence:
     def noise(self, view: ServerView, parts: Float[np.ndarray, "cases people"]) -> np.ndarray:
         """What the noise of sums adds to what is said of their means; zeros without noise."""
         cases = len(parts)
-        if view.name == "plain" or not view.deviation:
+        if not view.mean_deviation:
             return np.zeros((cases, len(self.noise_said)))
         rng = np.random.default_rng(self.seed)
         root = np.linalg.cholesky(self.noise_said + 1e-12 * np.eye(len(self.noise_said)))
         drawn = rng.standard_normal((cases, len(root))) @ root.T
-        return drawn * view.deviation / view.cohort
+        return drawn * view.mean_deviation
 
 
 def gathered(replay: Replay, seed: int, steps: int, on_client: Callable[[], None]) -> Evidence:

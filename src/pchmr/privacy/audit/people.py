@@ -39,9 +39,9 @@ class Plan:
     """
 
     num_pools: int = 3
-    num_pictures: int = 2400
+    num_pictures: int = 2700
     num_targets: int = POOL
-    most_pictures: int = 20
+    most_pictures: int = 28
     num_tuning: int = 50
     num_doubled: int = 30
     num_singles: int = 240
