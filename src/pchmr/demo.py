@@ -1,9 +1,11 @@
-"""The whole story in one function: before, centralized, federated, labels, own people, their page.
+"""The whole story in one function: before, centralized, federated, sums, labels, own people.
+
+One page tells it.
 
 People are rendered, ten clients hold them, and the start model has seen none of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pchmr import experiment
@@ -16,6 +18,7 @@ from pchmr.config import (
     FittingOptions,
     ModelOptions,
     OptimOptions,
+    PrivacyOptions,
     TrainConfig,
 )
 from pchmr.progress import say
@@ -69,8 +72,8 @@ def size_of(config: DemoConfig) -> Size:
     return QUICK if config.quick else FULL
 
 
-def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig]:
-    """The centralized and the federated run, equal in everything but the paradigm."""
+def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig, FederateConfig]:
+    """A run of each paradigm, equal in everything else."""
     size = size_of(config)
     data = DataOptions(
         domain="B",
@@ -95,22 +98,29 @@ def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig]:
         partition="natural",
         **common,
     )
-    return central, federated
+    secure = replace(
+        federated,
+        output=config.output / "secure",
+        privacy_options=PrivacyOptions(aggregation="secure"),
+    )
+    return central, federated, secure
 
 
 @alone
 def run(config: DemoConfig) -> Path:
     """Runs the demo and returns the path of the report."""
-    central, federated = configs(config)
-    say("1/4 centralized: every image in one place (the reference)")
+    central, federated, secure = configs(config)
+    say("1/5 centralized: every image in one place (the reference)")
     experiment.train(central)
-    say("2/4 federated: images stay with ten clients, model updates travel")
+    say("2/5 federated: images stay with ten clients, model updates travel")
     experiment.federate(federated)
-    say("3/4 labels made on the device")
-    folders = [central.output, federated.output]
+    say("3/5 secure: the server sees sums of ten updates, and no single one")
+    experiment.federate(secure)
+    say("4/5 labels made on the device")
+    folders = [central.output, federated.output, secure.output]
     size = size_of(config)
     told = tell(config.seed, size.num_labeled)
-    say("4/4 models of headset wearers' own, then the report")
+    say("5/5 models of headset wearers' own, then the report")
     place = config.output / "own"
     own = tell_personal(place, size.own, size.fitting, size.num_users, config.seed)
     report = write_report(folders, config.output / "report.html", [told, own])

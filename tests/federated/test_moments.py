@@ -9,9 +9,10 @@ from toy import ToyNet, ToyPeople, again, config_of, folder, subset, world_of
 
 from pchmr.config import OptimOptions, PrivacyOptions, SettingError
 from pchmr.federated import Training, run_federated
-from pchmr.federated.client import Task, Worker, schema_of
+from pchmr.federated.client import Worker, schema_of
 from pchmr.federated.moments import COUNT, FIRST, SECOND, MomentSpec, bounded_squares
 from pchmr.federated.rounds import client_seed, cohort
+from pchmr.federated.task import Task
 from pchmr.federated.vector import FlatSpec, FlatView
 from pchmr.muon import Muon
 

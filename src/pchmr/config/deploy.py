@@ -34,7 +34,6 @@ READ_BY = {
     "seed": ("init", "run"),
     "image_size": ("init", "run"),
     "device": ("init", "run"),
-    "score_on": ("run",),
     "page": ("status",),
 }
 """Tasks that read an option; others refuse it."""
@@ -96,8 +95,6 @@ class DeployConfig:
     """Side of a crop in pixels; without it, the model's own."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where devices compute."""
-    score_on: Path | None = None
-    """Folder of held-out people on the server to score the model on; without it, no scores."""
     model_options: ModelOptions = field(default_factory=ModelOptions)
     """Which network."""
     optim_options: OptimOptions = field(default_factory=OptimOptions)

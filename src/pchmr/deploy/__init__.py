@@ -5,26 +5,26 @@ and invites, enrollment, the signed bundle, processes and what operator and owne
 exchange itself is in `pchmr.federated`.
 """
 
-from collections.abc import Callable
+from importlib import import_module
 
 from pchmr.config import DeployConfig
 
+TASKS = {
+    "init": "operator:init",
+    "up": "operator:up",
+    "invite": "operator:invite",
+    "join": "joining:join",
+    "run": "running:run",
+    "status": "status:status",
+    "down": "down:down",
+    "withdraw": "withdrawing:withdraw",
+}
+
 
 def run(config: DeployConfig) -> None:
-    """Does the task."""
-    from pchmr.deploy import joining, leaving, operator, running, status
-
-    tasks: dict[str, Callable[[DeployConfig], None]] = {
-        "init": operator.init,
-        "up": operator.up,
-        "invite": operator.invite,
-        "join": joining.join,
-        "run": running.run,
-        "status": status.status,
-        "down": leaving.down,
-        "withdraw": leaving.withdraw,
-    }
-    tasks[config.task](config)
+    """Does the task; no more is imported than it needs."""
+    module, name = TASKS[config.task].split(":")
+    getattr(import_module(f"{__name__}.{module}"), name)(config)
 
 
 __all__ = ["run"]

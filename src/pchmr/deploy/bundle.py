@@ -76,15 +76,21 @@ def signer_public(folder: Path) -> str:
     return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
-def make_bundle(folder: Path) -> None:
-    """Builds the bundle of the installed version and signs it."""
+def make_bundle(folder: Path, server: str = SERVER_CODE, client: str = CLIENT_CODE) -> None:
+    """Builds the bundle of the installed version and signs it.
+
+    Args:
+        folder: Of the federation.
+        server: Code of the server's app.
+        client: Code of the devices' app.
+    """
     about = PYPROJECT.format(version=version("pchmr"), flwr=version("flwr"))
     files = {
         "pyproject.toml": about.encode(),
         "LICENSE": LICENSE.encode(),
         "pchmr_federation/__init__.py": b"",
-        "pchmr_federation/server.py": SERVER_CODE.encode(),
-        "pchmr_federation/client.py": CLIENT_CODE.encode(),
+        "pchmr_federation/server.py": server.encode(),
+        "pchmr_federation/client.py": client.encode(),
     }
     bundle, now = build_bundle(files), int(time.time())
     signature = _signer(folder).sign(statement(bundle, now))

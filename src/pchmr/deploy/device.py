@@ -4,9 +4,11 @@ The private halves of keys never leave it. What the device plays stands in `devi
 are in another folder, the only one besides that is read.
 """
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,10 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from pchmr.config import SettingError, from_dict, require
+from pchmr.config import FederateConfig, SettingError, from_dict, require
 from pchmr.deploy.certificates import require_closed
 from pchmr.door import read_json
-from pchmr.federated.ledger import Ledger
 from pchmr.federated.policy import POLICY, ClientPolicy
 from pchmr.federated.secure import Roster
 from pchmr.federated.secure.device import FOLDER as SECURE
@@ -31,6 +32,9 @@ from pchmr.runs import is_private, make_folder, make_private, write_bytes
 
 ABOUT, AUTHORITY, NODE_KEY, TRUSTED = "device.json", "authority.crt", "node.key", "trusted.yaml"
 DEFAULT_NAME, LIVE, PENDING = "federation", "live", "pending"
+LAYOUTS, RUNS = "layouts.json", "runs.json"
+MOST_RUNS = 20
+"""Runs of a federation that a device answers before its owner allows more (`policy.json`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +148,29 @@ class DeviceFolder:
 
     @property
     def answered_runs(self) -> list[str]:
-        """Runs that the device answered, by the number that it knows them by."""
-        known = [Ledger(self.path).answered(client) for client in self.about.clients]
-        runs = {run for found in known if found for run in (*found.earlier, found.run)}
-        return [f"the model of run {run:016x}" for run in sorted(runs)]
+        """Runs that the device trained for, by the server's name and its own record's number."""
+        return [f"the model of {name} ({run})" for run, name in self._read(RUNS).items()]
+
+    def took_part(self, run: int, name: str) -> None:
+        """Takes down that a model learns from the device's people."""
+        known = self._read(RUNS)
+        if str(run) not in known:
+            self._write(RUNS, {**known, str(run): name})
+
+    def layout(self, config: FederateConfig) -> str | None:
+        """Fingerprint of the network that settings name, if it was built here before."""
+        return self._read(LAYOUTS).get(_network(config))
+
+    def remember_layout(self, config: FederateConfig, fingerprint: str) -> None:
+        """Keeps the fingerprint of a network that was built."""
+        self._write(LAYOUTS, {**self._read(LAYOUTS), _network(config): fingerprint})
+
+    def _read(self, name: str) -> dict[str, str]:
+        path = self.path / name
+        return {str(k): str(v) for k, v in read_json(path).items()} if path.exists() else {}
+
+    def _write(self, name: str, value: dict[str, str]) -> None:
+        write_bytes(self.path / name, (json.dumps(value) + "\n").encode(), private=True)
 
     @property
     def pinned(self) -> Roster | None:
@@ -160,8 +183,18 @@ class DeviceFolder:
         roster.save(self.path / SECURE / ROSTER)
 
 
-MOST_RUNS = 20
-"""Runs of a federation that a device answers before its owner allows more (`policy.json`)."""
+def _network(config: FederateConfig) -> str:
+    """What the layout of a network follows from, as a hash."""
+    server = config.server_options
+    said = (
+        asdict(config.model_options),
+        config.data_options.image_size,
+        server.trainable,
+        server.lora_rank,
+        server.batch_norm,
+        version("pchmr"),
+    )
+    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()
 
 
 def find_device(folder: Path | None, data: Path | None) -> DeviceFolder:

@@ -18,11 +18,11 @@ from pchmr.deploy.certificates import CA_CERTIFICATE
 from pchmr.deploy.federation import EnrolledDevice, Federation, roster_of
 from pchmr.deploy.invites import take_token
 from pchmr.deploy.released import released_models
+from pchmr.deploy.wire import ENROLL_PURPOSE, LEAVE_PURPOSE, claim_of
 from pchmr.door import parse_json
 from pchmr.federated.flower.superlink import Answer, Nodes
 from pchmr.federated.secure.identity import KEY_BYTES, SIGNATURE_BYTES, is_signed
 
-ENROLL_PURPOSE, LEAVE_PURPOSE = b"enroll ", b"leave "
 MOST_SAMPLES = 1 << 24
 Request = Mapping[str, object]
 
@@ -121,26 +121,29 @@ class Enrollment:
         return {"keys": [key.hex() for key in roster_of(self.federation.devices).keys]}
 
     def _released(self, asked: Request, nodes: Nodes) -> object:
-        return {"models": released_models(self.federation, int(str(asked["client"])))}
+        device = self._signed_by(asked)
+        found = [released_models(self.federation, client) for client in device.clients]
+        return {"models": list(dict.fromkeys(model for models in found for model in models))}
 
     def _leave(self, asked: Request, nodes: Nodes) -> object:
+        with self._lock:
+            found = self._signed_by(asked)
+            nodes.remove(found.node_id)
+            gone = replace(found, has_left=True)
+            devices = [gone if d == found else d for d in self.federation.devices]
+            self.federation.write_devices(devices)
+        return {"clients": found.clients}
+
+    def _signed_by(self, asked: Request) -> EnrolledDevice:
+        """The device that says something of itself, if it is here and says so itself."""
         key, proof = bytes.fromhex(str(asked["key"])), bytes.fromhex(str(asked["proof"]))
         if not is_signed(key, LEAVE_PURPOSE, claim_of("", self.federation.authority), proof):
             raise _Refused("proof")
-        with self._lock:
-            devices = self.federation.devices
-            found = next((d for d in devices if key.hex() in d.keys and not d.has_left), None)
-            if found is None:
-                raise _Refused("key_unknown")
-            nodes.remove(found.node_id)
-            gone = replace(found, has_left=True)
-            self.federation.write_devices([gone if d is found else d for d in devices])
-        return {"clients": found.clients}
-
-
-def claim_of(token: str, authority: str) -> bytes:
-    """What a device signs, so that its keys are its own and its words are for this federation."""
-    return f"{authority} {token}".encode()
+        devices = [device for device in self.federation.devices if not device.has_left]
+        found = next((device for device in devices if key.hex() in device.keys), None)
+        if found is None:
+            raise _Refused("key_unknown")
+        return found
 
 
 def _list(asked: Request, name: str) -> list[object]:

@@ -69,7 +69,7 @@ def make_invite(
         authority=federation.authority,
         signer=signer,
         token=secrets.token_urlsafe(32),
-        until=round(until),
+        until=float(round(until)),
         clients=clients,
     )
     pending = federation.path / PENDING

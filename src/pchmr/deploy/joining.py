@@ -9,7 +9,6 @@ import os
 import sys
 from pathlib import Path
 
-from pchmr.annotate.consent import FEDERATED, read_consent, record
 from pchmr.config import DeployConfig, FederateConfig, SettingError, from_json, require
 from pchmr.deploy import processes, wire
 from pchmr.deploy.device import (
@@ -20,10 +19,8 @@ from pchmr.deploy.device import (
     AboutDevice,
     DeviceFolder,
 )
-from pchmr.deploy.enrollment import ENROLL_PURPOSE, claim_of
 from pchmr.deploy.invites import Invite, read_invite
 from pchmr.federated.flower.bundles import trusted_entities
-from pchmr.federated.hidden import public_bound
 from pchmr.federated.secure import Roster
 from pchmr.progress import say
 from pchmr.runs import write_bytes
@@ -55,70 +52,66 @@ def _enroll(config: DeployConfig, invite: Invite, path: Path) -> DeviceFolder:
     authority = wire.fetch_authority(invite.address, invite.authority)
     said = wire.ask(invite.address, authority, "/pchmr/settings", {})
     settings = from_json(FederateConfig, str(said["settings"]))
-    most = _look(config, settings, invite.clients)
+    most, layout = _look(config, settings, invite.clients)
+    folder = enroll(invite, path, data=config.data, most_samples=most)
+    folder.remember_layout(settings, layout)
+    return folder
+
+
+def enroll(invite: Invite, path: Path, *, data: Path, most_samples: int) -> DeviceFolder:
+    """Makes keys in a folder and has the server take them in.
+
+    Args:
+        invite: Used up by it.
+        path: Of the device.
+        data: Folder of its people.
+        most_samples: None of its clients holds more: a power of two.
+    """
+    authority = wire.fetch_authority(invite.address, invite.authority)
     folder = DeviceFolder.create(path)
     write_bytes(path / AUTHORITY, authority.encode(), private=True)
     write_bytes(path / TRUSTED, trusted_entities(invite.signer).encode(), private=True)
     keys = folder.pending_keys(invite.clients)
-    claim = claim_of(invite.token, invite.authority)
-    told = wire.ask(
-        invite.address,
-        authority,
-        "/pchmr/enroll",
-        {
-            "token": invite.token,
-            "node_key": folder.node_public(),
-            "keys": [key.public.hex() for key in keys],
-            "proofs": [key.sign(ENROLL_PURPOSE, claim).hex() for key in keys],
-            "most_samples": most,
-        },
+    claim = wire.claim_of(invite.token, invite.authority)
+    words = {
+        "token": invite.token,
+        "node_key": folder.node_public(),
+        "keys": [key.public.hex() for key in keys],
+        "proofs": [key.sign(wire.ENROLL_PURPOSE, claim).hex() for key in keys],
+        "most_samples": most_samples,
+    }
+    told = wire.ask(invite.address, authority, "/pchmr/enroll", words)
+    about = AboutDevice(
+        address=invite.address,
+        authority=invite.authority,
+        pseudonym=str(told["pseudonym"]),
+        data=str(data.resolve()),
+        clients=tuple(map(int, told["clients"])),
     )
-    folder.settle(
-        AboutDevice(
-            address=invite.address,
-            authority=invite.authority,
-            pseudonym=str(told["pseudonym"]),
-            data=str(config.data.resolve()),
-            clients=tuple(map(int, told["clients"])),
-        )
-    )
-    say(f"joined as {told['pseudonym']}, clients {', '.join(map(str, told['clients']))}: {path}")
+    folder.settle(about)
+    say(f"joined as {about.pseudonym}, clients {', '.join(map(str, about.clients))}: {path}")
     return folder
 
 
-def _look(config: DeployConfig, settings: FederateConfig, num_clients: int) -> int:
-    """Opens the people as a round would; the public bound on samples of a client.
+def _look(config: DeployConfig, settings: FederateConfig, num_clients: int) -> tuple[int, str]:
+    """Opens the people as a round would.
+
+    Returns:
+        The public bound on samples of a client, and the layout of the network.
 
     Raises:
         UserError: They cannot be used, or nobody agreed to it.
     """
-    from pchmr.deploy.people import device_world
+    from pchmr.deploy.agreement import agree
+    from pchmr.deploy.people import device_world, fingerprint_of
+    from pchmr.federated.hidden import public_bound
 
     assert config.data is not None
     world = device_world(settings, config.data, tuple(range(num_clients)))
     if world.train_set.is_private:
-        _consent(config)
-    return public_bound(max(len(rows) for rows in world.partitions))
-
-
-def _consent(config: DeployConfig) -> None:
-    """Makes sure that somebody agreed to federated training, and takes it down."""
-    assert config.data is not None
-    known = read_consent(config.data)
-    who = config.who or (known.who if known else None)
-    require(
-        who is not None,
-        "these are pictures of people: say who agrees to federated training with --who, and until "
-        "when with --keep-days",
-    )
-    assert who is not None
-    is_agreed = known is not None and FEDERATED in known.purposes
-    require(
-        is_agreed or config.who is not None,
-        f"{who} agreed to other uses of these pictures, not to {FEDERATED}: ask, and join with "
-        "--who",
-    )
-    record(config.data, who=who, purpose=FEDERATED, keep_days=config.keep_days)
+        agree(config)
+    most = public_bound(max(len(rows) for rows in world.partitions))
+    return most, fingerprint_of(settings, world)
 
 
 def _pin(folder: DeviceFolder, expected: str) -> None:
@@ -168,10 +161,8 @@ def start(folder: DeviceFolder, *, background: bool = True) -> None:
         words = processes.last_words(folder.live)
         processes.stop(about.authority, folder.path, folder.live)
         raise SettingError(f"the device's program did not connect: {words}")
-    say(
-        f"{about.pseudonym} is connected to {about.address}   end it: "
-        f"pchmr deploy down {folder.path}"
-    )
+    say(f"{about.pseudonym} is connected to {about.address}")
+    say(f"end it: pchmr deploy down {folder.path}")
 
 
 def _require_key_is_known(folder: DeviceFolder) -> None:

@@ -26,6 +26,7 @@ from pchmr.deploy.certificates import (
     require_closed,
 )
 from pchmr.deploy.federation import ABOUT, About, Federation, find_federation
+from pchmr.deploy.hosting import write_hosting
 from pchmr.deploy.invites import INVITE_DAYS, make_invite
 from pchmr.deploy.wire import fetch_authority
 from pchmr.progress import say
@@ -91,6 +92,7 @@ def init(config: DeployConfig) -> None:
         made = Federation.create(path, about, settings)
     own = [name for name in (about.host,) if name not in EVERYWHERE]
     make_server(path, list(dict.fromkeys([*names, *own, *ALWAYS])), days)
+    write_hosting(path, about.port)
     say(f"federation: {path}   authority: {made.authority}")
     say(f"next: pchmr deploy up {path}")
 

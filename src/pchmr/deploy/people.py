@@ -5,6 +5,8 @@ names; its weights come with every task.
 """
 
 import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,12 @@ from pchmr import compute
 from pchmr.body import load_body
 from pchmr.config import DataOptions, FederateConfig, require
 from pchmr.data import load_people
-from pchmr.data.sample import PeopleDataset
+from pchmr.data.sample import PeopleDataset, Sample
+from pchmr.deploy.device import DeviceFolder
 from pchmr.federated import World
+from pchmr.federated.client import Worker
+from pchmr.federated.trainable import trainable
+from pchmr.federated.vector import FlatSpec
 from pchmr.models import load_model
 
 
@@ -31,6 +37,10 @@ class NoPeople:
 
     def __len__(self) -> int:
         return 0
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
+        """There is nobody to see."""
+        raise IndexError("a server holds no people")
 
 
 def server_world(config: FederateConfig, roster: bytes) -> World:
@@ -70,6 +80,21 @@ def device_world(config: FederateConfig, data: Path, clients: tuple[int, ...]) -
     )
     world.train_set, world.partitions = people, deal(people, clients)
     return world
+
+
+@contextmanager
+def device_worker(config: FederateConfig, folder: DeviceFolder) -> Iterator[Worker]:
+    """What trains on a device; trainable is what the settings say as long as it is entered."""
+    about = folder.about
+    world = device_world(config, Path(about.data), about.clients)
+    with trainable(config, world.model):
+        yield Worker(world, config, folder.path)
+
+
+def fingerprint_of(config: FederateConfig, world: World) -> str:
+    """Of the layout that clients and server must share."""
+    with trainable(config, world.model):
+        return FlatSpec.of(world.model, config.server_options.batch_norm).fingerprint
 
 
 def deal(people: PeopleDataset, clients: tuple[int, ...]) -> list[np.ndarray]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from pchmr.config import SettingError
 from pchmr.runs import make_folder, write_bytes
 
-MARK, PLACE = "PCHMR_FEDERATION", "PCHMR_DEPLOY_FOLDER"
+MARK, PLACE, SOURCES = "PCHMR_FEDERATION", "PCHMR_DEPLOY_FOLDER", "PYTHONPATH"
 LOG, PID, TEMPORARY, FLOWER_HOME = "log.txt", "pid", "tmp", "flwr"
 GRACE_SECONDS, POLL_SECONDS = 10.0, 0.1
 PROC = Path("/proc")
@@ -32,14 +32,14 @@ def environment(mark: str, folder: Path, live: Path) -> dict[str, str]:
     from pchmr.federated.flower.api import QUIET
 
     programs = str(Path(sys.executable).parent)
-    sources = [path for path in sys.path if path and Path(path).is_dir()]
+    sources = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get(SOURCES)])]
     own = {
         MARK: mark,
         PLACE: str(folder.resolve()),
         "FLWR_HOME": str(live.resolve() / FLOWER_HOME),
         "TMPDIR": str(live.resolve() / TEMPORARY),
         "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]),
-        "PYTHONPATH": os.pathsep.join(sources),
+        SOURCES: os.pathsep.join(sources),
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         "FLWR_LOG_LEVEL": os.environ.get("FLWR_LOG_LEVEL", "INFO"),
     }
@@ -102,6 +102,16 @@ def marked(mark: str, folder: Path | None = None) -> list[int]:
 
 def _environment_of(place: Path) -> list[bytes]:
     return (place / "environ").read_bytes().split(b"\0")
+
+
+def cpu_seconds(mark: str) -> float:
+    """What the processes with a mark have spent, and those of their children that ended (Linux)."""
+    ticks = 0
+    for number in [*marked(mark), os.getpid()]:
+        with suppress(OSError):
+            fields = (PROC / str(number) / "stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def places(mark: str) -> set[Path]:

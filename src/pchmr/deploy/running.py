@@ -36,7 +36,7 @@ def run(config: DeployConfig) -> None:
     )
     folder = _folder(config, federation)
     bundle = read_bundle(federation.path)
-    with _control(federation) as control:
+    with connected(federation) as control:
         _require_none_runs(federation, control)
         told: dict[str, str | bool] = {"run": folder.path.name, "resume": config.resume}
         run_id = control.start(bundle, told)
@@ -46,7 +46,8 @@ def run(config: DeployConfig) -> None:
             _watch(folder, control, run_id)
 
 
-def _control(federation: Federation) -> Control:
+def connected(federation: Federation) -> Control:
+    """The operator's connection to a running server."""
     return Control(near_address(federation), federation.path / CA_CERTIFICATE, federation.token)
 
 

@@ -14,6 +14,7 @@ from pchmr.config import SettingError, require
 from pchmr.deploy.certificates import fingerprint
 from pchmr.door import parse_json
 
+ENROLL_PURPOSE, LEAVE_PURPOSE = b"enroll ", b"leave "
 SECONDS, MOST_REPLY = 30.0, 1 << 22
 CODES = {
     "token_used": "this invite was used before: ask for a new one, and ask who used it",
@@ -26,6 +27,11 @@ CODES = {
     "proof": "the server could not verify this device's signature: install the same version",
     "no_route": "the server is of another version of pchmr: install the same one",
 }
+
+
+def claim_of(token: str, authority: str) -> bytes:
+    """What a device signs, so that its keys are its own and its words are for this federation."""
+    return f"{authority} {token}".encode()
 
 
 def place_of(address: str) -> tuple[str, int]:

@@ -7,7 +7,6 @@ clips to them itself, which is proved to nobody. One whose training diverged add
 like the others. Knows no framework; the protocol is in `secure/`.
 """
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,10 @@ from pchmr.federated.algorithms import ALGORITHMS, Totals
 from pchmr.federated.moments import FIRST, SECOND
 from pchmr.federated.secure.messages import Group, Settings
 from pchmr.federated.secure.policy import threshold_of
-from pchmr.federated.update import SchemaSummary, Update
+from pchmr.federated.update import SECURE_SCHEMA, SchemaSummary, Update
 from pchmr.federated.vector import FlatSpec
 
 Values = Float32[np.ndarray, " _"]
-SCHEMA = "pchmr/secure/v1"
 STEP_SLACK = 2.0  # an entry moves by about a learning rate a step; this leaves room for its start
 STATISTICS_RANGE = 16.0  # of the global deviation, or variance, as which statistics are told
 CONTROL_RANGE = 32.0  # entries of a clipped gradient, in what they are if all are alike
@@ -103,7 +101,7 @@ class HiddenSum:
         beside = [] if self.is_noised else list(NUMBERS)
         inside = ", ".join([*(["delta"] if self.is_noised else self.sizes), *beside])
         return SchemaSummary(
-            schema=SCHEMA,
+            schema=SECURE_SCHEMA,
             arrays={f"sum under masks ({inside})": f"uint{bits}[{size}]"},
             numbers=[],
             echoes=["keys, sealed shares and signatures of the round"],
@@ -137,20 +135,6 @@ def _rate(config: FederateConfig, round_number: int) -> float:
 
 def _bounded(value: float) -> float:
     return min(max(value, LEAST_RANGE), MOST_RANGE)
-
-
-def training_digest(settings: str, fingerprint: str) -> bytes:
-    """What all clients of a round are to agree on: the config's text and the model's layout."""
-    return hashlib.sha256(f"{fingerprint}\n{settings}".encode()).digest()
-
-
-def model_digest(arrays: Sequence[np.ndarray]) -> bytes:
-    """SHA-256 of the global vectors, each with its length before it."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(len(array).to_bytes(8, "big"))
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.digest()
 
 
 def statistics_units(spec: FlatSpec, statistics: Float[np.ndarray, " size"]) -> Values:

@@ -18,12 +18,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pchmr.config import FederateConfig, SettingError
+from pchmr.federated.update import COUNT, FIRST, SECOND
 from pchmr.federated.vector import FlatSpec, Slot
 from pchmr.muon import is_hidden_shape
 
 Flat = Float[np.ndarray, " _"]
 Vectors = dict[str, np.ndarray]
-FIRST, SECOND, COUNT = "moments", "squares", "count"
 NAMES = {
     "adamw": ("exp_avg", "exp_avg_sq", "step"),
     "muon": ("first", "second", "step"),

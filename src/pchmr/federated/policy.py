@@ -20,8 +20,8 @@ from typing import TypeVar, get_args, get_type_hints
 import numpy as np
 
 from pchmr.config import Algorithm, FederateConfig, OptimOptions, UserError
-from pchmr.federated.fold import vector_norm
 from pchmr.federated.ledger import Ledger
+from pchmr.federated.occasion import battery, lasts, now, within
 from pchmr.federated.secure.policy import SECURE, SecurePolicy
 from pchmr.federated.update import Rejected, Update
 
@@ -29,8 +29,10 @@ LOSSES: tuple[str, ...] = get_args(get_type_hints(OptimOptions)["loss"])
 POLICY = "policy.json"
 Policy = TypeVar("Policy")
 REFUSED = "policy"
-NUMBERS: dict[str, type] = {"bits": int, "least_noise": float}
+NUMBERS: dict[str, type] = {"bits": int, "least_noise": float, "least_battery": int}
 """Entries that are a number or nothing."""
+WHOLE = ("client_ids", "hours")
+"""Entries that are a list of whole numbers or nothing."""
 
 
 class PolicyError(UserError):
@@ -61,6 +63,9 @@ class ClientPolicy:
         max_settings_bytes: Longest settings that are read.
         max_settings_depth: Deepest nesting of settings that is read.
         aggregations: In which it takes part: `plain` shows the server its update.
+        hours: First and last hour of the day, by the device's clock, in which it takes part, such
+            as 22 and 6; None for all.
+        least_battery: Percent below which it takes no part while it is not charged; None for any.
         secure: What it asks of rounds whose updates are summed under masks.
     """
 
@@ -82,6 +87,8 @@ class ClientPolicy:
     max_settings_bytes: int = 65_536
     max_settings_depth: int = 4
     aggregations: tuple[str, ...] = ("plain", "secure")
+    hours: tuple[int, ...] | None = None
+    least_battery: int | None = None
     secure: SecurePolicy = SECURE
 
     @classmethod
@@ -159,7 +166,7 @@ def _fits(name: str, value: object, default: object) -> bool:
         fraction = isinstance(default, float) or NUMBERS.get(name) is float
         right = whole or (isinstance(value, float) and fraction)
         return right and isinstance(value, (int, float)) and 0 < value < math.inf
-    kind = int if name == "client_ids" else str
+    kind = int if name in WHOLE else str
     return isinstance(value, tuple) and all(type(item) is kind for item in value)
 
 
@@ -254,6 +261,7 @@ class Guard:
         latest = min(policy.max_rounds, config.num_rounds)
         if not 1 <= errand.round <= latest:
             raise Rejected(REFUSED)
+        self.check_occasion()
         client, run, number = errand.client_id, errand.run, errand.round
         most = policy.max_runs
         if not self.ledger.begin(client, run, number, task=errand.task, most_runs=most):
@@ -283,12 +291,24 @@ class Guard:
         if not (is_here and self._is_own(errand)):
             raise Rejected(REFUSED)
 
+    def check_occasion(self) -> None:
+        """Refuses outside the owner's hours, and on a low battery.
+
+        Raises:
+            Rejected: With the code of all refusals.
+        """
+        policy = self.policy
+        if not (within(policy.hours, now()) and lasts(policy.least_battery, battery())):
+            raise Rejected(REFUSED)
+
     def check_weights(self, *vectors: np.ndarray) -> None:
         """Refuses weights that are not finite, before they meet any data.
 
         Raises:
             Rejected: With the code of all refusals.
         """
+        from pchmr.federated.fold import vector_norm
+
         with np.errstate(over="ignore", invalid="ignore"):
             if not all(math.isfinite(vector_norm(vector)) for vector in vectors):
                 raise Rejected(REFUSED)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +11,22 @@ from torch import Tensor, nn
 from pchmr.config import FederateConfig, require
 from pchmr.data.partition import partition_hash
 from pchmr.federated.accounting import Guarantee, guarantee, require_accountant
-from pchmr.federated.client import World, schema_of
+from pchmr.federated.algorithms import ALGORITHMS
+from pchmr.federated.client import layout_of, schema_of
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.clip_gate import ClipGate
 from pchmr.federated.flower.engines import ENGINES, Engine
 from pchmr.federated.flower.secure_app import RESIDUALS
 from pchmr.federated.flower.server import Server
-from pchmr.federated.hidden import SCHEMA as HIDDEN_SCHEMA
 from pchmr.federated.ledger import Ledger
 from pchmr.federated.outcome import Row
 from pchmr.federated.policy import Guard
 from pchmr.federated.secure.device import enroll, forget, wipe_rounds
+from pchmr.federated.trainable import trainable
+from pchmr.federated.update import SECURE_SCHEMA
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView
-from pchmr.models.low_rank import only_low_rank_trains
-from pchmr.models.trainable import only_head_trains
+from pchmr.federated.world import World
 from pchmr.runs import Checkpoint, RunFolder, settings_of, state_sha256
 from pchmr.seeds import derive_seed
 
@@ -86,7 +86,7 @@ def run_federated(
     if config.privacy_options.is_noised:
         require_accountant()
     _require_samples(world, Guard.of(run.path / CLIENTS))
-    with _trainable(config, world.model):
+    with trainable(config, world.model):
         server = _run(
             config, world, run, evaluate_fn, on_round, engine or ENGINES[config.engine], gate
         )
@@ -105,14 +105,6 @@ def _require_samples(world: World, guard: Guard) -> None:
     )
 
 
-def _trainable(config: FederateConfig, model: nn.Module) -> AbstractContextManager[None]:
-    """Leaves trainable what the settings ask for, as long as it is entered."""
-    options = config.server_options
-    if options.trainable == "lora":
-        return only_low_rank_trains(model, options.lora_rank, config.seed)
-    return only_head_trains(model, options.trainable == "head")
-
-
 def _run(
     config: FederateConfig,
     world: World,
@@ -122,7 +114,7 @@ def _run(
     engine: Engine,
     gate: Gate | None,
 ) -> Server:
-    spec = FlatSpec.of(world.model, config.server_options.batch_norm)
+    spec = layout_of(world.model, config)
     _require_one_vector(config, spec)
     identity = identity_of(config, world, spec)
     if world.train_set.is_private:
@@ -153,7 +145,8 @@ def _run(
     finally:
         records.resident.load(server)
     run.checkpoints.retire()
-    if config.server_options.batch_norm != "local":  # what FedBN's clients keep is part of theirs
+    is_theirs = ALGORITHMS[config.algorithm].is_personal
+    if config.server_options.batch_norm != "local" and not is_theirs:
         _forget_clients(run)
     if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
         evaluate_fn(world.model)
@@ -318,7 +311,7 @@ def describe_egress(rows: list[Row]) -> dict[str, str]:
     most = max(row["server_saw"]["individual_updates"] for row in rows)
     counted = any(row["server_saw"]["sample_counts"] for row in rows)
     arrays = ", ".join(f"{name} {kind}" for name, kind in left["arrays"].items())
-    if left["schema"] == HIDDEN_SCHEMA:
+    if left["schema"] == SECURE_SCHEMA:
         fewest = min((row["sum"]["survivors"] for row in rows if row["sum"]), default=0)
         return {
             "leaves_client": f"masked model updates only ({left['schema']}): {arrays}",

@@ -13,7 +13,9 @@ import numpy as np
 
 from pchmr.federated.secure.refusal import Reason
 
-SCHEMA = "pchmr/update/v1"
+SCHEMA, SECURE_SCHEMA = "pchmr/update/v1", "pchmr/secure/v1"
+FIRST, SECOND, COUNT = "moments", "squares", "count"
+"""Arrays of the averaged state of optimizers, see `moments.py`."""
 METRICS: dict[str, type] = {"num_samples": int, "num_steps": int, "loss_sum": float}
 WITHHELD = -1.0  # stands for a loss that depends on too few samples to leave its client
 MOST_LOSS = 1e6  # of one sample
@@ -41,6 +43,9 @@ REASONS = (
     "duplicate",
     "unknown_sender",
     "no_reply",
+    "unavailable",
+    "crashed",
+    "bundle",
 )
 
 

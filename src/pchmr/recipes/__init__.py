@@ -25,13 +25,22 @@ BENCHES: dict[str, Bench] = {
         "what a round costs beyond local training, on both engines", ("federated", "engines")
     ),
     "faults": Bench("broken replies, killed runs, damaged checkpoints", ("faults",)),
+    "deploy": Bench("what a round between machines costs, limits of a server", ("deploy",)),
     "secure": Bench("what secure aggregation costs a client and a server", ("secure",)),
+    "audit": Bench("what the server's view gives away of clients, plain and secure", ("audit",)),
+    "noise": Bench("epsilon against error, and what canaries find", ("noise",)),
     "models": Bench("speed and memory of the networks, size of XS", ("models",)),
     "export": Bench("speed and accuracy of exported networks", ("export",)),
     "annotators": Bench("errors and speed of each way of annotating", ("annotators",)),
+    "placing": Bench(
+        "where metric depth puts people, and what clouds of points give",
+        ("annotators.placing", "annotators.clouds"),
+    ),
     "people": Bench("checks, costs and contact sheets of the rendered people", ("people",)),
     "realism": Bench("whether a network that has seen photos finds rendered people", ("realism",)),
     "crowds": Bench("people missed and made up in rendered crowds", ("crowds",)),
+    "seen": Bench("rendered people through the photo-trained network and the fit", ("seen",)),
+    "clips": Bench("a rendered walk through that network: ids, jitter, feet, errors", ("clips",)),
     "personalize": Bench(
         "headset wearers before and after, against the truth, and what else there is",
         ("personalize",),
@@ -39,11 +48,13 @@ BENCHES: dict[str, Bench] = {
     "learning-curves": Bench("what all of domain B teaches the start weights"),
     "learning-samples": Bench("the same on fewer images, and from random weights"),
     "client-scale": Bench("centralized against 10, 100 and 1000 clients"),
+    "ladder": Bench("what of the cost of federation is fewer steps, one change a rung"),
     "convergence": Bench("how far both come on four times the images"),
     "lda": Bench("Dirichlet partitions by action, from nearly iid to one action each"),
     "natural": Bench("every scene a client, against people dealt at random"),
     "optimizers": Bench("every algorithm on one skewed partition"),
     "finetune": Bench("fine-tuning everything, the head, or low-rank corrections"),
+    "pfl": Bench("networks of their own for clients of one scene each", ("pfl",)),
     "byzantine": Bench("clients that mean harm, behind each defence"),
 }
 

@@ -1,16 +1,15 @@
 """The operator's side of a running SuperLink: start a run, stop it, ask how it ended."""
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import httpx
 
 from pchmr.config import SettingError
-from pchmr.federated.flower import api  # noqa: F401  telemetry off before the import of flwr
-from pchmr.federated.flower.superlink import OPERATOR_HEADER
+from pchmr.federated.flower.api import OPERATOR_HEADER  # telemetry off before flwr
 
 from flwr.common.serde import fab_to_proto, user_config_to_proto  # isort: skip
 from flwr.proto import control_pb2 as messages  # isort: skip
@@ -19,6 +18,7 @@ from flwr.supercore.fab import Fab  # isort: skip
 
 ENDED = "finished"
 COMPLETED = "completed"
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Control:
             interceptors=[_Operator(token)],
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Control":
         return self
 
     def __exit__(
@@ -99,6 +99,12 @@ class Control:
         """How a run stands."""
         found = self._client.ListRuns(messages.ListRunsRequest(run_id=run_id)).run_dict[run_id]
         return RunState(found.status.status, found.status.sub_status, found.status.details)
+
+    def wait(self, run_id: int) -> RunState:
+        """How a run stands once it is over."""
+        while not (state := self.state(run_id)).is_over:
+            time.sleep(POLL_SECONDS)
+        return state
 
     def online(self) -> set[int]:
         """Ids of the nodes that can be reached now."""

@@ -15,22 +15,19 @@ from typing import TypeVar, cast
 import numpy as np
 
 from pchmr.config import FederateConfig, SettingError
-from pchmr.federated.client import Task
+from pchmr.federated.digests import model_digest, training_digest
 from pchmr.federated.flower.api import Grid, Message, content_bytes
-from pchmr.federated.flower.egress import Carry
+from pchmr.federated.flower.egress import Carry, once
 from pchmr.federated.flower.replies import as_they_come, carried, check_envelope
 from pchmr.federated.flower.secure_app import RECORD, pack_secret, unpack_secret
 from pchmr.federated.flower.tasks import build_task
 from pchmr.federated.fold import Sums
 from pchmr.federated.hidden import (
-    SCHEMA,
     HiddenSum,
     Opened,
     least_survivors,
-    model_digest,
     opened,
     statistics_units,
-    training_digest,
 )
 from pchmr.federated.moments import COUNT, MomentSpec, bounded_squares
 from pchmr.federated.outcome import Outcome, SumRow
@@ -52,7 +49,8 @@ from pchmr.federated.secure.messages import (
     UnmaskShares,
 )
 from pchmr.federated.secure.refusal import Reason, Refusal
-from pchmr.federated.update import Rejected, UpdateSchema
+from pchmr.federated.task import Task
+from pchmr.federated.update import SECURE_SCHEMA, Rejected, UpdateSchema
 from pchmr.federated.vector import FlatSpec
 
 Kind = TypeVar("Kind", bound=Secret)
@@ -261,7 +259,8 @@ class _Talk:
     ) -> None:
         """Asks those who are left, and keeps those whose answers hold."""
         asked = sorted(self._alive)
-        messages = [self._message(name, member, told(member)) for member in asked]
+        carry = once(self._rounds.carry)
+        messages = [self._message(name, member, told(member), carry) for member in asked]
         self._outcome.bytes_down += sum(content_bytes(m.content) for m in messages)
         wait, left = self._rounds.config.server_options.deadline_seconds, set()
         for arrival in as_they_come(messages, carried(self._grid, messages, wait)):
@@ -287,13 +286,13 @@ class _Talk:
         if reason in SPENT:  # a run that was killed asked it already
             self._rounds.asked_for_vectors([client], self._who(self._all))
 
-    def _message(self, name: str, member: int, data: bytes) -> Message:
+    def _message(self, name: str, member: int, data: bytes, carry: Carry) -> Message:
         rounds, client, task = self._rounds, self._clients[member], self._task
         content = build_task(
             rounds.schema,
             replace(task, client_id=client),
             rounds.settings,
-            rounds.carry,
+            carry,
             with_model=name.startswith("train"),
         )
         content[RECORD] = pack_secret(data, {})[RECORD]
@@ -303,7 +302,7 @@ class _Talk:
     def _read(self, kind: type[Kind], member: int, reply: Message) -> Kind:
         self._outcome.bytes_up += content_bytes(reply.content)
         echo = self._rounds.schema.echo(self._task.round, self._clients[member])
-        found = kind.decode(unpack_secret(reply.content, echo | {"schema": SCHEMA}))
+        found = kind.decode(unpack_secret(reply.content, echo | {"schema": SECURE_SCHEMA}))
         if vars(found)["sender"] != member:
             raise Rejected("unknown_sender")
         return found

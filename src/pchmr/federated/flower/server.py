@@ -16,10 +16,9 @@ from pchmr.config import DivergedError, FederateConfig, to_json
 from pchmr.federated.accounting import GaussianNoise
 from pchmr.federated.aggregation import Aggregation
 from pchmr.federated.algorithms import ALGORITHMS
-from pchmr.federated.client import Task
 from pchmr.federated.cohort import Cohort, Reply
 from pchmr.federated.flower.api import Grid, Message, content_bytes
-from pchmr.federated.flower.egress import Carry, unpack
+from pchmr.federated.flower.egress import Carry, once, unpack
 from pchmr.federated.flower.replies import carried, check_envelope, in_order
 from pchmr.federated.flower.secure_rounds import SecureRounds
 from pchmr.federated.flower.tasks import build_task
@@ -28,6 +27,7 @@ from pchmr.federated.hidden import HiddenSum, public_bound
 from pchmr.federated.moments import MomentSpec, is_averaged
 from pchmr.federated.outcome import Outcome, RoundRow, Row, ServerSaw
 from pchmr.federated.rounds import cohort
+from pchmr.federated.task import Task
 from pchmr.federated.update import Rejected, UpdateSchema
 from pchmr.federated.validation import Gate, UpdateTrace
 from pchmr.federated.vector import FlatSpec
@@ -198,7 +198,8 @@ class Server:
     def _collect(self, grid: Grid, nodes: list[int], number: int, outcome: Outcome) -> None:
         """Sends the model to a cohort, keeps what may count, and lets the gate see it whole."""
         self._aggregation.begin()
-        messages = [self._message(nodes, number, client_id) for client_id in outcome.cohort]
+        carry = once(self.carry)
+        messages = [self._message(nodes, number, c, carry) for c in outcome.cohort]
         outcome.bytes_down += sum(content_bytes(message.content) for message in messages)
         wait = self.config.server_options.deadline_seconds
         for arrival in in_order(messages, carried(grid, messages, wait)):
@@ -232,9 +233,9 @@ class Server:
             moments=self.moments,
         )
 
-    def _message(self, nodes: list[int], number: int, client_id: int) -> Message:
+    def _message(self, nodes: list[int], number: int, client_id: int, carry: Carry) -> Message:
         task = self._task(number, client_id)
-        content = build_task(self.schema, task, self._settings, self.carry)
+        content = build_task(self.schema, task, self._settings, carry)
         return Message(content, nodes[client_id % len(nodes)], "train", group_id=str(number))
 
     def _admit(self, asked: Message, reply: Message, number: int, client_id: int) -> Reply:

@@ -8,6 +8,7 @@ stopped before anybody is served, so that no device works for a run that is over
 """
 
 import ipaddress
+import logging
 import os
 import secrets
 import sys
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pchmr.federated.flower.api import FlowerVersionError
+from pchmr.federated.flower.api import OPERATOR_HEADER, FlowerVersionError
 
 try:
     from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
@@ -31,7 +32,6 @@ try:
 except Exception as error:
     raise FlowerVersionError(error) from error
 
-OPERATOR_HEADER = "x-pchmr-operator"
 OWN_ROUTES, FLEET_ROUTES, CONTROL_ROUTES = "/pchmr/", "/v1/fleet/", "/v1/control/"
 CLOSED_ROUTES = ("/v1/fleet/register-node",)  # a device registers by an invite alone
 MOST_BODY = 1 << 18
@@ -149,6 +149,7 @@ def serve(arguments: Sequence[str], hooks: Hooks) -> None:
         return made
 
     superlink_main.create_app = create_app
+    logging.getLogger("uvicorn.access").addFilter(lambda record: False)  # no addresses of devices
     control_handlers.Fab = partial(_signed, hooks)  # type: ignore[assignment, misc]
     flower_superlink()
 

@@ -8,12 +8,11 @@ from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from pchmr.federated.client import Task, Worker
 from pchmr.federated.flower.api import ArrayRecord, ConfigRecord, Message, RecordDict
 from pchmr.federated.flower.egress import TASK_SCHEMA, Carry, Echo, vector_of
-from pchmr.federated.moments import COUNT, FIRST, SECOND
 from pchmr.federated.policy import Guard
-from pchmr.federated.update import Rejected, UpdateSchema
+from pchmr.federated.task import Answering, Task
+from pchmr.federated.update import COUNT, FIRST, SECOND, Rejected, UpdateSchema
 
 TASK_FIELDS = {"schema": str, "fingerprint": str, "run": int, "round": int, "client_id": int}
 LONGEST_GROUP = 9
@@ -63,7 +62,7 @@ class Resident(Protocol):
         """Holds tasks against the device's policy."""
         ...
 
-    def __call__(self, settings: str) -> Worker:
+    def __call__(self, settings: str) -> Answering:
         """The resident worker for a config, which comes as JSON."""
         ...
 
