@@ -111,7 +111,7 @@ def test_too_few_labels_say_where_to_look(
                   fitting_options=replace(SHORT, min_labels=7))  # fmt: skip
     with pytest.raises(UserError, match=r"7 are needed.*pchmr labels"):
         run(few)
-    assert not list((tmp_path / "out").rglob("*.safetensors"))
+    assert not list((tmp_path / "out").rglob("model.safetensors"))
 
 
 def test_labels_of_other_pictures_are_refused(config: PersonalizeConfig, tmp_path: Path) -> None:
