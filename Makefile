@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-priors test-browser pages check bench clean install
+# Compiled files are kept, also where the environment says otherwise: tests start many processes.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-priors test-browser test-deploy test-wheel pages check docs bench clean install
 
 demo: install
 	$(BIN)/pchmr demo
@@ -20,11 +23,21 @@ test-browser: install pages
 pages: install
 	$(BIN)/python -m pchmr.workshop.pages
 
+test-deploy: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -m deploy tests/deploy
+
+test-wheel: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m wheel
+
 check: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
 
 bench: install
 	OMP_NUM_THREADS=1 $(BIN)/pchmr bench speed

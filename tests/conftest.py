@@ -1,8 +1,9 @@
-"""Fixtures that every room uses: the embedded body, a tiny body, the folder of shared material.
+"""What happens in every test process before the package is imported; fixtures are in `people.py`.
 
 What others wrote is imported before the package is: jaxtyping's import hook looks for compiled
 files of its own while a module of the package is loaded, and would compile again, in every
-process, whatever that module is the first to import.
+process, whatever that module is the first to import. A process that only hands out tests imports
+none of it.
 
 Shapes are checked at the first calls of every function in a process and at some of all later ones:
 checks at each call of the innermost functions took half of the time of the tests of fits.
@@ -11,40 +12,49 @@ checks at each call of the innermost functions took half of the time of the test
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import beartype.door
-import flwr.clientapp
-import flwr.serverapp
-import jaxtyping
-import jinja2
-import matplotlib.figure
-import numpy as np
 import pytest
-import rich.progress
-import roma
-import scipy.cluster.vq
-import scipy.ndimage
-import scipy.optimize
-import scipy.spatial.transform
-import scipy.stats
-import timm
-import torch
-import trimesh.exchange.gltf
-import tyro
-from scipy.sparse import csr_matrix
 
+FIRST_IMPORTED = (
+    "beartype.door",
+    "flwr.clientapp",
+    "flwr.serverapp",
+    "jinja2",
+    "matplotlib.figure",
+    "rich.progress",
+    "scipy.cluster.vq",
+    "scipy.ndimage",
+    "scipy.optimize",
+    "scipy.spatial.transform",
+    "scipy.stats",
+    "torch",
+    "trimesh.exchange.gltf",
+    "tyro",
+)
+LONGEST_FIRST = (
+    "test_demo.py",
+    "device/test_export.py",
+    "bench/test_comparison.py",
+    "federated/test_run.py",
+    "test_loop.py",
+    "test_training.py",
+)
+"""Files that would keep one process busy when the others have nothing left."""
+PEOPLE = "tests.people"  # found by that name in processes that tests start
 NEEDS_THE_USERS_DATA = ("priors", "licensed")
 USERS_DATA = os.environ.get("PCHMR_DATA")
 FIRST_CALLS, LATER_CALLS = 200, 50  # checked: the first so many, then every so many
 
 
-def checked_sparingly(*, typechecker: Any) -> Callable[[Any], Any]:
+def checked_sparingly(decorate: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """What jaxtyping's hook decorates the package with, in place of checks at every call."""
-    decorate = jaxtyped(typechecker=typechecker)
 
     def wrap(thing: Any) -> Any:
         checked = decorate(thing)
@@ -64,17 +74,34 @@ def checked_sparingly(*, typechecker: Any) -> Callable[[Any], Any]:
     return wrap
 
 
-jaxtyped, jaxtyping.jaxtyped = jaxtyping.jaxtyped, checked_sparingly
+def pytest_configure(config: pytest.Config) -> None:
+    """Imports what runs tests, in processes that run any."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+    hands_out = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
+    if not hands_out:
+        config.pluginmanager.register(imported_people(), "people")
 
-from pchmr.body import BodyModel, MeshHierarchy, load_body
-from pchmr.body.joints import COCO_23, EVALUATION_14, H36M_17, SMPL_24, SMPL_PARENTS
-from pchmr.data.sample import Sample
-from pchmr.geometry import project_pinhole
 
-torch.set_num_threads(1)
+def imported_people() -> ModuleType:
+    """The module of fixtures, after what has to come first."""
+    for name in FIRST_IMPORTED:
+        import_module(name)
+    jaxtyping, torch = import_module("jaxtyping"), import_module("torch")
+    whole = jaxtyping.jaxtyped
+    jaxtyping.jaxtyped = lambda *, typechecker: checked_sparingly(whole(typechecker=typechecker))
+    torch.set_num_threads(1)
+    spec = spec_from_file_location(PEOPLE, Path(__file__).with_name("people.py"))
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[PEOPLE] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-CORNERS = 5
-TINY_RADIUS = 0.05
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that processes end together."""
+    places = {Path(__file__).parent / name: at for at, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -86,170 +113,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ.pop("PCHMR_DATA", None)
     else:
         os.environ["PCHMR_DATA"] = USERS_DATA
-
-
-@pytest.fixture(scope="session")
-def body() -> BodyModel:
-    """The embedded body: 6890, 1723 and 431 vertices."""
-    return load_body()
-
-
-@pytest.fixture(scope="session")
-def tiny_body(body: BodyModel) -> BodyModel:
-    """A person of 24 double pyramids, one a joint: 120, 48 and 24 vertices, all regressors."""
-    return BodyModel(make_tiny_arrays(body), make_tiny_hierarchy())
-
-
-@pytest.fixture
-def tiny_arrays(body: BodyModel) -> dict[str, np.ndarray]:
-    """The arrays of the tiny body, to change at will."""
-    return make_tiny_arrays(body)
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """Folder of reference material outside the repository; tests that need it skip without it."""
-    folder = Path(__file__).resolve().parents[2] / "shared"
-    if not (folder / "goldens").is_dir():
-        pytest.skip("no ../shared beside the repository: golden files are not distributed")
-    return folder
-
-
-def make_tiny_arrays(body: BodyModel) -> dict[str, np.ndarray]:
-    """SMPL-format arrays: vertices 5 j .. 5 j + 4 surround joint j, the first two are its poles."""
-    generator = np.random.default_rng(0)
-    centers = body.rest_joints(torch.zeros(1))[:, None].numpy()
-    angles = 2 * np.pi * np.arange(3) / 3
-    ring = np.stack([np.cos(angles), 0 * angles, np.sin(angles)], axis=1)
-    corners = TINY_RADIUS * np.concatenate([[[0, 1, 0], [0, -1, 0]], ring])
-    points = (centers + corners).reshape(-1, 3).astype(np.float32)
-    joints = np.arange(len(SMPL_24))
-    parents = np.maximum(SMPL_PARENTS, 0)
-    weights = np.zeros((len(points), len(joints)), dtype=np.float32)
-    weights[np.arange(len(points)), joints.repeat(CORNERS)] += 0.75
-    weights[np.arange(len(points)), parents.repeat(CORNERS)] += 0.25
-    shapes = 0.01 * generator.standard_normal((len(points), 3, 10))
-    shapes[:, :, 0] = 0.05 * points
-    sides = [(k, (k + 1) % 3) for k in range(3)]
-    pyramid = [[0, 2 + b, 2 + a] for a, b in sides] + [[1, 2 + a, 2 + b] for a, b in sides]
-    return {
-        "v_template": points,
-        "shapedirs": shapes.astype(np.float32),
-        "J_regressor": joint_rows(SMPL_24.names, len(points)),
-        "J_regressor_h36m": joint_rows(H36M_17.names, len(points)),
-        "J_regressor_coco": joint_rows(COCO_23.names, len(points)),
-        "weights": weights,
-        "kintree_table": np.array([[2**32 - 1, *SMPL_PARENTS[1:]], joints], dtype=np.int64),
-        "f": (CORNERS * joints[:, None, None] + np.array(pyramid)).reshape(-1, 3),
-    }
-
-
-def joint_rows(names: tuple[str, ...], num_vertices: int) -> np.ndarray:
-    """Regressor rows: the poles of the joint where SMPL has the name, else a corner near it."""
-    rows = np.zeros((len(names), num_vertices), dtype=np.float32)
-    for row, name in enumerate(names):
-        near = nearest_smpl_joint(name)
-        first = CORNERS * SMPL_24.index(near)
-        if near == name:
-            rows[row, first : first + 2] = 0.5
-        else:
-            rows[row, first + row % CORNERS] = 1.0
-    return rows
-
-
-def nearest_smpl_joint(name: str) -> str:
-    side, _, part = name.partition("_")
-    foot = {"big_toe": "foot", "small_toe": "foot", "heel": "ankle"}
-    if part in foot:
-        return f"{side}_{foot[part]}"
-    if name == "torso":
-        return "spine2"
-    return name if name in SMPL_24.names else "head"
-
-
-def make_tiny_hierarchy() -> MeshHierarchy:
-    """Levels of the tiny body: both poles of each joint, then the upper pole."""
-    joints = np.arange(len(SMPL_24))
-    parents = np.maximum(SMPL_PARENTS, 0)
-    ring = np.array([[1, 0], [0, 1], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]])
-    adjacency = np.eye(len(joints), dtype=bool)
-    adjacency[joints, parents] = adjacency[parents, joints] = True
-    pair = np.stack([2 * joints, 2 * joints + 1, 2 * parents], axis=1)[1:]
-    triple = np.stack([joints, parents, parents[parents]], axis=1)[4:]
-    fine = CORNERS * joints[:, None]
-    return MeshHierarchy(
-        num_vertices=(CORNERS * len(joints), 2 * len(joints), len(joints)),
-        upsample=[
-            csr_matrix(np.kron(np.eye(len(joints)), ring)),
-            csr_matrix(np.kron(np.eye(len(joints)), [[1.0], [1.0]])),
-        ],
-        adjacency=adjacency,
-        faces=[np.concatenate([fine, fine + 2, fine + 3], axis=1), pair, triple],
-        downsample=[np.concatenate([fine, fine + 1], axis=1).ravel(), 2 * joints],
-    )
-
-
-@dataclass(frozen=True)
-class ToyPeople:
-    """Random people in memory: labels agree with each other, pictures are noise with a hint."""
-
-    sample: Sample
-    columns: dict[str, np.ndarray]
-    image_size: int
-    content_hash: str = "toy"
-    is_private: bool = False
-
-    def __len__(self) -> int:
-        return len(self.sample)
-
-    def batch(self, indices) -> Sample:
-        rows = torch.as_tensor(np.asarray(indices), dtype=torch.long)
-        return Sample(**{f.name: getattr(self.sample, f.name)[rows] for f in fields(Sample)})
-
-
-def make_toy_people(body: BodyModel, count: int = 12, size: int = 32, seed: int = 0) -> ToyPeople:
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
-        return scale * torch.randn(count, *shape, generator=generator)
-
-    orient, pose, betas = normal(3, scale=0.5), normal(23, 3, scale=0.2), normal(10, scale=0.5)
-    transl = torch.tensor([0.0, 0.0, 4.0]).repeat(count, 1)
-    intrinsics = torch.tensor([[size, 0, size / 2], [0, size, size / 2], [0, 0, 1.0]])
-    intrinsics = intrinsics.repeat(count, 1, 1)
-    vertices = body(orient, pose, betas, transl).vertices
-    joints = body.regress(vertices, EVALUATION_14)
-    pixels = project_pinhole(joints, intrinsics)
-    ones = torch.ones(count, 14, 1)
-    images = torch.rand(count, 3, size, size, generator=generator) * 0.5
-    images += 0.5 * torch.sigmoid(joints[:, :3, 0]).view(count, 3, 1, 1)
-    root = joints[:, list(EVALUATION_14.root)].mean(dim=1, keepdim=True)
-    known = torch.ones(count, dtype=torch.bool)
-    sample = Sample(
-        images=images, keypoints_2d=torch.cat([2 * pixels / size - 1, ones], -1),
-        joints=torch.cat([joints - root, ones], -1), global_orient=orient, body_pose=pose,
-        betas=betas, transl=transl, intrinsics=intrinsics, has_smpl=known, has_joints=known,
-        has_keypoints_2d=known, index=torch.arange(count),
-    )  # fmt: skip
-    rows = np.arange(count)
-    columns = {"subject": rows % 4, "scene": rows % 3, "action": rows % 5, "clip": rows // 4,
-               "frame": rows % 4}  # fmt: skip
-    return ToyPeople(sample, columns, size)
-
-
-@pytest.fixture(scope="session")
-def make_people():
-    """The function that makes random people of any body, number and size."""
-    return make_toy_people
-
-
-@pytest.fixture(scope="session")
-def toy_people(tiny_body: BodyModel) -> ToyPeople:
-    """Twelve random people of the tiny body."""
-    return make_toy_people(tiny_body)
-
-
-@pytest.fixture(scope="session")
-def toy_body_people(body: BodyModel) -> ToyPeople:
-    """Twelve random people of the embedded body."""
-    return make_toy_people(body)

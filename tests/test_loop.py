@@ -1,4 +1,4 @@
-"""The loop on four rendered clients: every stage of every kind of labels is scored."""
+"""The loop on two rendered clients: every stage of every kind of labels is scored."""
 
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,11 @@ from pchmr.config import (
     LoopConfig,
     SettingError,
 )
-from pchmr.personalize import rehearsal
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few people to rehearse with, and labels that are fitted in one step a stage."""
-    monkeypatch.setattr(rehearsal, "NUM_REHEARSED", 6)
-    monkeypatch.setattr(rehearsal, "NUM_SCORED", 4)
+    """Labels that are fitted in one step a stage."""
     whole = deposer.minimize
 
     def once(objective: Any, state: Any, weights: Any, iterations: int, damping: Any) -> Any:
@@ -36,15 +33,17 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_stage_is_scored(hurried: None, tmp_path: Path) -> None:
     data = DataOptions(domain="V", num_samples=16, num_test_samples=16, image_size=64, world=1)
     worlds.run(DataConfig(task="synth", output=tmp_path / "root", data_options=data))
-    fitting = FittingOptions(num_epochs=1, min_labels=2, batch_size=4)
+    fitting = FittingOptions(
+        num_epochs=1, setting_epochs=1, num_others=6, num_rehearsed=8, min_labels=2, batch_size=4
+    )
     config = LoopConfig(
-        images=tmp_path / "root", output=tmp_path / "loop", num_rounds=1,
+        images=tmp_path / "root", output=tmp_path / "loop", num_rounds=1, num_clients=4,
         label_kinds="deposer,true", fitting_options=fitting,
         labeling_options=LabelingOptions(reject_mm=1e4),
     )  # fmt: skip
     rows = loop.run(config)["rows"]
     assert [(row["labels"], row["stage"]) for row in rows] == [
-        (kind, stage) for kind in ("deposer", "true") for stage in loop.STAGES
+        (kind, stage) for kind in ("deposer", "true") for stage in loop.stages(4)
     ]
     assert all(row["mpjpe_mm"] > 0 and len(row["clients"]) == 4 for row in rows)
     shared = [row["mpjpe_mm"] for row in rows if row["stage"] == "shared"]

@@ -54,12 +54,18 @@ _ROBUST = ("aggregation_rule", "trimmed_replies")
 ALGORITHMS: dict[str, Choice] = {
     "fedavg": Choice(target=_RULES + "FEDAVG", reads=_ROBUST),
     "fedavgm": Choice(target=_RULES + "FEDAVGM", reads=("server_momentum", *_ROBUST)),
+    "nesterov": Choice(target=_RULES + "NESTEROV", reads=("server_momentum", *_ROBUST)),
     "fedprox": Choice(target=_RULES + "FEDPROX", reads=("mu", *_ROBUST)),
     "fedadam": Choice(target=_RULES + "FEDADAM", reads=("beta_1", "beta_2", "tau", *_ROBUST)),
     "fedyogi": Choice(target=_RULES + "FEDYOGI", reads=("beta_1", "beta_2", "tau", *_ROBUST)),
     "fedadagrad": Choice(target=_RULES + "FEDADAGRAD", reads=("tau", *_ROBUST)),
     "scaffold": Choice(target=_RULES + "SCAFFOLD"),
     "fednova": Choice(target=_RULES + "FEDNOVA"),
+    "fedper": Choice(target=_RULES + "FEDPER", reads=_ROBUST),
+    "fedrep": Choice(target=_RULES + "FEDREP", reads=_ROBUST),
+    "local-norm": Choice(target=_RULES + "LOCAL_NORM", reads=_ROBUST),
+    "ditto": Choice(target=_RULES + "DITTO", reads=("mu", *_ROBUST)),
+    "apfl": Choice(target=_RULES + "APFL", reads=("own_share", *_ROBUST)),
 }
 
 

@@ -17,10 +17,10 @@ from typing import Annotated, Any, Union, cast
 import tyro
 
 from pchmr import config as configs
-from pchmr import recipes
+from pchmr import guide, recipes
 from pchmr.config import SettingError, UserError, from_dict
 from pchmr.door import FileError, read_json
-from pchmr.progress import printable
+from pchmr.progress import printable, say
 
 PROGRAM = "pchmr"
 READ = "`pchmr report {output}` reads what is finished"
@@ -28,11 +28,13 @@ RESUMABLE = f"{READ}, --resume goes on"
 SHOWN = "any viewer opens the finished pictures and meshes in {output}"
 KEPT = "`pchmr labels {labels}` says what is left"
 LABELED = "`pchmr labels {output}` lists the finished clips, the same command goes on after them"
+DEPLOYED = "what runs goes on: `pchmr deploy status` shows it, `pchmr deploy down` ends it"
 KEPT_ON = "finished labels stay in {output}, the same command goes on after them"
+NO_VERB = ([], ["--help"], ["-h"])
 REVIEWED = "what was decided is kept in {labels}"
 ABOUT = (
     "Human mesh recovery for people whose images must not leave their device: centralized and "
-    "federated training, evaluation and local inference. Try `pchmr demo`."
+    "federated training, evaluation and local inference."
 )
 
 
@@ -65,10 +67,12 @@ VERBS: dict[str, Verb] = {
     "personalize": Verb(configs.PersonalizeConfig, "pchmr.personalize:run", KEPT_ON),
     "loop": Verb(configs.LoopConfig, "pchmr.loop:run", KEPT_ON),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
+    "deploy": Verb(configs.DeployConfig, "pchmr.deploy:run", DEPLOYED),
     "live": Verb(configs.LiveConfig, "pchmr.device.live:run", "the page is closed"),
     "review": Verb(configs.ReviewConfig, "pchmr.device.review:run", REVIEWED),
     "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
+    "audit": Verb(configs.AuditConfig, "pchmr.privacy.audit:run"),
     "priors": Verb(configs.PriorsConfig, "pchmr.priors:run"),
     "doctor": Verb(configs.DoctorConfig, "pchmr.doctor:run"),
     "bench": Verb(configs.BenchConfig, "pchmr.bench:run", READ),
@@ -127,9 +131,9 @@ def _user_error(error: BaseException | None) -> UserError | None:
     return error
 
 
-def _defaults(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+def _defaults(arguments: list[str]) -> tuple[list[str], dict[str, object]]:
     """Takes `--recipe` and `--config` out of the arguments and turns them into defaults."""
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, object] = {}
     for option in ("--recipe", "--config"):
         if option not in arguments:
             continue
@@ -162,6 +166,17 @@ def _replayed(verb: str, path: Path) -> Any:
     return from_dict(VERBS[verb].config, values)
 
 
+def _front_page(words: Sequence[str]) -> str:
+    """What a command line without a verb asks for."""
+    if not words:
+        return guide.ways_in()
+    return guide.overview(ABOUT, {name: verb.config for name, verb in VERBS.items()})
+
+
+def _name_of(verb: Verb) -> str:
+    return next(name for name, known in VERBS.items() if known is verb)
+
+
 def _one_line(error: BaseException) -> str:
     return printable(" ".join(str(error).split()))
 
@@ -169,10 +184,16 @@ def _one_line(error: BaseException) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit code (0 done, 2 the user can mend it, 130 stopped)."""
     stopped = ""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        verb, config = parse(sys.argv[1:] if arguments is None else arguments)
+        if words in NO_VERB:
+            print(_front_page(words))
+            return 0
+        verb, config = parse(words)
         stopped = "; " + verb.stopped.format(**vars(config))
         verb(config)
+        if following := guide.next_command(_name_of(verb), config):
+            say(f"next: {following}")
     except UserError as error:
         print(f"{PROGRAM}: {_one_line(error)}", file=sys.stderr)
         return 2

@@ -8,7 +8,8 @@ and matrices too large to orthogonalize at every step, take the AdamW rule (Losh
 ICLR 2019).
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -65,9 +66,14 @@ class Muon(torch.optim.Optimizer):
 
 def is_hidden_matrix(weight: Tensor) -> bool:
     """Whether a weight takes the orthogonalized step."""
-    if weight.ndim < 2:
+    return is_hidden_shape(tuple(weight.shape))
+
+
+def is_hidden_shape(shape: tuple[int, ...]) -> bool:
+    """Whether weights of a shape take the orthogonalized step."""
+    if len(shape) < 2:
         return False
-    return 1 < min(len(weight), weight[0].numel()) <= LARGEST_SIDE
+    return 1 < min(shape[0], math.prod(shape[1:])) <= LARGEST_SIDE
 
 
 def orthogonalized(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
@@ -96,7 +102,7 @@ def _step_factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
     return factor
 
 
-def _orthogonal_update(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+def _orthogonal_update(grad: Tensor, state: dict[str, Tensor], group: Mapping[str, Any]) -> Tensor:
     if not state:
         state["momentum"] = torch.zeros_like(grad)
     momentum = state["momentum"]
@@ -105,7 +111,7 @@ def _orthogonal_update(grad: Tensor, state: dict[str, Any], group: dict[str, Any
     return (ADAMW_RMS * max(ahead.shape) ** 0.5 * orthogonalized(ahead)).view_as(grad)
 
 
-def _adamw_update(grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+def _adamw_update(grad: Tensor, state: dict[str, Tensor], group: Mapping[str, Any]) -> Tensor:
     if not state:
         state.update(step=torch.tensor(0.0), first=torch.zeros_like(grad))
         state["second"] = torch.zeros_like(grad)

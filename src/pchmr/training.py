@@ -21,6 +21,7 @@ from pchmr.body import BodyModel
 from pchmr.config import DivergedError, OptimOptions, TrainConfig, require
 from pchmr.data.augment import DEFAULT, PUBLISHED, augment
 from pchmr.data.sample import PeopleDataset, RenewedPeople, Sample
+from pchmr.door import Json
 from pchmr.losses import LOSSES, targets
 from pchmr.losses import keypoints as keypoint_terms
 from pchmr.models import HMRModel
@@ -117,8 +118,7 @@ def train_epoch(
         torch.manual_seed(derive_seed(seed, "dropout", compute.rank()))
         for rows, start in _shares(order, options.batch_size):
             now = epoch + start / len(order)
-            for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * factor(now)
+            set_rate(optimizer, options.learning_rate * factor(now))
             sample = dataset.batch(order[:1] if not len(rows) else rows)
             if options.augment:
                 sample = augment(sample, generator, extent)
@@ -134,6 +134,20 @@ def train_epoch(
     return EpochStats(len(order), {name: total / seen for name, total in totals.items()})
 
 
+def epoch_batches(
+    num_samples: int, batch_size: int, seed: int
+) -> tuple[list[np.ndarray], torch.Generator]:
+    """The batches of an epoch that is drawn from `seed`, and what augments them in that order."""
+    order, generator = _order(num_samples, seed)
+    return [rows for rows, _ in _shares(order, batch_size)], generator
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Sets the learning rate of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def _order(num_samples: int, seed: int) -> tuple[np.ndarray, torch.Generator]:
     """The order of an epoch, the same in every process, and what augments, which is not."""
     generator = torch.Generator().manual_seed(seed)
@@ -146,11 +160,20 @@ def _order(num_samples: int, seed: int) -> tuple[np.ndarray, torch.Generator]:
 def _shares(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
     """This process's rows of every step, and how many rows all processes had before it.
 
-    Every process gets equally many steps; in the last one some may have no row left.
+    Steps are as few as the batch size allows, and alike within a row: no last batch of one or two
+    people steers as much as a whole one. Processes share every step alike; where it has fewer rows
+    than there are processes, some have none.
     """
-    step, first = batch_size * compute.count(), batch_size * compute.rank()
-    for start in range(0, len(order), step):
-        yield order[start : start + step][first : first + batch_size], start
+    num_steps = math.ceil(len(order) / (batch_size * compute.count()))
+    for start, rows in _alike(order, num_steps):
+        yield list(_alike(rows, compute.count()))[compute.rank()][1], start
+
+
+def _alike(rows: np.ndarray, count: int) -> Iterator[tuple[int, np.ndarray]]:
+    """So many pieces, alike in length within one, each with the rows before it."""
+    pieces = np.array_split(rows, count)
+    starts = np.cumsum([0, *map(len, pieces)])
+    return zip(starts.tolist(), pieces, strict=False)
 
 
 def num_own_rows(num_samples: int, batch_size: int) -> int:
@@ -227,7 +250,7 @@ def fit(
     run: RunFolder | None = None,
     evaluate_fn: Callable[[nn.Module], Mapping[str, Any]] | None = None,
     on_step: OnStep | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Trains for `config.num_epochs` and returns a row per epoch (also into the run folder).
 
     With a run folder the state is saved after every epoch, and `config.resume` goes on from it to
@@ -264,7 +287,7 @@ def fit(
     return rows
 
 
-def _first_epoch(config: TrainConfig, rows: list[dict[str, Any]], run: RunFolder | None) -> int:
+def _first_epoch(config: TrainConfig, rows: list[Json], run: RunFolder | None) -> int:
     """Finished epochs; the run folder is brought to where they ended."""
     require(
         len(rows) <= config.num_epochs,
@@ -285,7 +308,7 @@ def _epoch_row(
     config: TrainConfig,
     epoch: int,
     on_step: OnStep | None,
-) -> dict[str, Any]:
+) -> Json:
     """Trains one epoch and says what it did."""
     began = time.perf_counter()
     stage, factor = _stage(config, epoch)

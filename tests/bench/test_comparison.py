@@ -32,9 +32,9 @@ from pchmr.results import ResultRow
 
 TINY = Scale(
     models=("fastmetro_xs",),
-    data=DataOptions(num_samples=20, num_test_samples=6, data_seed=0, image_size=64),
+    data=DataOptions(num_samples=8, num_test_samples=4, data_seed=0, image_size=64),
     optim=OptimOptions(batch_size=4, clip=1.0),
-    num_seen=40,
+    num_seen=16,
     learning_rates=(1e-4, 1e-3),
 )
 TWO = "two-clients"
@@ -100,7 +100,7 @@ def test_rows_hold_scores_budgets_and_what_was_chosen(ran: Path) -> None:
     federated = rows[TWO]
     assert federated.label == "two clients" and federated.contest == federated.id
     assert federated.config["num_rounds"] == 2
-    assert [point[:2] for point in federated.curve] == [(1, 20), (2, 40)]
+    assert [point[:2] for point in federated.curve] == [(1, 8), (2, 16)]
     assert federated.curve[-1].num_bytes > 0
     assert federated.curve[-1].mpjpe_mm == pytest.approx(federated.scores["mpjpe_mm"], abs=1e-3)
     assert len(federated.clients_mm) == 2 and federated.quarantined == 0
@@ -161,7 +161,7 @@ def test_other_start_weights_or_people_make_another_key(few: None, tmp_path: Pat
     run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
     keys = [ledger._key(Job(run)), ledger._key(Job(run, is_trial=True))]
     scratch = replace(run, model_options=replace(run.model_options, from_scratch=True))
-    fewer = replace(run, data_options=replace(run.data_options, num_test_samples=5))
+    fewer = replace(run, data_options=replace(run.data_options, num_test_samples=3))
     keys += [
         ledger._key(Job(scratch)),
         ledger._key(Job(fewer)),

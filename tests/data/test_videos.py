@@ -6,10 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pchmr.data import videos
 from pchmr.data.errors import InputError
 from pchmr.data.videos import is_video, video_frames
+from pchmr.door.confined import Limits
+from pchmr.door.videos import frames as decoded_here
 
 ONE, LAST = 1 << 16, 1 << 30
+
+
+@pytest.fixture
+def decoded_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares the start of a process where it is not the matter."""
+    monkeypatch.setattr(
+        videos, "stream", lambda _, path, limits, **caps: decoded_here(path, **caps)
+    )
 
 
 def one_line(error: pytest.ExceptionInfo[InputError], path: Path) -> str:
@@ -40,6 +51,25 @@ def test_video_gives_every_frame_in_order(tmp_path: Path) -> None:
     np.testing.assert_allclose([frame.mean() for frame in frames], [0, 40, 80, 120, 160], atol=4)
 
 
+def test_no_library_decodes_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path)
+    monkeypatch.setattr("av.open", lambda *_, **__: pytest.fail("decoded in this process"))
+    assert len(list(video_frames(path))) == 5
+
+
+def test_a_decoder_that_hangs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path)
+    monkeypatch.setattr(videos, "LIMITS", Limits(silent_seconds=0.01))
+    with pytest.raises(InputError, match=r"took longer") as error:
+        video_frames(path)
+    one_line(error, path)
+
+
+@pytest.mark.usefixtures("decoded_in_this_process")
 def test_damaged_long_and_disguised_videos_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +128,7 @@ def write_frames(path: Path, frames: list[np.ndarray], stamps: list[int], **sett
         container.mux(stream.encode())
 
 
+@pytest.mark.usefixtures("decoded_in_this_process")
 @pytest.mark.parametrize("name", MATRICES)
 def test_frames_stand_as_the_display_matrix_says(tmp_path: Path, name: str) -> None:
     (a, b, c, d), upright = MATRICES[name]
@@ -116,6 +147,7 @@ def test_frames_stand_as_the_display_matrix_says(tmp_path: Path, name: str) -> N
     assert np.abs(frame.astype(int) - wanted).mean() < 8
 
 
+@pytest.mark.usefixtures("decoded_in_this_process")
 def test_pixels_are_square(tmp_path: Path) -> None:
     path = tmp_path / "wide.mp4"
     frame = np.full((48, 64, 3), 90, np.uint8)
@@ -125,6 +157,7 @@ def test_pixels_are_square(tmp_path: Path) -> None:
     assert next(iter(video_frames(path)))[0].shape == (72, 64, 3)
 
 
+@pytest.mark.usefixtures("decoded_in_this_process")
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "mov"])
 def test_frames_come_with_their_own_times(tmp_path: Path, kind: str) -> None:
     stamps = [0, 33, 66, 99, 5000, 5033, 5050]

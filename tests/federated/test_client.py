@@ -7,9 +7,10 @@ import torch
 from toy import ToyNet, config_of, subset, world_of
 
 from pchmr.federated import Training
-from pchmr.federated.client import Task, Worker
+from pchmr.federated.client import Worker
 from pchmr.federated.corrections import before_step, proximal
 from pchmr.federated.rounds import client_seed
+from pchmr.federated.task import Task
 from pchmr.federated.vector import FlatSpec, FlatView
 from pchmr.runs import state_sha256
 

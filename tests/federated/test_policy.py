@@ -8,12 +8,14 @@ import pytest
 from toy import ToyNet, config_of, world_of
 
 from pchmr.config import OptimOptions, to_json
-from pchmr.federated.client import Task, schema_of
+from pchmr.federated.client import schema_of
 from pchmr.federated.flower.api import Message, SharedArray, new_context, set_identity
 from pchmr.federated.flower.client_app import make_client_app
 from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.tasks import build_task
-from pchmr.federated.policy import ClientPolicy, Ledger, PolicyError
+from pchmr.federated.ledger import Ledger
+from pchmr.federated.policy import ClientPolicy, PolicyError
+from pchmr.federated.task import Task
 from pchmr.federated.vector import FlatSpec, FlatView
 
 CONFIG = config_of(num_rounds=9)

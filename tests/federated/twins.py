@@ -96,6 +96,16 @@ def fedavgm(p: Problem) -> Vector:
     return x
 
 
+def nesterov(p: Problem) -> Vector:
+    """torch.optim.SGD(lr=0.7, momentum, nesterov=True) on the negative mean update."""
+    x, v, beta = p.start, 0.0, p.config.server_options.server_momentum
+    for r in p.rounds:
+        g = average(p, x, r, nothing)
+        v = beta * v + g
+        x = x + 0.7 * (g + beta * v)
+    return x
+
+
 def fedprox(p: Problem) -> Vector:
     x, mu = p.start, p.config.server_options.mu
     for r in p.rounds:
@@ -167,5 +177,5 @@ def fednova(p: Problem) -> Vector:
 
 TWINS: dict[str, Callable[[Problem], Vector]] = {
     f.__name__: f
-    for f in (fedavg, fedavgm, fedprox, fedadam, fedyogi, fedadagrad, scaffold, fednova)
+    for f in (fedavg, fedavgm, nesterov, fedprox, fedadam, fedyogi, fedadagrad, scaffold, fednova)
 }

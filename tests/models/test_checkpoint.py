@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
-import timm
 import torch
-import torchvision
 from safetensors.torch import load_file, save_file
 
 from pchmr.config import ModelOptions, SettingError
@@ -190,14 +189,24 @@ def test_a_checkpoint_is_told(saved, tiny_body):
     assert (started_from["kind"], started_from["file"]) == ("checkpoint", "model.safetensors")
 
 
+def torchvision(name: str) -> torch.nn.Module:
+    """A network of torchvision, which is imported only where it is needed."""
+    return import_module("torchvision.models").get_model(name)
+
+
+def timm(name: str) -> torch.nn.Module:
+    """A network of timm."""
+    return import_module("timm").create_model(name)
+
+
 SOURCES = {
     "torchvision efficientnet": (
-        "efficientnet_b0", lambda: torchvision.models.efficientnet_b0(), "features.0.0.weight"
+        "efficientnet_b0", lambda: torchvision("efficientnet_b0"), "features.0.0.weight"
     ),
     "timm efficientnet": (
-        "efficientnet_b0", lambda: timm.create_model("tf_efficientnet_b0"), "conv_stem.weight"
+        "efficientnet_b0", lambda: timm("tf_efficientnet_b0"), "conv_stem.weight"
     ),
-    "torchvision resnet": ("resnet50", lambda: torchvision.models.resnet50(), "conv1.weight"),
+    "torchvision resnet": ("resnet50", lambda: torchvision("resnet50"), "conv1.weight"),
 }  # fmt: skip
 
 
@@ -223,7 +232,7 @@ def test_imagenet_backbones(source, suffix, tiny_body, tmp_path):
 
 def test_imagenet_features_are_the_source_networks(tiny_body, tmp_path):
     torch.manual_seed(5)
-    source = torchvision.models.resnet50().eval()
+    source = torchvision("resnet50").eval()
     torch.save(source.state_dict(), tmp_path / "r50.pth")
     model = build_model("tore_s", tiny_body.hierarchy).eval()
     load_backbone(model, tmp_path / "r50.pth")
@@ -235,7 +244,7 @@ def test_imagenet_features_are_the_source_networks(tiny_body, tmp_path):
 
 def test_a_module_prefix_is_dropped(tiny_body, tmp_path):
     torch.manual_seed(5)
-    state = torchvision.models.efficientnet_b0().state_dict()
+    state = torchvision("efficientnet_b0").state_dict()
     path = tmp_path / "parallel.pth"
     torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, path)
     options = ModelOptions(model="tore_s", backbone="efficientnet_b0", backbone_weights=path)

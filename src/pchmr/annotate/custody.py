@@ -9,7 +9,6 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -18,7 +17,8 @@ from pchmr.annotate.consent import LABELING, read_consent, record, withdraw
 from pchmr.annotate.labels import LabelFolder
 from pchmr.body.joints import SMPL_24
 from pchmr.config import LabelsConfig, SettingError
-from pchmr.data.labels import ACCEPTED, MANIFEST, verdicts
+from pchmr.data.labels import ACCEPTED, MANIFEST, LabelRow, verdicts
+from pchmr.door import Json
 from pchmr.door.arrays import read_arrays
 from pchmr.perception.names import canonical_name
 from pchmr.runs import alone, make_private, write_bytes
@@ -105,7 +105,7 @@ def _tell(folder: LabelFolder) -> None:
     print(f"{len(folder.rows)} clips in {folder.path}")
 
 
-def sentence(folder: Path, clip: str, row: dict[str, Any]) -> str:
+def sentence(folder: Path, clip: str, row: LabelRow) -> str:
     """What became of a clip, how wrong it may be and why, and the command that follows."""
     if "failed" in row:
         return f"not labeled: {row['failed']}; then `pchmr annotate` it again"
@@ -129,7 +129,7 @@ def sentence(folder: Path, clip: str, row: dict[str, Any]) -> str:
     return f"{said}; next: `pchmr train --data {folder}`"
 
 
-def _shown(row: dict[str, Any]) -> str:
+def _shown(row: LabelRow) -> str:
     return row.get("picture") or row.get("labels", "its labels")
 
 
@@ -146,7 +146,7 @@ def _chosen(folder: LabelFolder, option: str, text: str | None) -> list[tuple[st
     return [_clip_and_frames(labeled, name, option) for name in names]
 
 
-def _clip_and_frames(labeled: dict[str, Any], name: str, option: str) -> tuple[str, list[int]]:
+def _clip_and_frames(labeled: dict[str, LabelRow], name: str, option: str) -> tuple[str, list[int]]:
     clip, _, frame = name.rpartition(":")
     if name in labeled:
         return name, list(range(_count(labeled[name])))
@@ -159,7 +159,7 @@ def _clip_and_frames(labeled: dict[str, Any], name: str, option: str) -> tuple[s
     return clip, [int(frame)]
 
 
-def _count(row: dict[str, Any]) -> int:
+def _count(row: LabelRow) -> int:
     return sum(row["status"].values())
 
 
@@ -212,7 +212,7 @@ def export(folder: LabelFolder, target: Path) -> int:
     return len(clips)
 
 
-def _read_sequence(path: Path, clip: str, row: dict[str, Any]) -> dict[str, Any]:
+def _read_sequence(path: Path, clip: str, row: LabelRow) -> Json:
     try:
         arrays = read_arrays(path)
         return as_sequence(clip, arrays | {"status": verdicts(arrays["status"], row)})
@@ -223,7 +223,7 @@ def _read_sequence(path: Path, clip: str, row: dict[str, Any]) -> dict[str, Any]
         ) from None
 
 
-def as_sequence(clip: str, arrays: dict[str, ndarray]) -> dict[str, Any]:
+def as_sequence(clip: str, arrays: dict[str, ndarray]) -> Json:
     """Labels under the names and in the shapes of a 3DPW sequence of one person."""
     count = len(arrays["betas"])
     turns = np.concatenate([arrays["global_orient"][:, None], arrays["body_pose"]], axis=1)

@@ -13,21 +13,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy import ndarray
 
 from pchmr.annotate.consent import CONSENT
 from pchmr.config import SettingError
-from pchmr.data.labels import DECIDED, MANIFEST, verdicts
-from pchmr.door import FileError, read_json_lines
+from pchmr.data.labels import DECIDED, MANIFEST, LabelKey, LabelRow, verdicts
+from pchmr.door import FileError, Json, read_json_lines
 from pchmr.door.arrays import read_arrays
 from pchmr.runs import FILE_MODE, LOCK, file_sha256, make_private, replacing, sweep, write_bytes
 
 AUDIT = "audit.jsonl"
 LEFT_OUT = "left-out"  # row of the manifest about files that are no clip
-LABEL_VERSION = 2
+LABEL_VERSION = 3
 KINDS = (".npz", ".png")
 INTERRUPTED = "the run was stopped while this clip was written: run it again"
 LABEL_ARRAYS = (
@@ -54,7 +54,7 @@ class LabelFolder:
     """
 
     path: Path
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: dict[str, LabelRow] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> "LabelFolder":
@@ -76,13 +76,13 @@ class LabelFolder:
             write_bytes(path / MANIFEST, b"")
         return cls(path, _read_manifest(path / MANIFEST))
 
-    def is_finished(self, clip: str, key: Mapping[str, Any]) -> bool:
+    def is_finished(self, clip: str, key: LabelKey) -> bool:
         """Whether the clip was labeled from the same input with the same settings, and is whole.
 
         Labels of another `LABEL_VERSION` are not finished: what they hold has changed.
         """
         row = self.rows.get(clip)
-        if row is None or row.get("key") != dict(key) or not self.is_whole(clip):
+        if row is None or row.get("key") != key or not self.is_whole(clip):
             return False
         if row.get("label_version") != LABEL_VERSION:
             return False
@@ -121,7 +121,7 @@ class LabelFolder:
         self,
         clip: str,
         arrays: Mapping[str, ndarray],
-        key: Mapping[str, Any],
+        key: LabelKey,
         picture: bytes | None = None,
         **about: Any,
     ) -> Path:
@@ -134,7 +134,7 @@ class LabelFolder:
             self._put(clip, {"failed": INTERRUPTED, "source": about.get("source")})
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-        row = {"labels": path.name, "labels_sha256": file_sha256(path), **about}
+        row: Json = {"labels": path.name, "labels_sha256": file_sha256(path), **about}
         row["picture"] = None if picture is None else drawn.name
         row["labeled"] = round(time.time())
         drawn.unlink(missing_ok=True)
@@ -235,8 +235,8 @@ class LabelFolder:
             kept = [line for line in lines if json.dumps(clip) not in line]
             write_bytes(path, "".join(kept).encode())
 
-    def _put(self, clip: str, row: dict[str, Any]) -> None:
-        self.rows[clip] = {"clip": clip, "label_version": LABEL_VERSION, **row}
+    def _put(self, clip: str, row: Json) -> None:
+        self.rows[clip] = cast(LabelRow, {"clip": clip, "label_version": LABEL_VERSION, **row})
         self._save()
 
     def _save(self) -> None:
@@ -244,7 +244,7 @@ class LabelFolder:
         write_bytes(self.path / MANIFEST, text.encode())
 
 
-def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
+def _read_manifest(path: Path) -> dict[str, LabelRow]:
     if not path.is_file():
         return {}
     cure = "move the file away to label everything again"
@@ -255,10 +255,10 @@ def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     for number, row in enumerate(found, start=1):
         if not _is_row(row):
             raise SettingError(f"{path} line {number} is damaged: {cure}")
-    return {row["clip"]: row for row in found}
+    return {row["clip"]: row for row in cast(list[LabelRow], found)}
 
 
-def _is_row(row: Mapping[str, Any]) -> bool:
+def _is_row(row: Json) -> bool:
     """Whether a row names files of its own folder, and a status, where it names any."""
     names = [row.get("clip"), row.get("picture") or "-"]
     if "failed" not in row:

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -20,6 +19,7 @@ from pchmr.data.errors import InputError
 from pchmr.data.exif import KNOWN_SD, FocalLength
 from pchmr.data.photos import read_photo
 from pchmr.data.videos import is_video, video_frames
+from pchmr.door import Json
 from pchmr.perception import (
     DepthPrior,
     KeypointPrior,
@@ -46,6 +46,7 @@ from pchmr.perception.interfaces import (
 from pchmr.perception.people import ALL, LARGEST, PeoplePrior, chosen
 
 MODEL_FOCAL_SD = 0.10
+MODEL_DEPTH_SD = 0.05  # of metric depth as a whole, as networks see it
 GUESS = "a guess"
 CUT = "EXIF of a photo that was cut"
 
@@ -129,7 +130,7 @@ class PictureReader:
         return "+".join(prior.provenance.name for prior in priors if prior is not None)
 
     @property
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Json:
         """Which models, which weights, under which licence."""
         found = {"keypoints": asdict(self.keypoint_prior.provenance)}
         if self.depth_prior is not None:
@@ -300,6 +301,7 @@ def with_depth(seen: Observations, found: DepthMap) -> Observations:
         keypoint_depth_sigma=None,
         points=points,
         depth_kind=found.kind,
+        depth_scale_sd=MODEL_DEPTH_SD,
     )
 
 
@@ -328,7 +330,7 @@ def stack(parts: list[Observations]) -> Observations:
         InputError: Frames differ in what was observed.
     """
     first = parts[0]
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray | None] = {}
     for name in ARRAYS:
         values = [getattr(part, name) for part in parts]
         if any((value is None) != (values[0] is None) for value in values):
@@ -338,5 +340,6 @@ def stack(parts: list[Observations]) -> Observations:
         keypoint_names=first.keypoint_names,
         focal_sd=first.focal_sd,
         depth_kind=first.depth_kind,
+        depth_scale_sd=first.depth_scale_sd,
         **arrays,
     )

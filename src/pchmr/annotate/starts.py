@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,10 +12,12 @@ from pchmr.body.skinning import NUM_BETAS
 from pchmr.config import ModelOptions
 from pchmr.data.crops import check_box
 from pchmr.data.errors import InputError
+from pchmr.door import Json
 from pchmr.geometry import rotvec_to_rotmat
 from pchmr.inference.predictor import Person, Predictor
-from pchmr.models import load_model
+from pchmr.models import HMRModel, load_model
 from pchmr.perception.interfaces import Box, Image
+from pchmr.runs import state_sha256
 
 START_STEPS = 0  # of the fit to the predicted mesh, beyond its rigid parts: more changed no result
 
@@ -26,7 +27,7 @@ class HmrStarts:
     """A network whose meshes become parameters, and where its weights come from."""
 
     predictor: Predictor
-    provenance: dict[str, Any]
+    provenance: Json
 
     @classmethod
     def open(cls, body: BodyModel, checkpoint: Path | None) -> "HmrStarts":
@@ -40,6 +41,12 @@ class HmrStarts:
         )
         model.to(body.v_template.device).eval()
         about = {name: started_from.get(name) for name in ("kind", "name", "sha256")}
+        return cls(Predictor(model, body, model.image_size), about)
+
+    @classmethod
+    def of(cls, model: HMRModel, body: BodyModel) -> "HmrStarts":
+        """A network at hand."""
+        about = {"kind": "given", "sha256": state_sha256(model.state_dict())}
         return cls(Predictor(model, body, model.image_size), about)
 
     @torch.no_grad()

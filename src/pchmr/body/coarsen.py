@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import trimesh
 from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.sparse import csr_matrix
@@ -190,14 +189,16 @@ def round_rows(
 
 def _closest_triangle(points: ndarray, corners: ndarray) -> tuple[ndarray, ndarray]:
     """The closest of the triangles for each point, and barycentric coordinates on it."""
+    from trimesh.triangles import closest_point, points_to_barycentric  # not at every start
+
     num_points, num_triangles = len(points), len(corners)
     pairs = np.repeat(corners[None], num_points, axis=0).reshape(-1, 3, 3)
     targets = np.repeat(points, num_triangles, axis=0)
-    closest = trimesh.triangles.closest_point(pairs, targets).reshape(num_points, -1, 3)
+    closest = closest_point(pairs, targets).reshape(num_points, -1, 3)
     distance = np.linalg.norm(closest - points[:, None], axis=2)
     best = distance.argmin(axis=1)
     on_it = closest[np.arange(num_points), best]
-    share = trimesh.triangles.points_to_barycentric(corners[best], on_it)
+    share = points_to_barycentric(corners[best], on_it)
     share = np.clip(share, 0.0, None)
     return best, share / share.sum(axis=1, keepdims=True)
 

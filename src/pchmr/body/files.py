@@ -19,6 +19,7 @@ from pchmr.body.joints import COCO_23, H36M_17, SMPL_24, SMPL_PARENTS
 from pchmr.body.levels import hierarchy_of, unpack_hierarchy
 from pchmr.body.model import BodyModel
 from pchmr.body.skinning import NUM_BETAS
+from pchmr.door import Json
 from pchmr.door.files import one_line
 from pchmr.door.limits import MESH_VERTICES
 from pchmr.runs import shipped
@@ -98,7 +99,7 @@ def gender_name(label: Any) -> str:
     return found
 
 
-def embedded_meta() -> dict[str, Any]:
+def embedded_meta() -> Json:
     """Source, licence, and the errors in millimetres measured when the embedded body was built."""
     return json.loads(str(read_npz(shipped(ASSET), ["meta"])["meta"][0]))
 

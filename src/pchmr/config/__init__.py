@@ -5,6 +5,8 @@ Nothing here imports torch or numpy, so `pchmr --help` answers at once. Cross-fi
 """
 
 from pchmr.config.annotation import AnnotateConfig, LabelsConfig
+from pchmr.config.audit import AuditConfig
+from pchmr.config.deploy import DEFAULT_PORT, DeployConfig
 from pchmr.config.errors import DivergedError, SettingError, UserError, require
 from pchmr.config.options import (
     DataOptions,
@@ -49,14 +51,17 @@ from pchmr.config.verbs import (
 )
 
 __all__ = [
+    "DEFAULT_PORT",
     "EXPORT_VARIANTS",
     "FORMATS",
     "Algorithm",
     "AnnotateConfig",
+    "AuditConfig",
     "BenchConfig",
     "DataConfig",
     "DataOptions",
     "DemoConfig",
+    "DeployConfig",
     "Device",
     "DivergedError",
     "DoctorConfig",

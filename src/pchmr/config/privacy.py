@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pchmr.config.errors import require
+from pchmr.config.options import ServerOptions
 
 SECURE_BITS = 20
 LEAST_STEPS = 127  # of one client's integers, each way: below that rounding drowns an update
@@ -52,21 +53,26 @@ class PrivacyOptions:
         """Whether updates are clipped and noise is added."""
         return self.dp_clip is not None
 
-    def check(self, clients_per_round: int, algorithm: str, rule: str) -> None:
+    def check(self, clients_per_round: int, algorithm: str, server: ServerOptions) -> None:
         """Refuses what the rest of a run's settings do not go with.
 
         Args:
             clients_per_round: Size of a cohort.
             algorithm: Of the server.
-            rule: How replies are put together.
+            server: How replies are put together, and what else travels.
 
         Raises:
             SettingError: With the reason and what to do instead.
         """
         if self.is_secure:
-            self._check_sum(clients_per_round, rule)
+            self._check_sum(clients_per_round, server.rule)
         if self.is_noised:
-            self._check_noise(clients_per_round, algorithm, rule)
+            self._check_noise(clients_per_round, algorithm, server.rule)
+            require(
+                server.client_state != "average",
+                "--dp-clip lets one clipped vector leave a client, and --client-state average "
+                "sends the moments of its optimizer beside: take reset or keep",
+            )
 
     def _check_sum(self, size: int, rule: str) -> None:
         require(
@@ -93,7 +99,7 @@ class PrivacyOptions:
         require(
             algorithm not in COUNTED,
             f"--dp-clip lets one clipped vector leave a client, and {algorithm} sends more: take "
-            "fedavg, fedavgm, fedprox, fedadam, fedyogi or fedadagrad",
+            "fedavg, fedavgm, nesterov, fedprox, fedadam, fedyogi or fedadagrad",
         )
         require(
             rule == "mean",

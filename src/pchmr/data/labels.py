@@ -7,9 +7,9 @@ hashes. Only accepted labels count. Held out are every fifth clip, or the end of
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from pchmr.data.photos import load_photo
 from pchmr.data.sample import COLUMNS, Sample
 from pchmr.data.synthetic.recipe import Split
 from pchmr.data.videos import is_video, video_frames
-from pchmr.door import FileError, inside, read_json_lines
+from pchmr.door import FileError, Json, inside, read_json_lines
 from pchmr.door.arrays import read_arrays
 from pchmr.geometry import centered, project_pinhole
 
@@ -48,7 +48,52 @@ TOLD = (ERROR, "status")
 """What the columns say of each label."""
 
 
-def verdicts(fitted: np.ndarray, row: Mapping[str, Any]) -> np.ndarray:
+class LabelKey(TypedDict, total=False):
+    """What decides a clip's labels; which of it plays a part depends on who labels."""
+
+    input_sha256: str
+    num_rows: int
+    label_version: int
+    predictors_sha256: list[str]
+    presence_sha256: str
+    mode: str
+    consecutive: bool
+    bbox: str | None
+    person: str
+    body_sha256: str
+    pose_prior_sha256: str
+    accept_mm: float
+    reject_mm: float
+    priors: Json
+
+
+class LabelRow(TypedDict):
+    """A row of the manifest; of a clip that failed there are the first four fields alone."""
+
+    clip: str
+    label_version: int
+    failed: NotRequired[str]
+    source: str | None
+    key: LabelKey
+    labels: str
+    labels_sha256: str
+    labeled: int
+    status: dict[str, int]
+    picture: str | None
+    decided: NotRequired[dict[str, str]]
+    mode: NotRequired[str]
+    observations: NotRequired[str | None]
+    focal: NotRequired[str]
+    provenance: NotRequired[Json]
+    num_frames: NotRequired[int]
+    calibrated: NotRequired[bool]
+    predicted_error_mm: NotRequired[float | None]
+    joint_std_mm: NotRequired[float]
+    residuals: NotRequired[dict[str, float]]
+    seconds: NotRequired[float]
+
+
+def verdicts(fitted: np.ndarray, row: LabelRow) -> np.ndarray:
     """Status of each frame: what the person decided, else what the fit said."""
     found = fitted.astype("<U16")
     for frame, verdict in row.get(DECIDED, {}).items():
@@ -148,7 +193,7 @@ class LabeledPictures:
         return Sample(**{**values, "index": torch.from_numpy(rows)})
 
 
-def _identity(row: dict[str, Any], body: BodyModel) -> bytes:
+def _identity(row: LabelRow, body: BodyModel) -> bytes:
     """What decides a clip's labels, which must be of this body."""
     if row["key"]["body_sha256"] not in (body.sha256, body.mesh_sha256):
         raise InputError(f"labels {row['labels']} belong to another body: give its --body")
@@ -156,7 +201,7 @@ def _identity(row: dict[str, Any], body: BodyModel) -> bytes:
     return (row["labels_sha256"] + decided).encode()
 
 
-def _manifest(folder: Path) -> list[dict[str, Any]]:
+def _manifest(folder: Path) -> list[LabelRow]:
     try:
         rows = read_json_lines(folder / MANIFEST)
     except FileError as error:
@@ -166,20 +211,21 @@ def _manifest(folder: Path) -> list[dict[str, Any]]:
             raise InputError(
                 f"{folder / MANIFEST} line {number} is damaged: label the pictures again"
             )
-    return rows
+    return cast(list[LabelRow], rows)
 
 
-def _is_row(row: dict[str, Any]) -> bool:
+def _is_row(row: Json) -> bool:
     """Whether a row says what reading its labels needs."""
     status, key = row.get("status", {}), row.get("key", {})
     texts = [row.get("clip"), row.get("source") or "-"]
-    if "failed" not in row:
-        texts += [row.get("labels"), row.get("labels_sha256")]
     plain = isinstance(status, dict) and isinstance(key, dict)
+    if "failed" not in row and plain:
+        texts += [row.get("labels"), row.get("labels_sha256")]
+        texts += [key.get("input_sha256"), key.get("body_sha256")]
     return plain and all(isinstance(t, str) and t and "\0" not in t for t in texts)
 
 
-def _pictured(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _pictured(folder: Path, rows: list[LabelRow]) -> list[LabelRow]:
     """Rows whose pictures are still what they were."""
     for row in rows:
         if not row.get("source"):
@@ -197,7 +243,7 @@ def _pictured(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _chosen(
-    folder: Path, row: dict[str, Any], statuses: Sequence[str]
+    folder: Path, row: LabelRow, statuses: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Label arrays of a clip, and the frames whose labels count."""
     path = folder / str(row.get("labels"))

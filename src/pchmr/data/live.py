@@ -8,13 +8,12 @@ training subjects.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from pchmr.body import BodyModel
-from pchmr.data.sample import COLUMNS, Sample
+from pchmr.data.sample import COLUMNS, Origin, Sample
 from pchmr.data.synthetic import SyntheticRecipe, origin_of
 from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.people import LABELS
@@ -46,7 +45,7 @@ class LivePeople:
             epoch: How many times as many rows come before.
         """
         self.recipe, self.epoch, self.image_size = recipe, epoch, recipe.image_size
-        self.origin: dict[str, Any] = origin_of(recipe)
+        self.origin: Origin | None = origin_of(recipe)
         key = f"{recipe.content_hash()}{body.sha256}live{epoch}"
         self.content_hash = hashlib.sha256(key.encode()).hexdigest()
         count = recipe.num_samples

@@ -8,7 +8,7 @@ only in scores and tables.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
@@ -104,6 +104,13 @@ class RenewedPeople(PeopleDataset, Protocol):
 COLUMNS = ("subject", "scene", "action", "clip", "frame")
 
 
+class Origin(TypedDict):
+    """What a result carries about rendered people: version, and the hash of each domain's world."""
+
+    version: int
+    worlds: dict[str, str]
+
+
 @dataclass(frozen=True)
 class Subset:
     """Some rows of a data set, as a data set."""
@@ -134,7 +141,7 @@ class Subset:
         return round(whole * len(self.rows) / max(len(self.dataset), 1))
 
     @property
-    def origin(self) -> dict[str, Any] | None:
+    def origin(self) -> Origin | None:
         """Recipe of the whole data set, None where it is not rendered."""
         return getattr(self.dataset, "origin", None)
 

@@ -5,10 +5,11 @@ rooms above add the cure in their own errors. Nothing here knows what a file is 
 """
 
 from pchmr.door.files import FileError, inside, read_bytes, read_text, require_file
-from pchmr.door.text import parse_json, read_json, read_json_lines
+from pchmr.door.text import Json, parse_json, read_json, read_json_lines
 
 __all__ = [
     "FileError",
+    "Json",
     "inside",
     "parse_json",
     "read_bytes",

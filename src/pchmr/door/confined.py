@@ -24,7 +24,7 @@ from numpy import ndarray
 from pchmr.config.errors import UserError
 from pchmr.door.files import FileError, one_line
 from pchmr.door.limits import CHILD_BYTES, CHILD_HEADER_BYTES, CHILD_RECORD_BYTES, CHILD_SECONDS
-from pchmr.door.text import parse_json
+from pchmr.door.text import Json, parse_json
 
 ERROR, END = "error", "end"
 KINDS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
@@ -110,7 +110,7 @@ def _how_it_ended(code: int, limits: Limits) -> str:
     return f"reading it crashed the decoder ({code})"
 
 
-def _receive(pipe: BufferedIOBase) -> tuple[dict[str, Any], Record] | None:
+def _receive(pipe: BufferedIOBase) -> tuple[Json, Record] | None:
     """A header and its arrays; None where the process ended, `ValueError` for anything else."""
     line = pipe.readline(CHILD_HEADER_BYTES)
     if not line.endswith(b"\n"):

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from pchmr.door.files import opened, refusing
 from pchmr.door.limits import MAPPED_BYTES, TENSOR_HEADER_BYTES, TENSORS_BYTES
-from pchmr.door.text import parse_json
+from pchmr.door.text import Json, parse_json
 
 METADATA = "__metadata__"
 WIDTHS = {
@@ -109,7 +109,7 @@ def mapped_tensors(path: Path, *, most_bytes: int = MAPPED_BYTES) -> dict[str, n
     return found
 
 
-def _header(file: BufferedIOBase) -> tuple[dict[str, Any], int]:
+def _header(file: BufferedIOBase) -> tuple[Json, int]:
     """The checked header of a file, and where its tensors begin."""
     size = file.seek(0, 2)
     file.seek(0)

@@ -8,6 +8,9 @@ from typing import Any
 from pchmr.door.files import FileError, read_text
 from pchmr.door.limits import JSON_DEPTH, JSON_DIGITS, TEXT_BYTES
 
+Json = dict[str, Any]
+"""An object as JSON holds it; whoever reads it knows what is in it, and checks that."""
+
 
 def parse_json(text: str, most_bytes: int = TEXT_BYTES) -> Any:
     """The value of a JSON text of at most so many letters.
@@ -58,7 +61,7 @@ def read_json(path: Path, most_bytes: int = TEXT_BYTES) -> Any:
         raise FileError(path, f"is no JSON we read ({error})") from None
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path) -> list[Json]:
     """The objects of a JSONL file; `FileError` names the first line that is none."""
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):

@@ -12,7 +12,6 @@ these with the published averaging, traps included.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +35,7 @@ __all__ = [
     "center_vertices",
     "evaluate",
     "mesh_of",
+    "people_mm",
     "protocol_2",
     "score",
     "truth_of",
@@ -79,6 +79,21 @@ class MeshTruth:
     vertices: Float[Tensor, "batch vertices 3"]
     has_joints: Tensor
     has_vertices: Tensor
+
+
+def people_mm(scores: Scores, subjects: np.ndarray) -> tuple[float, ...]:
+    """Mean MPJPE over each person's images, by the order of their names; empty if one has none.
+
+    Args:
+        scores: Of a data set.
+        subjects: Name of the person in each of its rows.
+    """
+    names, codes = np.unique(subjects, return_inverse=True)
+    if len(scores.per_sample_mpjpe_mm) != len(codes):
+        return ()
+    sums = np.bincount(codes, scores.per_sample_mpjpe_mm, minlength=len(names))
+    means = np.round(sums / np.bincount(codes), 2)
+    return tuple(means.tolist()) if np.isfinite(means).all() else ()
 
 
 Predict = Callable[[Sample], Float[Tensor, "batch vertices 3"]]
@@ -213,8 +228,7 @@ def _scores(
     """The averages, and the errors of joints in metres in detail over the known samples."""
     per_sample = errors.double().mean(dim=1).numpy() * MM_PER_METRE
     per_sample[~known] = np.nan
-    values: dict[str, Any] = {f"{name}_mm": None for name in SCORES}
-    values.update(averages)
+    values = dict.fromkeys((f"{name}_mm" for name in SCORES), None) | dict(averages)
     centers = errors[known].double().mean(dim=0).tolist() if known.any() else []
     by_joint = zip(dataset.joint_set.names[: len(centers)], centers, strict=True)
     predicted = joints.select(1, 0)

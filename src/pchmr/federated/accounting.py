@@ -20,6 +20,7 @@ from jaxtyping import Float32
 from scipy.special import ndtri
 
 from pchmr.config import FederateConfig, require
+from pchmr.door import Json
 from pchmr.federated.fold import vector_norm
 from pchmr.federated.secure.masks import stream
 from pchmr.federated.secure.noise import noisy_capacity, rounded_length, uniforms
@@ -103,7 +104,7 @@ class Guarantee:
     clip: float
     wrap_probability: float
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Json:
         """In plain values."""
         return asdict(self)
 

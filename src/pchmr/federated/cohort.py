@@ -21,6 +21,8 @@ Values = Float[np.ndarray, " size"]
 Sketch = Float[np.ndarray, " entries"]
 Table = Float[np.ndarray, "replies replies"]
 PIECE, ENTRIES = 65536, 65536
+JUDGED = ("delta", "control")
+"""Arrays whose direction is held against the others'."""
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Reply:
     @classmethod
     def of(cls, client_id: int, update: Update, lengths: dict[str, float], digest: str) -> "Reply":
         """A reply that counts for what it says."""
-        sketches = {n: sketch(a) for n, a in update.arrays.items() if n != "buffers"}
+        sketches = {n: sketch(a) for n, a in update.arrays.items() if n in JUDGED}
         samples, steps = update.num_samples, update.num_steps
         return cls(client_id, update, lengths, sketches, digest, samples, steps)
 

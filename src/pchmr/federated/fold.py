@@ -7,8 +7,8 @@ the length at which it starts threads, which cost more than they save here.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy.linalg import get_blas_funcs
 
 from pchmr.federated.algorithms import Algorithm, State, Step, Totals, advance_control
+from pchmr.federated.moments import COUNT
 from pchmr.federated.trimmed import TrimmedSum
 
 Flat = Float[np.ndarray, " size"]
@@ -80,6 +81,7 @@ class Sums:
         unit: A weight.
         buffers: Sum of running statistics by samples, if they travel.
         control: Sum of the changes of control variates, if there are any.
+        moments: Sums of the moments of optimizers by weight, in units of `unit`, if they travel.
     """
 
     totals: Totals
@@ -87,6 +89,7 @@ class Sums:
     unit: float
     buffers: AnyFlat | None = None
     control: AnyFlat | None = None
+    moments: Mapping[str, AnyFlat] = field(default_factory=dict)
 
 
 class Fold:
@@ -97,26 +100,34 @@ class Fold:
         num_parameters: Length of updates.
         num_buffers: Length of running statistics.
         trim: Values left out of every entry at each end, in place of weights; see `trimmed`.
+        moments: Lengths of the moments of optimizers, by name, where they travel.
 
     Attributes:
         totals: Of what was added since `clear`.
     """
 
     def __init__(
-        self, algorithm: Algorithm, num_parameters: int, num_buffers: int, trim: int | None = None
+        self,
+        algorithm: Algorithm,
+        num_parameters: int,
+        num_buffers: int,
+        trim: int | None = None,
+        moments: Mapping[str, int] | None = None,
     ) -> None:
         self._algorithm = algorithm
-        self._delta, self._buffers = (
-            TrimmedSum(size, trim) if trim else WeightedSum(size)
-            for size in (num_parameters, num_buffers)
-        )
+
+        def empty(size: int) -> TrimmedSum | WeightedSum:
+            return TrimmedSum(size, trim) if trim else WeightedSum(size)
+
+        self._delta, self._buffers = empty(num_parameters), empty(num_buffers)
+        self._moments = {name: empty(size) for name, size in (moments or {}).items()}
         self._control = WeightedSum(num_parameters if algorithm.has_control else 0)
         self.totals, self._counted = Totals(), 0.0
 
     def clear(self) -> None:
         """Starts the next cohort."""
         self.totals, self._counted = Totals(), 0.0
-        for total in (self._delta, self._buffers, self._control):
+        for total in (self._delta, self._buffers, self._control, *self._moments.values()):
             total.clear()
 
     def add(
@@ -142,6 +153,8 @@ class Fold:
             self._counted += counted
         if "control" in arrays:
             self._control.add(arrays["control"], 1.0)
+        for name, total in self._moments.items():
+            total.add(arrays[name], weight)
         self.totals.add(num_samples, num_steps, weight)
 
     def load(self, sums: Sums) -> None:
@@ -153,6 +166,10 @@ class Fold:
             self._buffers.load(sums.buffers, 1.0)
         if sums.control is not None:
             self._control.load(sums.control, 1.0)
+        for name, values in sums.moments.items():
+            total = self._moments[name]
+            assert isinstance(total, WeightedSum)
+            total.load(values, sums.unit)
         self.totals, self._counted = sums.totals, sums.totals.samples
 
     def apply(
@@ -192,3 +209,10 @@ class Fold:
         if len(buffers):
             buffers[...] = self._buffers.mean(slice(None), self._counted)
         return finite
+
+    def average_moments(self, moments: Mapping[str, np.ndarray]) -> None:
+        """Puts the means of the clients' moments in place of what they began the round with."""
+        for name, total in self._moments.items():
+            moments[name][...] = total.mean(slice(None), self.totals.weight)
+        if self._moments:
+            moments[COUNT][...] += self.totals.sample_steps / self.totals.samples

@@ -7,9 +7,8 @@ clips to them itself, which is proved to nobody. One whose training diverged add
 like the others. Knows no framework; the protocol is in `secure/`.
 """
 
-import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +16,13 @@ from jaxtyping import Float, Float32
 
 from pchmr.config import FederateConfig
 from pchmr.federated.algorithms import ALGORITHMS, Totals
+from pchmr.federated.moments import FIRST, SECOND
 from pchmr.federated.secure.messages import Group, Settings
 from pchmr.federated.secure.policy import threshold_of
-from pchmr.federated.update import SchemaSummary, Update
+from pchmr.federated.update import SECURE_SCHEMA, SchemaSummary, Update
 from pchmr.federated.vector import FlatSpec
 
 Values = Float32[np.ndarray, " _"]
-SCHEMA = "pchmr/secure/v1"
 STEP_SLACK = 2.0  # an entry moves by about a learning rate a step; this leaves room for its start
 STATISTICS_RANGE = 16.0  # of the global deviation, or variance, as which statistics are told
 CONTROL_RANGE = 32.0  # entries of a clipped gradient, in what they are if all are alike
@@ -31,6 +30,7 @@ LOSS_RANGE = 1e3  # of one sample
 LEAST_VARIANCE = 1e-5  # as in the normalization layers
 MOST_RANGE, LEAST_RANGE = 1e9, 1e-9  # as the policy of clients has them
 WIDE_BITS = 28  # from here on one element is fine enough for a count
+WEIGHTED = ("delta", FIRST, SECOND)
 NUMBERS = ("samples", "sample_steps", "weight", "loss", "told")
 
 
@@ -80,8 +80,9 @@ class HiddenSum:
         ranges = {"delta": reach, "buffers": STATISTICS_RANGE, "control": 2 * options.clip}
         if options.clip_by == "norm":
             ranges["control"] *= min(1.0, CONTROL_RANGE / math.sqrt(self.sizes["delta"]))
+        ranges |= {FIRST: ranges["control"] / 2, SECOND: (ranges["control"] / 2) ** 2}
         arrays = [
-            Group(name, size, _bounded(ranges[name]), name == "delta", 1)
+            Group(name, size, _bounded(ranges[name]), name in WEIGHTED, 2 if name == SECOND else 1)
             for name, size in self.sizes.items()
         ]
         return (*arrays, *self._numbers())
@@ -100,7 +101,7 @@ class HiddenSum:
         beside = [] if self.is_noised else list(NUMBERS)
         inside = ", ".join([*(["delta"] if self.is_noised else self.sizes), *beside])
         return SchemaSummary(
-            schema=SCHEMA,
+            schema=SECURE_SCHEMA,
             arrays={f"sum under masks ({inside})": f"uint{bits}[{size}]"},
             numbers=[],
             echoes=["keys, sealed shares and signatures of the round"],
@@ -134,20 +135,6 @@ def _rate(config: FederateConfig, round_number: int) -> float:
 
 def _bounded(value: float) -> float:
     return min(max(value, LEAST_RANGE), MOST_RANGE)
-
-
-def training_digest(settings: str, fingerprint: str) -> bytes:
-    """What all clients of a round are to agree on: the config's text and the model's layout."""
-    return hashlib.sha256(f"{fingerprint}\n{settings}".encode()).digest()
-
-
-def model_digest(arrays: Sequence[np.ndarray]) -> bytes:
-    """SHA-256 of the global vectors, each with its length before it."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(len(array).to_bytes(8, "big"))
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.digest()
 
 
 def statistics_units(spec: FlatSpec, statistics: Float[np.ndarray, " size"]) -> Values:
@@ -212,6 +199,7 @@ class Opened:
         drift: Sum of the drift of statistics, in their units, by samples in units of `most`.
         most: The most samples.
         control: Sum of the changes of control variates.
+        moments: Sums of the moments of optimizers by weight, in units of `unit`.
         totals: Of the survivors.
         loss_sum: Of the samples whose loss is told.
         num_told: How many those are.
@@ -222,6 +210,7 @@ class Opened:
     drift: Values | None
     most: float
     control: Values | None
+    moments: Mapping[str, Values]
     totals: Totals
     loss_sum: float
     num_told: int
@@ -234,7 +223,7 @@ def opened(settings: Settings, sums: Sequence[Values], num_survivors: int) -> Op
     if settings.noise:
         count = float(num_survivors)
         totals = Totals(num_survivors, count, count, count)
-        return Opened(named["delta"], 1.0, None, 1.0, None, totals, 0.0, 0)
+        return Opened(named["delta"], 1.0, None, 1.0, None, {}, totals, 0.0, 0)
     samples, steps, weight, loss, told = (float(named[name][0]) for name in NUMBERS)
     totals = Totals(num_survivors, float(round(samples)), float(round(steps)), weight)
     return Opened(
@@ -243,6 +232,7 @@ def opened(settings: Settings, sums: Sequence[Values], num_survivors: int) -> Op
         drift=named.get("buffers"),
         most=bounds["samples"],
         control=named.get("control"),
+        moments={name: named[name] for name in (FIRST, SECOND) if name in named},
         totals=totals,
         loss_sum=loss,
         num_told=round(told),

@@ -1,12 +1,12 @@
 """What came of a round, as it is collected and as it is written into `metrics.jsonl`."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
+from pchmr.door import Json
 from pchmr.federated.cohort import Reply
 from pchmr.federated.update import SchemaSummary
 
-Row = dict[str, Any]  # a `RoundRow` in plain values, and scores beside it where they are due
+Row = Json  # a `RoundRow` in plain values, and scores beside it where they are due
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,19 @@ from typing import TypeVar, get_args, get_type_hints
 import numpy as np
 
 from pchmr.config import Algorithm, FederateConfig, OptimOptions, UserError
-from pchmr.federated.fold import vector_norm
+from pchmr.federated.ledger import Ledger
+from pchmr.federated.occasion import battery, lasts, now, within
 from pchmr.federated.secure.policy import SECURE, SecurePolicy
 from pchmr.federated.update import Rejected, Update
-from pchmr.runs import write_bytes
 
 LOSSES: tuple[str, ...] = get_args(get_type_hints(OptimOptions)["loss"])
 POLICY = "policy.json"
 Policy = TypeVar("Policy")
 REFUSED = "policy"
-NUMBERS: dict[str, type] = {"bits": int, "least_noise": float}
+NUMBERS: dict[str, type] = {"bits": int, "least_noise": float, "least_battery": int}
 """Entries that are a number or nothing."""
+WHOLE = ("client_ids", "hours")
+"""Entries that are a list of whole numbers or nothing."""
 
 
 class PolicyError(UserError):
@@ -50,6 +52,7 @@ class ClientPolicy:
         max_local_epochs: Most passes in a round.
         max_steps: Most optimizer steps in a round.
         max_rounds: Highest round that it answers.
+        max_runs: Runs that it answers, one after the other; none of them twice.
         min_learning_rate: Lowest rate; at zero a task would measure and learn nothing.
         max_learning_rate: Highest rate.
         min_clip: Lowest gradient clip; a tiny one makes of an update one exact gradient.
@@ -60,6 +63,9 @@ class ClientPolicy:
         max_settings_bytes: Longest settings that are read.
         max_settings_depth: Deepest nesting of settings that is read.
         aggregations: In which it takes part: `plain` shows the server its update.
+        hours: First and last hour of the day, by the device's clock, in which it takes part, such
+            as 22 and 6; None for all.
+        least_battery: Percent below which it takes no part while it is not charged; None for any.
         secure: What it asks of rounds whose updates are summed under masks.
     """
 
@@ -70,6 +76,7 @@ class ClientPolicy:
     max_local_epochs: int = 20
     max_steps: int = 20_000
     max_rounds: int = 10_000
+    max_runs: int = 1
     min_learning_rate: float = 1e-6
     max_learning_rate: float = 0.5
     min_clip: float = 1e-3
@@ -80,6 +87,8 @@ class ClientPolicy:
     max_settings_bytes: int = 65_536
     max_settings_depth: int = 4
     aggregations: tuple[str, ...] = ("plain", "secure")
+    hours: tuple[int, ...] | None = None
+    least_battery: int | None = None
     secure: SecurePolicy = SECURE
 
     @classmethod
@@ -157,7 +166,7 @@ def _fits(name: str, value: object, default: object) -> bool:
         fraction = isinstance(default, float) or NUMBERS.get(name) is float
         right = whole or (isinstance(value, float) and fraction)
         return right and isinstance(value, (int, float)) and 0 < value < math.inf
-    kind = int if name == "client_ids" else str
+    kind = int if name in WHOLE else str
     return isinstance(value, tuple) and all(type(item) is kind for item in value)
 
 
@@ -171,53 +180,6 @@ def _depth(text: str) -> int:
     return deepest
 
 
-@dataclass
-class Ledger:
-    """Which rounds a device answered, in a folder that outlives it.
-
-    A run is known by its number, from the first task on; another run, or a round that is not later
-    than the last, is not answered before the owner clears the ledger.
-    """
-
-    folder: Path
-
-    def begin(self, client_id: int, run: int, round_number: int) -> bool:
-        """Writes down that a round is being answered; False if it must not be."""
-        known = self._read(client_id)
-        if known is not None and (known[0] != run or round_number <= known[1]):
-            return False
-        self._write(client_id, run, round_number)
-        return True
-
-    def roll_back(self, round_number: int) -> None:
-        """Sets simulated devices back together with their server, to the end of a round."""
-        for path in self.folder.glob("answered_*.json"):
-            client_id = int(path.stem.removeprefix("answered_"))
-            known = self._read(client_id)
-            if known is not None and known[1] > round_number:
-                self._write(client_id, known[0], round_number)
-
-    def clear(self) -> None:
-        """Forgets every round."""
-        for pattern in ("answered_*.json", ".answered_*.tmp"):
-            for path in self.folder.glob(pattern):
-                path.unlink()
-
-    def _path(self, client_id: int) -> Path:
-        return self.folder / f"answered_{client_id:06d}.json"
-
-    def _read(self, client_id: int) -> tuple[int, int] | None:
-        path = self._path(client_id)
-        if not path.exists():
-            return None
-        run, round_number = json.loads(path.read_text(encoding="utf-8"))
-        return int(run), int(round_number)
-
-    def _write(self, client_id: int, run: int, round_number: int) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(self._path(client_id), json.dumps([run, round_number]).encode())
-
-
 @dataclass(frozen=True)
 class Errand:
     """What a task is about, before its arrays are read.
@@ -228,6 +190,7 @@ class Errand:
         client_id: Logical id.
         node_id: Of the node that was asked.
         fingerprint: Of the layout of the model, as the device built it.
+        task: Digest of the task, where the same one may be answered again.
     """
 
     run: int
@@ -235,6 +198,7 @@ class Errand:
     client_id: int
     node_id: int
     fingerprint: str
+    task: str = ""
 
 
 @dataclass
@@ -297,7 +261,10 @@ class Guard:
         latest = min(policy.max_rounds, config.num_rounds)
         if not 1 <= errand.round <= latest:
             raise Rejected(REFUSED)
-        if not self.ledger.begin(errand.client_id, errand.run, errand.round):
+        self.check_occasion()
+        client, run, number = errand.client_id, errand.run, errand.round
+        most = policy.max_runs
+        if not self.ledger.begin(client, run, number, task=errand.task, most_runs=most):
             raise Rejected(REFUSED)
         least = max(policy.min_samples, policy.min_private_samples if is_private else 1)
         batches = math.ceil(num_samples / config.optim_options.batch_size)
@@ -311,8 +278,8 @@ class Guard:
             raise Rejected(REFUSED)
 
     def _is_own(self, errand: Errand) -> bool:
-        if self.policy.client_ids is not None and errand.client_id not in self.policy.client_ids:
-            return False
+        if self.policy.client_ids is not None:
+            return errand.client_id in self.policy.client_ids
         return self._first_asked.setdefault(errand.node_id, errand.client_id) == errand.client_id
 
     def recognize(self, errand: Errand, is_here: bool) -> None:
@@ -324,12 +291,24 @@ class Guard:
         if not (is_here and self._is_own(errand)):
             raise Rejected(REFUSED)
 
+    def check_occasion(self) -> None:
+        """Refuses outside the owner's hours, and on a low battery.
+
+        Raises:
+            Rejected: With the code of all refusals.
+        """
+        policy = self.policy
+        if not (within(policy.hours, now()) and lasts(policy.least_battery, battery())):
+            raise Rejected(REFUSED)
+
     def check_weights(self, *vectors: np.ndarray) -> None:
         """Refuses weights that are not finite, before they meet any data.
 
         Raises:
             Rejected: With the code of all refusals.
         """
+        from pchmr.federated.fold import vector_norm
+
         with np.errstate(over="ignore", invalid="ignore"):
             if not all(math.isfinite(vector_norm(vector)) for vector in vectors):
                 raise Rejected(REFUSED)

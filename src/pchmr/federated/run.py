@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +11,23 @@ from torch import Tensor, nn
 from pchmr.config import FederateConfig, require
 from pchmr.data.partition import partition_hash
 from pchmr.federated.accounting import Guarantee, guarantee, require_accountant
-from pchmr.federated.client import World, schema_of
+from pchmr.federated.algorithms import ALGORITHMS
+from pchmr.federated.client import layout_of, schema_of
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.clip_gate import ClipGate
 from pchmr.federated.flower.engines import ENGINES, Engine
 from pchmr.federated.flower.secure_app import RESIDUALS
 from pchmr.federated.flower.server import Server
-from pchmr.federated.hidden import SCHEMA as HIDDEN_SCHEMA
+from pchmr.federated.ledger import Ledger
 from pchmr.federated.outcome import Row
-from pchmr.federated.policy import Guard, Ledger
+from pchmr.federated.policy import Guard
 from pchmr.federated.secure.device import enroll, forget, wipe_rounds
+from pchmr.federated.trainable import trainable
+from pchmr.federated.update import SECURE_SCHEMA
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView
-from pchmr.models.low_rank import only_low_rank_trains
-from pchmr.models.trainable import only_head_trains
-from pchmr.runs import Checkpoint, Checkpoints, RunFolder, settings_of, state_sha256
+from pchmr.federated.world import World
+from pchmr.runs import Checkpoint, RunFolder, settings_of, state_sha256
 from pchmr.seeds import derive_seed
 
 CLIENTS, PARTITION = "clients", "partition.json"
@@ -85,7 +86,7 @@ def run_federated(
     if config.privacy_options.is_noised:
         require_accountant()
     _require_samples(world, Guard.of(run.path / CLIENTS))
-    with _trainable(config, world.model):
+    with trainable(config, world.model):
         server = _run(
             config, world, run, evaluate_fn, on_round, engine or ENGINES[config.engine], gate
         )
@@ -104,14 +105,6 @@ def _require_samples(world: World, guard: Guard) -> None:
     )
 
 
-def _trainable(config: FederateConfig, model: nn.Module) -> AbstractContextManager[None]:
-    """Leaves trainable what the settings ask for, as long as it is entered."""
-    options = config.server_options
-    if options.trainable == "lora":
-        return only_low_rank_trains(model, options.lora_rank, config.seed)
-    return only_head_trains(model, options.trainable == "head")
-
-
 def _run(
     config: FederateConfig,
     world: World,
@@ -121,53 +114,39 @@ def _run(
     engine: Engine,
     gate: Gate | None,
 ) -> Server:
-    spec = FlatSpec.of(world.model, config.server_options.batch_norm)
+    spec = layout_of(world.model, config)
     _require_one_vector(config, spec)
-    resident = _Resident(world.model, spec)
     identity = identity_of(config, world, spec)
-    checkpoints = run.checkpoints
     if world.train_set.is_private:
         run.keep_private()
-
-    def tell(row: Row) -> None:
-        run.append_row(row)
-        if on_round:
-            on_round(row)
-
-    def scores(number: int) -> Row:
-        every = config.evaluate_every
-        due = number == config.num_rounds or (every > 0 and number % every == 0)
-        if evaluate_fn is None or not due:
-            return {}
-        resident.load(server)
-        return dict(evaluate_fn(world.model))
-
-    def save(checkpoint: Checkpoint) -> None:
-        checkpoint.identity = identity
-        checkpoints.save(checkpoint)
-
+    records = _Records(config, run, _Resident(world.model, spec), identity, evaluate_fn, on_round)
     server = Server(
         config=config,
         spec=spec,
-        schema=schema_of(spec, config, derive_seed(config.seed, "run")),
+        schema=schema_of(
+            spec, config, derive_seed(config.seed, "run", *filter(None, [engine.name]))
+        ),
         gate=gate or gate_of(config, world, spec),
-        parameters=resident.weights.read(),
-        buffers=resident.statistics.read(),
+        parameters=records.resident.weights.read(),
+        buffers=records.resident.statistics.read(),
         carry=engine.carry,
-        save=save,
-        scores=scores,
-        tell=tell,
+        save=records.save,
+        scores=lambda number: records.scores(number, server),
+        tell=records.tell,
         scratch=run.path,
-        public_keys=_enrolled(config, run),
+        public_keys=_enrolled(config, run) if engine.public_keys is None else engine.public_keys,
+        nodes=engine.nodes,
+        absent=engine.absent,
     )
-    _begin(config, world, run, server, checkpoints, identity, on_round)
+    _begin(config, world, run, server, identity, on_round)
     nothing_left = server.round == config.num_rounds
     try:
         engine.run(server, world, run.path / CLIENTS)
     finally:
-        resident.load(server)
-    checkpoints.retire()
-    if config.server_options.batch_norm != "local":  # what FedBN's clients keep is part of theirs
+        records.resident.load(server)
+    run.checkpoints.retire()
+    is_theirs = ALGORITHMS[config.algorithm].is_personal
+    if config.server_options.batch_norm != "local" and not is_theirs:
         _forget_clients(run)
     if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
         evaluate_fn(world.model)
@@ -187,6 +166,7 @@ class _Resident:
     """The one model in memory, which holds the global weights whenever it is scored."""
 
     def __init__(self, model: nn.Module, spec: FlatSpec) -> None:
+        self.model = model
         self.weights = FlatView(model, spec.parameters)
         self.statistics = FlatView(model, spec.buffers)
         self._kept = FlatView(model, spec.kept)
@@ -199,6 +179,38 @@ class _Resident:
         self.statistics.write(server.buffers)
         self._kept.write(self._kept_at_start)
         self._counters.restore()
+
+
+@dataclass(frozen=True)
+class _Records:
+    """What a server tells, scores and saves of its rounds."""
+
+    config: FederateConfig
+    run: RunFolder
+    resident: _Resident
+    identity: dict[str, str]
+    evaluate_fn: EvaluateFn | None
+    on_round: Callable[[Row], None] | None
+
+    def tell(self, row: Row) -> None:
+        """Writes the row of a round, and hands it on."""
+        self.run.append_row(row)
+        if self.on_round:
+            self.on_round(row)
+
+    def scores(self, number: int, server: Server) -> Row:
+        """Scores of the server's weights after a round, where they are due."""
+        every = self.config.evaluate_every
+        due = number == self.config.num_rounds or (every > 0 and number % every == 0)
+        if self.evaluate_fn is None or not due:
+            return {}
+        self.resident.load(server)
+        return dict(self.evaluate_fn(self.resident.model))
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Saves the state after a round."""
+        checkpoint.identity = self.identity
+        self.run.checkpoints.save(checkpoint)
 
 
 def _enrolled(config: FederateConfig, run: RunFolder) -> list[bytes]:
@@ -239,14 +251,13 @@ def _begin(
     world: World,
     run: RunFolder,
     server: Server,
-    checkpoints: Checkpoints,
     identity: dict[str, str],
     on_round: Callable[[Row], None] | None,
 ) -> None:
     """Goes back to the last whole checkpoint, or clears what an earlier run left."""
-    found = checkpoints.latest(identity) if config.resume else None
+    found = run.checkpoints.latest(identity) if config.resume else None
     if found is None:
-        checkpoints.clear()
+        run.checkpoints.clear()
         _forget_clients(run)
         run.write_rows([])
         indices = [rows.tolist() for rows in world.partitions]
@@ -300,7 +311,7 @@ def describe_egress(rows: list[Row]) -> dict[str, str]:
     most = max(row["server_saw"]["individual_updates"] for row in rows)
     counted = any(row["server_saw"]["sample_counts"] for row in rows)
     arrays = ", ".join(f"{name} {kind}" for name, kind in left["arrays"].items())
-    if left["schema"] == HIDDEN_SCHEMA:
+    if left["schema"] == SECURE_SCHEMA:
         fewest = min((row["sum"]["survivors"] for row in rows if row["sum"]), default=0)
         return {
             "leaves_client": f"masked model updates only ({left['schema']}): {arrays}",

@@ -13,7 +13,9 @@ import numpy as np
 
 from pchmr.federated.secure.refusal import Reason
 
-SCHEMA = "pchmr/update/v1"
+SCHEMA, SECURE_SCHEMA = "pchmr/update/v1", "pchmr/secure/v1"
+FIRST, SECOND, COUNT = "moments", "squares", "count"
+"""Arrays of the averaged state of optimizers, see `moments.py`."""
 METRICS: dict[str, type] = {"num_samples": int, "num_steps": int, "loss_sum": float}
 WITHHELD = -1.0  # stands for a loss that depends on too few samples to leave its client
 MOST_LOSS = 1e6  # of one sample
@@ -36,10 +38,14 @@ REASONS = (
     "loss",
     "alike",
     "direction",
+    "state",
     "replay",
     "duplicate",
     "unknown_sender",
     "no_reply",
+    "unavailable",
+    "crashed",
+    "bundle",
 )
 
 
@@ -57,7 +63,8 @@ class Update:
     """What a client computed, on either end of the wire.
 
     Attributes:
-        arrays: `delta`, `buffers` (if statistics travel) and `control` (if SCAFFOLD), float32.
+        arrays: `delta`, `buffers` (if statistics travel), `control` (if SCAFFOLD), `moments` and
+            `squares` (if the state of optimizers is averaged), float32.
         num_samples: Images the client holds.
         num_steps: Optimizer steps it took.
         loss_sum: Its mean loss times `num_samples`; None where the client withholds it.

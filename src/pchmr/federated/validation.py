@@ -31,6 +31,7 @@ from jaxtyping import Bool, Float
 from pchmr.config import OptimOptions
 from pchmr.federated.cohort import Reply, agreement, cosines, products
 from pchmr.federated.fold import vector_norm
+from pchmr.federated.moments import FIRST, SECOND
 from pchmr.federated.update import Rejected, Update
 
 Values = Float[np.ndarray, " size"]
@@ -44,6 +45,8 @@ LEAST_AGREEMENT, OPPOSITION, OPPOSITION_DEVIATIONS = 0.02, 0.5, 3.0
 # AdamW moves an entry by about its learning rate a step; twice that leaves room for its start.
 STEP_SLACK = 2.0
 CONTROL_SLACK = 1.01  # rounding
+MOMENT_SLACK = 4.0  # of clipped gradients; what SCAFFOLD and FedProx add comes after the clip
+BESIDE = ("control", "buffers", FIRST, SECOND)
 # From scratch, statistics leave their start (mean 0, variance 1) by far in the first epoch.
 FIRST_DRIFT = 100.0
 SAMPLED = 4096  # values that an update is recognized by
@@ -136,12 +139,23 @@ class Gate:
             lengths["control"] = _finite_length(update.arrays["control"])
             if lengths["control"] > CONTROL_SLACK * 2 * self.gradient_length:
                 raise Rejected("norm")
+        lengths |= self._lengths_of_moments(update)
         if (found := update.arrays.get("buffers")) is not None:
             lengths["buffers"] = _finite_length(found - statistics)
             if np.any(found[variances] < 0):
                 raise Rejected("buffers")
             if lengths["buffers"] > FIRST_DRIFT * max(1.0, vector_norm(statistics)):
                 raise Rejected("buffers")
+        return lengths
+
+    def _lengths_of_moments(self, update: Update) -> dict[str, float]:
+        """Lengths of the moments of an optimizer; second ones are never negative."""
+        lengths, longest = {}, MOMENT_SLACK * self.gradient_length
+        for name, most in ((FIRST, longest), (SECOND, longest**2)):
+            if (found := update.arrays.get(name)) is not None:
+                lengths[name] = _finite_length(found)
+                if lengths[name] > most or (name == SECOND and np.any(found < 0)):
+                    raise Rejected("state")
         return lengths
 
     def _check_counts(self, client_id: int, update: Update) -> None:
@@ -166,7 +180,7 @@ class Gate:
         _refuse_absurd_losses(_good(replies))
         for name in ("delta", "control"):
             _refuse_by_direction(_good(replies), name)
-        for name, earlier in (("delta", before), ("control", []), ("buffers", [])):
+        for name, earlier in (("delta", before), *((name, []) for name in BESIDE)):
             _shorten(_good(replies), name, earlier)
         if self.num_samples is None:
             self._cap_counts(_good(replies))

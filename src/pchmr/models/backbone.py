@@ -6,8 +6,8 @@ beside. Parameter names are timm's; the published names stand in `names.py`. Not
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import timm
 from torch import nn
 
 from pchmr.config import SettingError
@@ -23,14 +23,19 @@ class BackboneSpec:
     stride: int = 32
 
 
+def _from_timm(name: str, **settings: Any) -> nn.Module:
+    """A network of timm with random weights; the library is imported by those who need it."""
+    from timm import create_model
+
+    return create_model(name, pretrained=False, **settings)
+
+
 def _resnet50() -> nn.Module:
-    return timm.create_model(
-        "resnet50", pretrained=False, num_classes=0, global_pool="", zero_init_last=False
-    )
+    return _from_timm("resnet50", num_classes=0, global_pool="", zero_init_last=False)
 
 
 def _hrnet_w64() -> nn.Module:
-    return timm.create_model("hrnet_w64", pretrained=False, num_classes=0, global_pool="")
+    return _from_timm("hrnet_w64", num_classes=0, global_pool="")
 
 
 def _efficientnet_b0() -> nn.Module:
@@ -38,7 +43,7 @@ def _efficientnet_b0() -> nn.Module:
 
     The published state dict holds the classifier, which nothing reads: it stays, frozen.
     """
-    network = timm.create_model("tf_efficientnet_b0", pretrained=False)
+    network = _from_timm("tf_efficientnet_b0")
     network.get_submodule("classifier").requires_grad_(False)
     return network
 

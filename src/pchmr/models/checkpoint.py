@@ -17,7 +17,7 @@ from torch import Tensor
 from pchmr.body import MeshHierarchy
 from pchmr.body.levels import DOWNSAMPLING_FILE
 from pchmr.config import ModelOptions, SettingError, from_dict, require
-from pchmr.door import FileError, parse_json
+from pchmr.door import FileError, Json, parse_json
 from pchmr.door.tensors import read_tensors
 from pchmr.models.build import KEEP_RATIO, build_choice, build_model, model_spec
 from pchmr.models.hmr import HMRModel, ModelChoice
@@ -67,7 +67,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     path: Path, hierarchy: MeshHierarchy, *, image_size: int | None = None
-) -> tuple[HMRModel, dict[str, Any]]:
+) -> tuple[HMRModel, Json]:
     """The network of an own checkpoint in float32, in evaluation mode, and the file's note.
 
     `image_size` replaces the side of the crops; the weights fit any.
@@ -110,7 +110,7 @@ def _choice_of(note: Mapping[str, Any], path: Path) -> ModelChoice:
     return choice
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Json]:
     """Tensors and note of an own checkpoint; see `load_checkpoint`."""
     if not Path(path).is_file():
         raise CheckpointError(f"checkpoint {path} not found; check --checkpoint")

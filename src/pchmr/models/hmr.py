@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from pchmr.body import MeshHierarchy
 from pchmr.config import require
+from pchmr.door import Json
 from pchmr.models.backbone import backbone_spec
 from pchmr.models.folded import FoldedBackbone
 from pchmr.models.output import HMROutput
@@ -48,7 +49,7 @@ class ModelChoice:
     num_tokens: int | None = None
     learned_upsample: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Plain values."""
         return asdict(self)
 

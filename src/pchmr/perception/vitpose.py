@@ -1,7 +1,6 @@
 """ViTPose through transformers: the 17 COCO keypoints."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -57,7 +56,6 @@ class VitPose:
         )
 
     def _heatmaps(self, pixels: Tensor) -> Tensor:
-        more: dict[str, Any] = {}
-        if self.has_experts:
-            more["dataset_index"] = torch.full((len(pixels),), COCO_EXPERT)
+        experts = torch.full((len(pixels),), COCO_EXPERT)
+        more = {"dataset_index": experts} if self.has_experts else {}
         return self.model(pixel_values=pixels, **more).heatmaps

@@ -10,25 +10,34 @@ from torch import Tensor
 from pchmr.baselines import mean_mesh
 from pchmr.body import BodyModel
 from pchmr.data.sample import PeopleDataset, Sample, Subset
+from pchmr.door import Json
 from pchmr.evaluation import Scores, score
 from pchmr.personalize.users import User, usable
 
-SCORED = ("before", "after", "before_truth", "after_truth", "constant_truth",
-          "constant_labels_truth")  # fmt: skip
+SCORED = (
+    "before",
+    "settled",
+    "after",
+    "before_truth",
+    "settled_truth",
+    "after_truth",
+    "constant_truth",
+    "constant_labels_truth",
+)
 AGAINST_LABELS = "against held-out labels of the same annotator: consistency, not accuracy"
 
 
-def named(before: Mapping[str, Scores], after: Mapping[str, Scores]) -> dict[str, Any]:
+def named(moments: Mapping[str, Mapping[str, Scores]]) -> Json:
     """Scores under the names of a summary: against labels, and against the truth if it is known."""
     names = {"labels": "", "truth": "_truth"}
     return {
         f"{when}{names[kind]}": scores.row()
-        for when, found in (("before", before), ("after", after))
+        for when, found in moments.items()
         for kind, scores in found.items()
     }
 
 
-def constants(body: BodyModel, user: User) -> dict[str, Any]:
+def constants(body: BodyModel, user: User) -> Json:
     """Scores against the truth of one mesh for every picture; nothing where there is no truth.
 
     `constant_truth` is fitted on the truth of all training pictures, which is more than the model
@@ -50,9 +59,9 @@ def _repeated(mesh: Tensor, sample: Sample) -> Tensor:
     return mesh.expand(len(sample), -1, -1)
 
 
-def gathered(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def gathered(rows: Mapping[str, Mapping[str, Any]]) -> Json:
     """Means over users of every score that they have, and of forgetting."""
-    found: dict[str, Any] = {}
+    found: Json = {}
     for name in SCORED:
         scores = [row[name] for row in rows.values() if name in row]
         if scores:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pchmr.config import (
     DataOptions,
@@ -31,6 +31,17 @@ class AttackedRun(FederateConfig):
     attack: str
     num_bad: int
     gate: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderRun(FederateConfig):
+    """A control that takes as many steps as a federated run, on the images of all its clients.
+
+    Attributes:
+        rung: What it shares with federated training, see `bench.ladder`.
+    """
+
+    rung: Literal["sequential", "minibatch", "redealt"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +107,7 @@ class Cell:
         servers: Server options to choose from, each the changes against `base`.
         paper: MPJPE / PA-MPJPE that the paper printed for this row, mm on its own data.
         contest: Rows that compete for one target share it.
+        stage: Cells of a stage wait for those of earlier ones, of every seed.
     """
 
     id: str
@@ -107,6 +119,7 @@ class Cell:
     paper: str | None = None
     like: Run | None = None
     contest: str | None = None
+    stage: int = 0
 
     @property
     def model(self) -> str:

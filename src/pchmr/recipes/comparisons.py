@@ -13,6 +13,7 @@ from pchmr.recipes.cells import SCALES, Cell, ServerChanges, fixed
 from pchmr.recipes.rows import (
     ATTACKS,
     DEALT,
+    DECIDING,
     EVERYONE,
     LONGER,
     NATURAL,
@@ -27,12 +28,14 @@ SKEW = 0.1  # alpha of the partition on which algorithms are compared
 FEWER_IMAGES = (1000, 4000)
 MANY_TIMES = 4  # the images, in `convergence`
 NUM_BAD, TRIMMED = (3, 1), 3  # of ten clients
+LAST = 2  # stage of what is run when every seed of the rest is
 RULES = (None, "geometric-median")
 WHOLE_B = 12_000  # ten images or more for each of 1000 clients
 # Server options of each algorithm: two values of what it adds, so that all get the same grid.
 SERVERS: dict[str, tuple[ServerChanges, ...]] = {
     "fedavg": ({}, {"server_learning_rate": 1.5}),
     "fedavgm": ({"server_momentum": 0.3}, {"server_momentum": 0.6}),
+    "nesterov": ({"server_momentum": 0.3}, {"server_momentum": 0.6}),
     "fedprox": ({"mu": 0.01}, {"mu": 0.1}),
     "fedadam": ({"server_learning_rate": 1e-3}, {"server_learning_rate": 3e-3}),
     "fedyogi": ({"server_learning_rate": 1e-3}, {"server_learning_rate": 3e-3}),
@@ -43,15 +46,18 @@ SERVERS: dict[str, tuple[ServerChanges, ...]] = {
 
 
 def client_scale(rows: Rows) -> list[Cell]:
-    """Centralized, then 10, 100 and 1000 clients; with the first network also momentum at the
-    server for many clients, and sums alone in place of single updates.
+    """Centralized, then 10, 100 and 1000 clients, whose optimizers begin every round anew or go on
+    from the average; with the first network also a control of as many steps, momentum at the server
+    for many clients, and sums alone in place of single updates.
 
     For the first seed also centralized with twice the images; last, for the first network,
     random weights to start from.
     """
     made = [rows.before(), rows.centralized()]
-    made += [rows.iid(number) for number in (10, 100, 1000)]
+    for number in (10, 100, 1000):
+        made += [rows.iid(number), rows.with_state(number)]
     if rows.model == rows.scale.models[0]:
+        made.append(rows.rung("minibatch"))
         made += [rows.with_momentum(100), rows.with_momentum(1000)]
         made += [rows.summed(10), rows.summed(100)]
     if rows.seed == 0:
@@ -64,6 +70,17 @@ def client_scale(rows: Rows) -> list[Cell]:
                 f"{EVERYONE}-random-start", "10 of 10 clients, random start", 10, from_scratch=True
             ),
         ]
+    return made
+
+
+def ladder(rows: Rows) -> list[Cell]:
+    """From centralized to federated training, one change a rung."""
+    if rows.model != rows.scale.models[0]:
+        return []
+    made = [rows.before(), rows.centralized()]
+    made += [rows.rung(name) for name in ("sequential", "minibatch", "redealt")]
+    for number in (10, 100):
+        made += [rows.with_state(number), rows.with_state(number, "keep"), rows.iid(number)]
     return made
 
 
@@ -178,11 +195,16 @@ def finetune(rows: Rows) -> list[Cell]:
 
 
 def byzantine(rows: Rows) -> list[Cell]:
-    """Ten clients, of which three, then one, mean harm: behind the gate, trimmed, or neither."""
+    """Attacks of every strength on few images; last, for the first seed, longer runs."""
     if rows.model != rows.scale.models[0]:
         return []
-    made = [rows.before(), rows.centralized(), rows.iid(PER_ROUND)]
-    made.append(rows.trimmed(TRIMMED))
+    long = _attacked(rows) if rows.seed == 0 else []
+    return _sweep(rows.few_images()) + [replace(cell, stage=LAST) for cell in long]
+
+
+def _attacked(rows: Rows) -> list[Cell]:
+    """Ten clients, of which three, then one, mean harm: behind the gate, trimmed, or neither."""
+    made = [rows.before(), rows.centralized(), rows.iid(PER_ROUND), rows.trimmed(TRIMMED)]
     for num_bad in NUM_BAD:
         for attack in ATTACKS:
             made += [
@@ -190,25 +212,30 @@ def byzantine(rows: Rows) -> list[Cell]:
                 rows.attacked(attack, num_bad, gate=True, trimmed=TRIMMED),
                 rows.attacked(attack, num_bad, gate=False),
             ]
-    return made + _sweep(rows.few_images())
+    return made
 
 
 def _sweep(rows: Rows) -> list[Cell]:
-    """Attacks of every strength on few images: first behind the gate alone, then by a robust rule;
-    some also on clients of different sizes.
+    """Behind the gate alone, then by a robust rule; some also on clients of different sizes.
+
+    The attacks that decide are made first, for every seed.
     """
     made = [rows.swept(None, 0, rule, None) for rule in RULES]
     made.append(rows.swept(None, 0, None, SKEW))
-    for rule in RULES:
-        made += [rows.swept(what, bad, rule, None) for bad in (3, 1) for what in SWEPT]
-    made += [rows.swept(what, 3, None, SKEW) for what in SWEPT[2::4]]
-    return made
+    for num_bad in NUM_BAD:
+        for what in SWEPT:
+            stage = int(what not in DECIDING)
+            cells = [rows.swept(what, num_bad, rule, None) for rule in RULES]
+            made += [replace(cell, stage=stage) for cell in cells]
+    skewed = [rows.swept(what, NUM_BAD[0], None, SKEW) for what in DECIDING[2::2]]
+    return made + [replace(cell, stage=1) for cell in skewed]
 
 
 COMPARISONS: dict[str, Callable[[Rows], list[Cell]]] = {
     "learning-curves": learning_curves,
     "learning-samples": learning_samples,
     "client-scale": client_scale,
+    "ladder": ladder,
     "convergence": convergence,
     "lda": lda,
     "natural": natural,
@@ -230,4 +257,5 @@ def cells(name: str, scale: str, num_seeds: int, data: Path | None = None) -> li
     size = SCALES[scale]
     size = replace(size, data=replace(size.data, data=data))
     rows = [Rows(size, model, seed) for seed in range(num_seeds) for model in size.models]
-    return [cell for row in rows for cell in COMPARISONS[name](row)]
+    made = [cell for row in rows for cell in COMPARISONS[name](row)]
+    return sorted(made, key=lambda cell: cell.stage)

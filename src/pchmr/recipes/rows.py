@@ -15,7 +15,7 @@ from pchmr.config import (
     ServerOptions,
     TrainConfig,
 )
-from pchmr.recipes.cells import AttackedRun, Cell, Run, Scale, ServerChanges
+from pchmr.recipes.cells import AttackedRun, Cell, LadderRun, Run, Scale, ServerChanges
 
 BEFORE, CENTRALIZED = "before", "centralized"
 ATTACKS = ("updates backwards", "updates times 100", "one value", "labels of other pictures")
@@ -27,7 +27,10 @@ SWEPT = (
     "one value",
     "one direction times 4.5",
 )
-SWEEP_IMAGES, SWEEP_TEST_IMAGES, SWEEP_ROUNDS = 240, 200, 2
+MILD = ("updates times -10", "updates times -2", "updates times -1", "updates times 10")
+# Those of the sweep that are run first.
+DECIDING = tuple(what for what in SWEPT[:-2] if what not in MILD)
+SWEEP_IMAGES, SWEEP_TEST_IMAGES, SWEEP_ROUNDS, SWEEP_RATE = 240, 200, 2, 1.5e-3
 SWEPT_IID, SWEPT_SKEWED, HONEST = "few-iid-", "few-skewed-", "honest"
 
 
@@ -150,6 +153,39 @@ class Rows:
         id_ = of_clients(num_clients)
         return self.federated(id_, f"10 of {num_clients} clients", num_clients, contest=id_)
 
+    def with_state(self, num_clients: int, state: str = "average") -> Cell:
+        """FedAvg whose clients' optimizers go on from the cohort's state, or from their own.
+
+        The learning rate is that of clients that begin anew.
+        """
+        contest = of_clients(num_clients)
+        return self.federated(
+            f"{contest}-state-{state}",
+            f"10 of {num_clients} clients, state {STATES[state]}",
+            num_clients,
+            servers=({"client_state": state},),
+            contest=contest,
+        )
+
+    def rung(self, name: str) -> Cell:
+        """A control of ten clients (`bench.ladder`).
+
+        One that takes a client's steps alone has the learning rate of FedAvg, one that takes as
+        many as centralized training that of centralized training; the one between has its own.
+        """
+        base = self._as_rung(name)
+        tuned_on: Run = self.first._as_rung(name)
+        if name == "sequential":
+            tuned_on = self.first._central(False)
+        if name == "redealt":
+            tuned_on = self.first._rounds(PER_ROUND, False)
+        return self._cell(f"control-{name}", RUNGS[name], base, tuned_on)
+
+    def _as_rung(self, name: str) -> LadderRun:
+        plain = self._rounds(PER_ROUND, False)
+        settings = {f.name: getattr(plain, f.name) for f in fields(FederateConfig)}
+        return LadderRun(**settings, rung=name)
+
     def summed(self, num_clients: int) -> Cell:
         """The same clients and learning rate, of whose updates the server sees the sum alone."""
         plain = self.iid(num_clients)
@@ -196,14 +232,19 @@ class Rows:
         return replace(honest, id=id_, name=name, base=run, paper=None, contest=None)
 
     def few_images(self) -> "Rows":
-        """Runs of the sweep over attacks, with the settings of the longer ones."""
+        """Runs of the sweep over attacks; the learning rate is what longer ones once chose."""
         data = replace(
             self.scale.data,
             num_samples=SWEEP_IMAGES,
             num_test_samples=SWEEP_TEST_IMAGES,
         )
-        scale = replace(self.scale, data=data, num_seen=SWEEP_ROUNDS * SWEEP_IMAGES)
-        return replace(self, scale=scale, tuning_scale=self.scale)
+        scale = replace(
+            self.scale,
+            data=data,
+            num_seen=SWEEP_ROUNDS * SWEEP_IMAGES,
+            learning_rates=(SWEEP_RATE,),
+        )
+        return replace(self, scale=scale)
 
     def swept(
         self, attack: str | None, num_bad: int, rule: str | None, alpha: float | None
@@ -261,6 +302,12 @@ def of_clients(num_clients: int) -> str:
 PER_ROUND = 10
 EVERYONE = of_clients(PER_ROUND)
 SMALL_BATCH = 2
+RUNGS = {
+    "sequential": "control: batches of ten clients one after the other",
+    "minibatch": "control: batches of ten clients at once",
+    "redealt": "control: local steps, people dealt anew each round",
+}
+STATES = {"average": "averaged", "keep": "kept", "reset": "forgotten"}
 MOMENTA = ({"server_momentum": 0.5}, {"server_momentum": 0.7})
 LONGER = "centralized-twice-as-long"
 NATURAL_CLIENTS = 60  # scenes among the training people of B

@@ -11,12 +11,12 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from pchmr.config import SettingError
-from pchmr.door import parse_json, read_text
+from pchmr.door import Json, parse_json, read_text
 from pchmr.door.tensors import read_tensors
 from pchmr.runs.files import replacing, sweep, write_bytes
 
@@ -48,8 +48,8 @@ class Checkpoint:
 
     round: int
     vectors: dict[str, np.ndarray]
-    memory: dict[str, Any]
-    rows: list[dict[str, Any]]
+    memory: Json
+    rows: list[Json]
     identity: dict[str, str] = field(default_factory=dict)
 
 
@@ -154,7 +154,7 @@ def write_vectors(path: Path, vectors: Mapping[str, np.ndarray], spare: Path | N
         spare: A file that is no longer needed: overwriting it saves the system half the work of
             finding memory for a new one.
     """
-    header: dict[str, Any] = {}
+    header: Json = {}
     start = 0
     for name, vector in vectors.items():
         assert vector.flags.c_contiguous

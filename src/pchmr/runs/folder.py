@@ -16,7 +16,7 @@ from typing import Any
 from pchmr.config import SettingError, lengths, settings_marked, to_json
 from pchmr.config.marks import RESUME
 from pchmr.config.options import PRIVATE_DATA
-from pchmr.door import parse_json, read_json, read_text
+from pchmr.door import Json, parse_json, read_json, read_text
 from pchmr.runs.checkpoints import CHECKPOINTS, Checkpoints
 from pchmr.runs.environment import environment
 from pchmr.runs.files import append_line, make_folder, make_private, replacing, write_bytes
@@ -29,18 +29,18 @@ CONFIG, ENVIRONMENT, START, METRICS, SUMMARY, MODEL = (
     "summary.json",
     "model.safetensors",
 )
-EXAMPLES = "examples.npz"
+EXAMPLES, EXAMPLES_BEFORE = "examples.npz", "examples_before.npz"
 OLD_STATE = "training_state.safetensors"  # of version 0.1
 
 
-def settings_of(config: Any) -> dict[str, Any]:
+def settings_of(config: Any) -> Json:
     """What a resumed run must share with the one it continues: settings by name, without levels.
 
     Args:
         config: A config, or what its JSON holds.
     """
     raw = config if isinstance(config, dict) else json.loads(to_json(config))
-    flat: dict[str, Any] = {}
+    flat: Json = {}
     for name, value in raw.items():
         flat |= value if isinstance(value, dict) else {name: value}
     free = settings_marked(RESUME)
@@ -50,7 +50,7 @@ def settings_of(config: Any) -> dict[str, Any]:
 
 def shareable(config: Any, data_sha256: str) -> Any:
     """The config of a private run: no place on the disk, and the hash of the data for its path."""
-    changes: dict[str, Any] = {}
+    changes: Json = {}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
@@ -156,7 +156,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Removes the results of an earlier run."""
-        for name in (ENVIRONMENT, START, METRICS, SUMMARY, MODEL, EXAMPLES, OLD_STATE):
+        pictures = (EXAMPLES, EXAMPLES_BEFORE)
+        for name in (ENVIRONMENT, START, METRICS, SUMMARY, MODEL, *pictures, OLD_STATE):
             (self.path / name).unlink(missing_ok=True)
         self.checkpoints.clear()
 
@@ -179,7 +180,7 @@ class RunFolder:
         """Appends a line to `metrics.jsonl` and syncs it to disk."""
         append_line(self.path / METRICS, _line(row))
 
-    def read_rows(self) -> list[dict[str, Any]]:
+    def read_rows(self) -> list[Json]:
         """The rows of `metrics.jsonl`; a torn last line of a killed run is left out."""
         path = self.path / METRICS
         if not path.exists():

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pchmr.door import Json
 from pchmr.runs.checkpoints import Checkpoint
 from pchmr.runs.folder import RunFolder, settings_of
 from pchmr.runs.hashes import state_sha256
@@ -36,7 +37,7 @@ def save_state(
     run: RunFolder,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    rows: list[dict[str, Any]],
+    rows: list[Json],
     identity: dict[str, str],
 ) -> None:
     """Saves weights, buffers, optimizer state and rows after an epoch, whole or not at all.
@@ -55,7 +56,7 @@ def load_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     identity: Mapping[str, str],
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Restores the last whole state that `save_state` wrote; returns the rows up to there.
 
     Raises:

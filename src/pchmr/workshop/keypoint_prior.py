@@ -30,6 +30,7 @@ from pchmr.config import DataOptions, Domain, OptimOptions, SettingError
 from pchmr.data import load_people
 from pchmr.data.augment import augment
 from pchmr.data.sample import PeopleDataset, Sample
+from pchmr.door import Json
 from pchmr.geometry import project_pinhole, rotvec_to_rotmat
 from pchmr.losses.terms import map_loss
 from pchmr.perception.embedded import WEIGHTS
@@ -223,7 +224,7 @@ def errors(
         yield pixels, (seen.depths - truth.depths).abs(), truth.inside > 0, seen
 
 
-def score(network: PriorNetwork, body: BodyModel, domain: Domain) -> dict[str, Any]:
+def score(network: PriorNetwork, body: BodyModel, domain: Domain) -> Json:
     """2D error in px of a crop of 112, PCK, depth error in cm, on held-out people of a domain."""
     labeled, people = Labeled(body), _people(body, domain, NUM_SCORED, "test", 0)
     parts = [

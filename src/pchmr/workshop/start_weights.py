@@ -19,6 +19,7 @@ from pchmr.bench import append, stamped
 from pchmr.body import load_body
 from pchmr.config import DataOptions, Domain, ModelOptions
 from pchmr.data import load_people
+from pchmr.door import Json
 from pchmr.evaluation import evaluate
 from pchmr.models import HMRModel, load_model, save_checkpoint
 from pchmr.models.checkpoint import SHIPPED
@@ -67,7 +68,7 @@ def ship(folder: Path) -> Path:
     return path
 
 
-def rows(model: str, card: dict[str, Any]) -> list[ResultRow]:
+def rows(model: str, card: Json) -> list[ResultRow]:
     """What a card says, as rows of results."""
     scored: dict[str, dict[str, float]] = {}
     for epoch in card["curve"]:
@@ -85,13 +86,13 @@ def rows(model: str, card: dict[str, Any]) -> list[ResultRow]:
     return [replace(row, seed=card["config"]["seed"], started_from=weights) for row in found]
 
 
-def num_steps(config: dict[str, Any]) -> int:
+def num_steps(config: Json) -> int:
     """Optimizer steps of a run of `pchmr train`."""
     size, batch = config["data_options"]["num_samples"], config["optim_options"]["batch_size"]
     return config["num_epochs"] * math.ceil(size / batch)
 
 
-def _scores(model: HMRModel, body: Any, domain: Domain) -> dict[str, Any]:
+def _scores(model: HMRModel, body: Any, domain: Domain) -> Json:
     """Scores on held-out people of a domain, with a constant fitted on its training people."""
     data = DataOptions(domain=domain, num_samples=NUM_PEOPLE, num_test_samples=NUM_PEOPLE)
     train, test = (

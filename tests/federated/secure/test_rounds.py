@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import settings as within
 from hypothesis import strategies as st
 from toy import ToyPeople, config_of, folder, world_of
 
@@ -75,7 +76,10 @@ def losing(lost: Any) -> tuple[Engine, list[tuple[str, int]]]:
     [
         ("fedavg", 20, 1e-3),
         ("fedavg", 32, 1e-6),
+        ("fedavgm", 20, 1e-3),
         ("fedadam", 32, 1e-6),
+        ("fedyogi", 32, 1e-6),
+        ("fedadagrad", 32, 1e-6),
         ("scaffold", 20, 1e-3),
         ("fednova", 32, 1e-6),
     ],
@@ -214,6 +218,7 @@ def test_a_run_that_was_killed_in_a_round_goes_on_with_other_clients(tmp_path):
     assert not set(first) & {client for kind, client in told if kind == "masked"}
 
 
+@within(deadline=None)
 @given(st.integers(5, 24), st.integers(0, 2**20), st.integers(0, 4))
 def test_cohorts_are_apart_or_the_same(num_clients, seed, lost) -> None:
     earlier: list[frozenset[int]] = []

@@ -8,7 +8,6 @@ import hashlib
 import io
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,8 +17,9 @@ from pchmr.data.sets import DATASETS
 from pchmr.data.sets.draft import IMAGES
 from pchmr.data.sets.folder import ImportedPeople
 from pchmr.data.synthetic.check import draw_skeleton
+from pchmr.door import Json
 
-Measured = dict[str, Any]
+Measured = Json
 SHEET, TILE, ACROSS = 40, 128, 8
 USUAL_THIGH = (0.25, 0.65)
 """Metres between the joints of a hip and a knee, from children to tall adults."""

@@ -24,7 +24,7 @@ from pchmr.data.sets.part import TEXTS
 from pchmr.data.sets.placing import DETAILS, FLAGS
 from pchmr.data.sets.placing import LABELS as LABEL_SHAPES
 from pchmr.data.synthetic.sensor import decode
-from pchmr.door import FileError, read_json
+from pchmr.door import FileError, Json, read_json
 from pchmr.door.limits import GIB
 from pchmr.door.tensors import mapped_tensors
 
@@ -49,7 +49,7 @@ def is_held_out_only(folder: Path | None) -> bool:
     return "train" not in read_manifest(folder)["names"]["split"]
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Json:
     """What was imported.
 
     Raises:

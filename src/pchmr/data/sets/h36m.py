@@ -8,7 +8,7 @@ train, every 64th to test.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from pchmr.data.sets.part import (
     photos,
     texts,
 )
-from pchmr.door import read_json
+from pchmr.door import Json, read_json
 from pchmr.door.limits import GIB
 
 TRAIN, TEST = ("1", "5", "6", "7", "8"), ("9", "11")
@@ -85,7 +85,7 @@ def _table(file: Path) -> Table:
     return found
 
 
-def _pictures(file: Path, data: Table) -> list[dict[str, Any]]:
+def _pictures(file: Path, data: Table) -> list[Json]:
     """The pictures with the box that is annotated in them."""
     try:
         boxes = {entry["image_id"]: entry["bbox"] for entry in data["annotations"]}
@@ -100,15 +100,32 @@ def _pictures(file: Path, data: Table) -> list[dict[str, Any]]:
     return found
 
 
+class _Fit(TypedDict):
+    """SMPL parameters of a picture, and whether there are any."""
+
+    pose: np.ndarray
+    betas: np.ndarray
+    transl: np.ndarray
+    known: bool
+
+
+class _Person(_Fit):
+    """The person of a picture, in the camera's frame."""
+
+    picture: Json
+    extrinsics: np.ndarray
+    intrinsics: np.ndarray
+    joints: np.ndarray
+    square: list[float]
+
+
 def _deep(table: Any, keys: tuple[str, ...]) -> Any:
     for key in keys:
         table = table.get(key) if isinstance(table, dict) else None
     return table
 
 
-def _row(
-    path: Path, subject: str, picture: dict[str, Any], joints: Any, fit: Any, cameras: Table
-) -> dict[str, Any]:
+def _row(path: Path, subject: str, picture: Json, joints: Any, fit: Any, cameras: Table) -> _Person:
     file, number = _file(path, subject, "camera"), str(picture["cam_idx"])
     camera = cameras.get(number)
     if not isinstance(camera, dict) or picture["cam_idx"] not in CAMERAS:
@@ -130,7 +147,7 @@ def _row(
     }
 
 
-def _fit(file: Path, fit: Any) -> dict[str, Any]:
+def _fit(file: Path, fit: Any) -> _Fit:
     """SMPL parameters of a picture, zeros where there are none."""
     if not isinstance(fit, dict):
         return {"pose": np.zeros(72), "betas": np.zeros(10), "transl": np.zeros(3), "known": False}
@@ -146,7 +163,7 @@ def _fit(file: Path, fit: Any) -> dict[str, Any]:
 
 
 def _part(
-    path: Path, subject: str, split: str, rows: list[dict[str, Any]], left_out: dict[str, int]
+    path: Path, subject: str, split: str, rows: list[_Person], left_out: dict[str, int]
 ) -> Part:
     count, shown = len(rows), [row["picture"] for row in rows]
 

@@ -23,6 +23,7 @@ from pchmr.data.sets.folder import margin_of, read_manifest
 from pchmr.data.sets.part import SPLITS, TEXTS, Image, Part, Reader, ReadOptions, Source
 from pchmr.data.sets.placing import FLAGS, Bodies, every, place
 from pchmr.data.synthetic.sensor import encode
+from pchmr.door import Json
 from pchmr.runs.files import make_private
 
 Progress = Callable[[int, int], None]
@@ -62,7 +63,7 @@ class Job:
         """Whose meshes are true."""
         return "gendered" if self.bodies.by_gender else "neutral"
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Json:
         """What decides what is written."""
         return {
             "format": FORMAT,
@@ -195,7 +196,7 @@ def _letters(words: ndarray) -> ndarray:
     return np.array([list(word.ljust(LONGEST, b"\0")) for word in encoded], dtype=np.uint8)
 
 
-def _manifest(draft: Draft, job: Job) -> dict[str, Any]:
+def _manifest(draft: Draft, job: Job) -> Json:
     """Names in place of words, and what the folder says of itself."""
     names: dict[str, list[str]] = {}
     columns: dict[str, ndarray] = {}

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from PIL import Image as Pillow
@@ -141,7 +141,21 @@ def _read(table: Table, block: range) -> Part:
     )
 
 
-def _row(table: Table, which: int, line: int) -> dict[str, Any]:
+class _Person(TypedDict):
+    """Labels of a line in our order; the camera is None where the set names none."""
+
+    keypoints_2d: np.ndarray
+    joints: np.ndarray
+    pose: np.ndarray
+    betas: np.ndarray
+    has_smpl: float
+    square: list[float]
+    camera: np.ndarray | None
+    transl: np.ndarray
+    gender: str
+
+
+def _row(table: Table, which: int, line: int) -> _Person:
     """One person: labels in our order."""
     file, columns = table.labels[which].path, table.labels[which].row(line)
     try:

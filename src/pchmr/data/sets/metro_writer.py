@@ -10,13 +10,13 @@ from base64 import b64encode
 from collections.abc import Callable
 from io import BufferedWriter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pchmr.body.joints import EVALUATION_14, METRO_24, METRO_TO_EVALUATION
 from pchmr.data.sets.folder import ImportedPeople, margin_of
 from pchmr.data.sets.part import SPLITS
+from pchmr.door import Json
 from pchmr.runs.files import make_private, write_bytes
 
 TABLES = ("img", "label", "hw", "linelist")
@@ -82,7 +82,7 @@ def _lines(people: ImportedPeople, row: int, number: int) -> dict[str, list[str]
     }
 
 
-def _label(people: ImportedPeople, row: int) -> dict[str, Any]:
+def _label(people: ImportedPeople, row: int) -> Json:
     """One person; pixels are those of the stored crop."""
     size, margin = people.image_size, margin_of(people.image_size)
     seen, joints = (people.detail(name)[row].copy() for name in ("keypoints_2d", "joints"))

@@ -5,7 +5,9 @@ Which frames count is said by `campose_valid`. The set's own `jointPositions` ar
 not those of the protocol, so they are compared and never scored.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,8 @@ def _read(root: Path, file: Path, split: str, options: ReadOptions) -> Part:
     people = found["poses"]
     if not isinstance(people, (list, np.ndarray)) or len(people) == 0:
         raise InputError(f"{file} holds no people in `poses`: get the file anew")
-    parts = [_person(root, file, split, found, who, options) for who in range(len(people))]
+    sequence = _Sequence(root, file, found)
+    parts = [_person(sequence, split, who, options) for who in range(len(people))]
     frame = np.concatenate([part.frame for part in parts])
     who = np.concatenate([np.full(len(part), k) for k, part in enumerate(parts)])
     order = np.lexsort((who, frame))
@@ -65,35 +68,56 @@ def _pictures(root: Path, file: Path, ids: Any) -> list[Path]:
     return [root / "imageFiles" / file.stem / f"image_{n:05d}.jpg" for n in numbers_]
 
 
-def _person(
-    root: Path, file: Path, split: str, found: dict[str, Any], who: int, options: ReadOptions
-) -> Part:
-    """Rows of one person: frames whose camera is known and whose picture is there."""
+@dataclass(frozen=True)
+class _Sequence:
+    """A sequence file, as it was read."""
 
-    def own(key: str, *shape: int | None, finite: bool = True) -> np.ndarray:
-        values = found[key]
+    root: Path
+    file: Path
+    found: Mapping[str, Any]
+
+    def of(self, who: int, key: str, *shape: int | None, finite: bool = True) -> np.ndarray:
+        """Numbers of one person."""
+        values = self.found[key]
         if not isinstance(values, (list, np.ndarray)) or len(values) <= who:
-            raise InputError(f"{file}: {key} lacks person {who}; get the file anew")
-        return numbers(file, key, values[who], *shape, finite=finite)
+            raise InputError(f"{self.file}: {key} lacks person {who}; get the file anew")
+        return numbers(self.file, key, values[who], *shape, finite=finite)
 
+    def shared(self, key: str, *shape: int, finite: bool = True) -> np.ndarray:
+        """Numbers of the camera."""
+        return numbers(self.file, key, self.found[key], *shape, finite=finite)
+
+    def gender(self, who: int) -> str:
+        """Of one person; neutral where the file names none."""
+        genders = self.found["genders"]
+        return gender_name(genders[who] if len(genders) > who else "")
+
+    def pictured(self, count: int) -> np.ndarray:
+        """Which frames have their picture on disk."""
+        names = _pictures(self.root, self.file, self.found["img_frame_ids"])
+        if len(names) != count:
+            raise InputError(
+                f"{self.file}: img_frame_ids and poses have other lengths; get the file anew"
+            )
+        return np.array([name.is_file() for name in names])
+
+
+def _person(sequence: _Sequence, split: str, who: int, options: ReadOptions) -> Part:
+    """Rows of one person: frames whose camera is known and whose picture is there."""
+    file, own = sequence.file, partial(sequence.of, who)
     poses = own("poses", None, 72, finite=False)
     count = len(poses)
     transl = own("trans", count, 3, finite=False)
     betas = np.broadcast_to(_ten(file, own("betas", None)), (count, 10))
-    extrinsics = numbers(file, "cam_poses", found["cam_poses"], count, 4, 4, finite=False)
+    extrinsics = sequence.shared("cam_poses", count, 4, 4, finite=False)
     valid = own("campose_valid", count) > 0
     finite = [np.isfinite(v).reshape(count, -1).all(axis=1) for v in (poses, transl, extrinsics)]
     valid &= np.logical_and.reduce(finite)
-    there = np.array([name.is_file() for name in _pictures(root, file, found["img_frame_ids"])])
-    if len(there) != count:
-        raise InputError(f"{file}: img_frame_ids and poses have other lengths; get the file anew")
-    taken = np.arange(count) % (options.every or 1) == 0
-    rows = np.flatnonzero(valid & there & taken)
-    intrinsics = numbers(file, "cam_intrinsics", found["cam_intrinsics"], 3, 3)
+    there = sequence.pictured(count)
+    rows = np.flatnonzero(valid & there & (np.arange(count) % (options.every or 1) == 0))
     seen = own("poses2d", count, 3, len(POSES_2D), finite=False).swapaxes(1, 2)
     joints = own("jointPositions", count, 3 * len(SMPL_24), finite=False).reshape(count, -1, 3)
-    gender = gender_name(found["genders"][who] if len(found["genders"]) > who else "")
-    named = f"{file.stem} person {who}"
+    intrinsics, named = sequence.shared("cam_intrinsics", 3, 3), f"{file.stem} person {who}"
     return Part(
         texts=texts(
             len(rows),
@@ -103,7 +127,7 @@ def _person(
             sequence=file.stem,
             action=_action(file.stem),
             clip=named,
-            gender=gender,
+            gender=sequence.gender(who),
             protocol="3dpw" if split == "test" else "",
         ),
         frame=rows,

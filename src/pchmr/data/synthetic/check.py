@@ -6,7 +6,6 @@
 import hashlib
 import io
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from pchmr.data.synthetic.people import SyntheticPeople
 from pchmr.data.synthetic.poses import LIMITS, NOISE, SIDES, SIGN, is_sided, xzy_angles
 from pchmr.data.synthetic.render import render_rows
 from pchmr.data.synthetic.world import Posed, World
+from pchmr.door import Json
 from pchmr.geometry import rotvec_to_rotmat
 
 BONES = (
@@ -44,7 +44,7 @@ SAME_POSE_METRES = 0.002
 class Checked:
     """Measured values (JSON-able) and figures (PNG bytes by name)."""
 
-    summary: dict[str, Any]
+    summary: Json
     figures: dict[str, bytes]
 
 

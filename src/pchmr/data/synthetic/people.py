@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -23,13 +23,13 @@ import torch
 from pchmr.body import BodyModel
 from pchmr.compute import end_with_parent
 from pchmr.config import Domain, UserError
-from pchmr.data.sample import COLUMNS, Sample
+from pchmr.data.sample import COLUMNS, Origin, Sample
 from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.recipe import Rows, SyntheticRecipe
 from pchmr.data.synthetic.render import Rendered, render_rows
 from pchmr.data.synthetic.sensor import decode, encode
 from pchmr.data.synthetic.world import World
-from pchmr.door import FileError, read_json
+from pchmr.door import FileError, Json, read_json
 from pchmr.door.arrays import read_arrays
 from pchmr.runs import file_sha256
 from pchmr.runs.files import sweep_one
@@ -51,12 +51,12 @@ LABELS = (
 DETAILS = ("heading", "pitch", "fov", "distance", "rise", "visible", "area")
 
 
-def origin_of(*recipes: SyntheticRecipe) -> dict[str, Any]:
+def origin_of(*recipes: SyntheticRecipe) -> Origin:
     """What a result carries about the people behind it: version, and each domain's world hash."""
     return {"version": recipes[0].version, "worlds": {r.domain: r.world_sha256() for r in recipes}}
 
 
-def current_origin() -> dict[str, Any]:
+def current_origin() -> Origin:
     """That of people of every domain as they are rendered today."""
     return origin_of(*(SyntheticRecipe(domain=domain) for domain in get_args(Domain)))
 
@@ -111,7 +111,7 @@ class SyntheticPeople:
             CacheError: If the cache cannot be written.
         """
         self.recipe, self.image_size = recipe, recipe.image_size
-        self.origin: dict[str, Any] | None = origin_of(recipe)
+        self.origin: Origin | None = origin_of(recipe)
         key = f"{recipe.content_hash()}{body.sha256}"
         self.content_hash = hashlib.sha256(key.encode()).hexdigest()
         self.folder = (cache or default_cache()) / "people" / self.content_hash[:24]
@@ -328,7 +328,7 @@ def _is_of(folder: Path, recipe: SyntheticRecipe, content_hash: str) -> bool:
     return agrees and meta.get(SEAL) in (None, _seal(meta)) and _has_files(folder, meta)
 
 
-def _meta(folder: Path) -> dict[str, Any]:
+def _meta(folder: Path) -> Json:
     """What `meta.json` holds; nothing where it cannot be read."""
     try:
         meta = read_json(folder / "meta.json")
@@ -337,12 +337,12 @@ def _meta(folder: Path) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-def _seal(meta: dict[str, Any]) -> str:
+def _seal(meta: Json) -> str:
     rest = {name: value for name, value in meta.items() if name != SEAL}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _has_files(folder: Path, meta: dict[str, Any]) -> bool:
+def _has_files(folder: Path, meta: Json) -> bool:
     """Whether the files are those that `meta.json` names, all of them."""
     try:
         return meta.get("files") == {name: file_sha256(folder / name) for name in FILES}

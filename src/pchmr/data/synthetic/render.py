@@ -159,14 +159,16 @@ def scene_batch(world: World, posed: Posed, takes: list[Take]) -> SceneBatch:
     }
     tensors: dict[str, Any] = {name: _tensor(v, device) for name, v in values.items()}
     moved = posed.vertices @ _tensor(turns, device).mT + _tensor(shift, device)[:, None]
-    return SceneBatch(
+    batch = SceneBatch(
         vertices=moved,
         faces=world.body.faces.to(device),
         height=size,
         width=size,
         supersample=SUPERSAMPLE,
-        **tensors | _world_two(world, posed, takes, device),
+        **tensors,
     )
+    settings = [take.setting for take in takes if take.setting]
+    return _in_world_two(batch, world, posed, settings) if settings else batch
 
 
 def _surface_values(posed: Posed) -> dict[str, np.ndarray]:
@@ -184,20 +186,19 @@ def _surface_values(posed: Posed) -> dict[str, np.ndarray]:
     }
 
 
-def _world_two(
-    world: World, posed: Posed, takes: list[Take], device: torch.device
-) -> dict[str, Any]:
-    """Places, light and clothes of world 2; nothing of world 1."""
-    settings = [take.setting for take in takes if take.setting]
+def _in_world_two(
+    batch: SceneBatch, world: World, posed: Posed, settings: list[Setting]
+) -> SceneBatch:
+    """The same people with places, light and clothes of world 2."""
+    device = posed.vertices.device
     dresses = [dress for dress in posed.surfaces if isinstance(dress, Dress)]
-    if not settings:
-        return {}
-    return {
-        "surroundings": surroundings_of(settings).to(device),
-        "layers": layers_of(world.tailor, dresses).to(device),
-        "light_direction": _tensor(np.stack([s.light_direction for s in settings]), device),
-        "light_color": _tensor(np.stack([s.light_color for s in settings]), device),
-    }
+    return replace(
+        batch,
+        surroundings=surroundings_of(settings).to(device),
+        layers=layers_of(world.tailor, dresses).to(device),
+        light_direction=_tensor(np.stack([s.light_direction for s in settings]), device),
+        light_color=_tensor(np.stack([s.light_color for s in settings]), device),
+    )
 
 
 def _tensor(value: np.ndarray, device: torch.device) -> Tensor:

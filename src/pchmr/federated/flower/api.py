@@ -43,6 +43,7 @@ from flwr.clientapp import ClientApp  # noqa: E402
 from flwr.serverapp import Grid, ServerApp  # noqa: E402
 
 __all__ = [
+    "OPERATOR_HEADER",
     "Array",
     "ArrayRecord",
     "ClientApp",
@@ -64,6 +65,8 @@ __all__ = [
 ]
 
 TESTED_WITH = "1.41"
+OPERATOR_HEADER = "x-pchmr-operator"
+"""In which the operator's token is shown to a server."""
 SERVER_NODE = 1
 
 

@@ -53,6 +53,22 @@ def pack(schema: UpdateSchema, update: Update, echo: Echo, carry: Carry) -> Reco
     )
 
 
+def once(carry: Carry) -> Carry:
+    """Carries the same memory once: the messages of a cohort then share one array, not copies.
+
+    Holds as long as nobody writes into the arrays.
+    """
+    made: dict[tuple[int, int], tuple[np.ndarray, Array]] = {}
+
+    def carried(values: np.ndarray) -> Array:
+        place = (values.ctypes.data, len(values))
+        if place not in made:
+            made[place] = values, carry(values)  # what is held cannot make room for another
+        return made[place][1]
+
+    return carried
+
+
 def unpack(schema: UpdateSchema, content: RecordDict, echo: Echo) -> Update:
     """The update that a legal reply carries; the server's end of the schema.
 

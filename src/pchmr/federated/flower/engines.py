@@ -5,14 +5,13 @@ processes of their own. `ray` is Flower's simulation runtime with worker
 processes (the `ray` extra). With one seed both end with the same weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pchmr.federated.client import World
 from pchmr.federated.flower.api import Array, SharedArray, new_context, wire_array
 from pchmr.federated.flower.client_app import make_client_app
 from pchmr.federated.flower.grid import InProcessGrid
@@ -20,7 +19,9 @@ from pchmr.federated.flower.ray_engine import run_on_ray
 from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.server import Server
 from pchmr.federated.flower.server_app import make_server_app
+from pchmr.federated.flower.tasks import task_sizes
 from pchmr.federated.flower.workers import WorkerGrid
+from pchmr.federated.world import World
 
 RUN_ID = 1
 
@@ -36,7 +37,7 @@ def run_in_process(server: Server, world: World, state_folder: Path) -> None:
     grid = WorkerGrid(
         world,
         state_folder,
-        size=sum(server.schema.sizes.values()),
+        size=sum(task_sizes(server.schema).values()),
         num_workers=num_workers,
         num_threads=max(1, torch.get_num_threads() // num_workers),
         num_nodes=num_nodes,
@@ -50,10 +51,23 @@ def run_in_process(server: Server, world: World, state_folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Engine:
-    """A runtime: how arrays travel, and how the rounds are run."""
+    """A runtime: how arrays travel, how the rounds are run, and who the clients are.
+
+    Attributes:
+        carry: Makes a Flower array of a NumPy array.
+        run: Runs the server's rounds; takes the world and the folder of clients' state.
+        public_keys: Of clients that are devices of their own, by logical id; None makes keys.
+        nodes: Node of each logical client; without them, those of the grid in turn.
+        absent: Clients that have left and are never drawn.
+        name: Tells runs apart that share a seed.
+    """
 
     carry: Callable[[np.ndarray], Array]
     run: Callable[[Server, World, Path], None]
+    public_keys: Sequence[bytes] | None = None
+    nodes: Sequence[int] = ()
+    absent: frozenset[int] = frozenset()
+    name: str = ""
 
 
 ENGINES: dict[str, Engine] = {

@@ -13,6 +13,15 @@ from pchmr.federated.update import CLIENT_REASONS, Rejected
 log = logging.getLogger("pchmr.federated.server")
 CLOCK_SKEW_SECONDS = 86_400.0  # clients' clocks may be off
 EXPIRY_SECONDS = 1.0  # rounding, over the sum that a reply may not move
+FLOWER_REASONS = {
+    1: "crashed",
+    3: "unavailable",
+    4: "unavailable",
+    5: "unavailable",
+    7: "bundle",
+    8: "crashed",
+}
+"""What Flower itself says in a client's place: its app failed, is not there, or is not signed."""
 STRAYS = ("unknown_sender", "duplicate")
 
 
@@ -111,9 +120,10 @@ def check_envelope(asked: Message, reply: Message) -> None:
     """
     said, known = reply.metadata, asked.metadata
     if reply.has_error():
-        reason = reply.error.reason
-        right = reply.error.code == ERROR_CODE and reason in CLIENT_REASONS
-        raise Rejected(str(reason) if right else "client_error")
+        code, reason = reply.error.code, reply.error.reason
+        if code == ERROR_CODE and reason in CLIENT_REASONS:
+            raise Rejected(str(reason))
+        raise Rejected(FLOWER_REASONS.get(code, "client_error"))
     now = time.time()
     texts = (said.group_id, said.message_type) == (known.group_id, known.message_type)
     if not texts or said.run_id != known.run_id or said.dst_node_id != known.src_node_id:

@@ -9,26 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-from pchmr.federated.client import Worker
 from pchmr.federated.client_state import ClientStates
+from pchmr.federated.digests import model_digest, training_digest
 from pchmr.federated.flower.api import ConfigRecord, Message, RecordDict
 from pchmr.federated.flower.egress import Carry, Echo
 from pchmr.federated.flower.tasks import Resident, TaskMessage, is_plain
-from pchmr.federated.hidden import (
-    SCHEMA,
-    model_digest,
-    statistics_units,
-    training_digest,
-    vector_of,
-    weight_of,
-)
 from pchmr.federated.policy import Guard
 from pchmr.federated.secure import RoundOffer, SecureClient
 from pchmr.federated.secure.codec import Message as Secret
 from pchmr.federated.secure.device import SecureDevice
 from pchmr.federated.secure.messages import KeyList, ShareDelivery, SurvivorList, UnmaskRequest
 from pchmr.federated.secure.state import ClientState
-from pchmr.federated.update import Rejected
+from pchmr.federated.task import Answering
+from pchmr.federated.update import SECURE_SCHEMA, Rejected
 
 RESIDUALS = "residuals"
 BYTES, RECORD = "message", "secure"
@@ -42,7 +35,7 @@ class Visit:
     """A message of a stage, at the client that it is for."""
 
     asked: TaskMessage
-    worker: Worker
+    worker: Answering
     guard: Guard
     device: SecureDevice
     client: SecureClient
@@ -82,7 +75,8 @@ class Visit:
 
 
 def keys(visit: Visit) -> Answer:
-    """Stage 0."""
+    """Stage 0: a device that would rather not train says so before anybody counts on it."""
+    visit.guard.check_occasion()
     return visit.client.answer_offer(visit.read(RoundOffer))
 
 
@@ -94,11 +88,11 @@ def shares(visit: Visit) -> Answer:
 
 def masked(visit: Visit) -> Answer:
     """Stage 2: compares models, trains if the device's policy allows it, and masks."""
+    from pchmr.federated.hidden import statistics_units, vector_of, weight_of
+
     state, worker, echo = visit.device.open_round().take(), visit.worker, visit.asked.echo
     task = visit.asked.task(worker.schema(int(echo["run"])))
-    arrays = [task.parameters, task.buffers]
-    digest = model_digest(arrays if task.control is None else [*arrays, task.control])
-    state = visit.client.receive(state, visit.read(ShareDelivery), digest)
+    state = visit.client.receive(state, visit.read(ShareDelivery), model_digest(task.vectors))
     update = worker.answer(task, visit.guard, run=int(echo["run"]), node_id=visit.node_id)
     settings, noised = state.offer.settings, worker.config.privacy_options.is_noised
     drift = None
@@ -153,7 +147,7 @@ def answer(
     said, state = stage(visit)
     if state is not None:
         visit.device.open_round().put(state)
-    return pack_secret(said.encode(), visit.asked.echo | {"schema": SCHEMA})
+    return pack_secret(said.encode(), visit.asked.echo | {"schema": SECURE_SCHEMA})
 
 
 def pack_secret(data: bytes, echo: Echo) -> RecordDict:

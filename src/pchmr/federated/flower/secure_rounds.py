@@ -9,29 +9,27 @@ them so that it is not refused.
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
 import numpy as np
 
 from pchmr.config import FederateConfig, SettingError
-from pchmr.federated.client import Task
+from pchmr.federated.digests import model_digest, training_digest
 from pchmr.federated.flower.api import Grid, Message, content_bytes
-from pchmr.federated.flower.egress import Carry
+from pchmr.federated.flower.egress import Carry, once
 from pchmr.federated.flower.replies import as_they_come, carried, check_envelope
 from pchmr.federated.flower.secure_app import RECORD, pack_secret, unpack_secret
 from pchmr.federated.flower.tasks import build_task
 from pchmr.federated.fold import Sums
 from pchmr.federated.hidden import (
-    SCHEMA,
     HiddenSum,
     Opened,
     least_survivors,
-    model_digest,
     opened,
     statistics_units,
-    training_digest,
 )
+from pchmr.federated.moments import COUNT, MomentSpec, bounded_squares
 from pchmr.federated.outcome import Outcome, SumRow
 from pchmr.federated.rounds import apart_cohort
 from pchmr.federated.secure import (
@@ -51,7 +49,8 @@ from pchmr.federated.secure.messages import (
     UnmaskShares,
 )
 from pchmr.federated.secure.refusal import Reason, Refusal
-from pchmr.federated.update import Rejected, UpdateSchema
+from pchmr.federated.task import Task
+from pchmr.federated.update import SECURE_SCHEMA, Rejected, UpdateSchema
 from pchmr.federated.vector import FlatSpec
 
 Kind = TypeVar("Kind", bound=Secret)
@@ -71,6 +70,7 @@ class SecureRounds:
         settings: The config as JSON, as clients get it.
         carry: Makes a Flower array of a NumPy array.
         public_keys: Of the clients, by logical id.
+        absent: Clients that are never drawn.
         spent: Clients that may send no vector before the model changes.
         cohorts: Those of which vectors may have left.
     """
@@ -82,6 +82,7 @@ class SecureRounds:
     settings: str
     carry: Carry
     public_keys: Sequence[bytes]
+    absent: frozenset[int] = frozenset()
     spent: set[int] = field(default_factory=set)
     cohorts: list[frozenset[int]] = field(default_factory=list)
     _run: bytes = field(default_factory=lambda: os.urandom(16))
@@ -111,7 +112,7 @@ class SecureRounds:
             self.config.num_clients,
             self.config.clients_per_round,
             attempt=attempt,
-            spent=self.spent,
+            spent=self.spent | self.absent,
             earlier=self.cohorts,
             least=SecurePolicy().least_difference,
         )
@@ -168,11 +169,18 @@ class SecureRounds:
             buffers = task.buffers * whole + units * np.float32(found.most) * found.drift
             places = self.spec.variances
             buffers[places] = np.maximum(buffers[places], 0)
-        return Sums(found.totals, found.delta, found.unit, buffers, found.control)
+        moments = dict(found.moments)
+        if moments:
+            share = np.float32(found.unit / found.totals.weight)
+            means = {name: total * share for name, total in moments.items()}
+            steps = found.totals.sample_steps / found.totals.samples
+            count = float(task.moments[COUNT][0]) + steps
+            bounded_squares(MomentSpec.of(self.spec, self.config), means, count)
+            moments = {name: mean / share for name, mean in means.items()}
+        return Sums(found.totals, found.delta, found.unit, buffers, found.control, moments)
 
     def _offer(self, task: Task, attempt: int, clients: Collection[int]) -> RoundOffer:
-        arrays = [task.parameters, task.buffers]
-        digest = model_digest(arrays if task.control is None else [*arrays, task.control])
+        digest = model_digest(task.vectors)
         training = training_digest(self.settings, self.schema.fingerprint)
         return RoundOffer(
             run=self._run,
@@ -251,7 +259,8 @@ class _Talk:
     ) -> None:
         """Asks those who are left, and keeps those whose answers hold."""
         asked = sorted(self._alive)
-        messages = [self._message(name, member, told(member)) for member in asked]
+        carry = once(self._rounds.carry)
+        messages = [self._message(name, member, told(member), carry) for member in asked]
         self._outcome.bytes_down += sum(content_bytes(m.content) for m in messages)
         wait, left = self._rounds.config.server_options.deadline_seconds, set()
         for arrival in as_they_come(messages, carried(self._grid, messages, wait)):
@@ -277,13 +286,13 @@ class _Talk:
         if reason in SPENT:  # a run that was killed asked it already
             self._rounds.asked_for_vectors([client], self._who(self._all))
 
-    def _message(self, name: str, member: int, data: bytes) -> Message:
+    def _message(self, name: str, member: int, data: bytes, carry: Carry) -> Message:
         rounds, client, task = self._rounds, self._clients[member], self._task
         content = build_task(
             rounds.schema,
-            Task(task.round, client, task.parameters, task.buffers, task.control),
+            replace(task, client_id=client),
             rounds.settings,
-            rounds.carry,
+            carry,
             with_model=name.startswith("train"),
         )
         content[RECORD] = pack_secret(data, {})[RECORD]
@@ -293,7 +302,7 @@ class _Talk:
     def _read(self, kind: type[Kind], member: int, reply: Message) -> Kind:
         self._outcome.bytes_up += content_bytes(reply.content)
         echo = self._rounds.schema.echo(self._task.round, self._clients[member])
-        found = kind.decode(unpack_secret(reply.content, echo | {"schema": SCHEMA}))
+        found = kind.decode(unpack_secret(reply.content, echo | {"schema": SECURE_SCHEMA}))
         if vars(found)["sender"] != member:
             raise Rejected("unknown_sender")
         return found

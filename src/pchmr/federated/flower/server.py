@@ -16,17 +16,18 @@ from pchmr.config import DivergedError, FederateConfig, to_json
 from pchmr.federated.accounting import GaussianNoise
 from pchmr.federated.aggregation import Aggregation
 from pchmr.federated.algorithms import ALGORITHMS
-from pchmr.federated.client import Task
 from pchmr.federated.cohort import Cohort, Reply
 from pchmr.federated.flower.api import Grid, Message, content_bytes
-from pchmr.federated.flower.egress import Carry, unpack
+from pchmr.federated.flower.egress import Carry, once, unpack
 from pchmr.federated.flower.replies import carried, check_envelope, in_order
 from pchmr.federated.flower.secure_rounds import SecureRounds
 from pchmr.federated.flower.tasks import build_task
 from pchmr.federated.fold import Fold
 from pchmr.federated.hidden import HiddenSum, public_bound
+from pchmr.federated.moments import MomentSpec, is_averaged
 from pchmr.federated.outcome import Outcome, RoundRow, Row, ServerSaw
 from pchmr.federated.rounds import cohort
+from pchmr.federated.task import Task
 from pchmr.federated.update import Rejected, UpdateSchema
 from pchmr.federated.validation import Gate, UpdateTrace
 from pchmr.federated.vector import FlatSpec
@@ -34,7 +35,7 @@ from pchmr.runs import Checkpoint
 
 ATTEMPTS = 3
 NODE_POLL_SECONDS = 0.1
-STATE = "state."
+STATE, CLIENTS = "state.", "clients."
 
 
 @dataclass(kw_only=True)
@@ -57,6 +58,8 @@ class Server:
         rows: Their records.
         min_nodes: Nodes to wait for before the first round.
         public_keys: Of the clients by logical id, where their sum alone is seen.
+        nodes: Node of each logical client; without them, those of the grid in turn.
+        absent: Clients that are never drawn.
     """
 
     config: FederateConfig
@@ -74,13 +77,18 @@ class Server:
     rows: list[Row] = field(default_factory=list)
     min_nodes: int = 1
     public_keys: Sequence[bytes] = ()
+    nodes: Sequence[int] = ()
+    absent: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         self.algorithm = ALGORITHMS[self.config.algorithm]
         self.state = self.algorithm.init(self.spec.num_parameters)
         rule, num_bad = self.config.server_options.rule, self.config.num_tolerated
         trim = num_bad if rule == "trimmed" else None
-        self._fold = Fold(self.algorithm, self.spec.num_parameters, self.spec.num_buffers, trim)
+        spec, moments = self.spec, MomentSpec.of(self.spec, self.config)
+        self.moments = moments.zeros() if is_averaged(self.config) else {}
+        sizes = moments.sizes if self.moments else None
+        self._fold = Fold(self.algorithm, spec.num_parameters, spec.num_buffers, trim, sizes)
         self._cohort = Cohort(self.schema.sizes, self.scratch)
         self._aggregation = Aggregation(self._fold, self._cohort, rule=rule, num_bad=num_bad)
         self._settings = to_json(self.config)
@@ -96,6 +104,7 @@ class Server:
             settings=self._settings,
             carry=self.carry,
             public_keys=self.public_keys,
+            absent=self.absent,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -106,6 +115,8 @@ class Server:
         self.buffers[...] = checkpoint.vectors["buffers"]
         for name, vector in self.state.items():
             vector[...] = checkpoint.vectors[STATE + name]
+        for name, vector in self.moments.items():
+            vector[...] = checkpoint.vectors[CLIENTS + name]
         if self._secure is not None:
             self._secure.recall(checkpoint.memory["secure"])
 
@@ -114,7 +125,8 @@ class Server:
         return Checkpoint(
             round=self.round,
             vectors={"parameters": self.parameters, "buffers": self.buffers}
-            | {STATE + name: vector for name, vector in self.state.items()},
+            | {STATE + name: vector for name, vector in self.state.items()}
+            | {CLIENTS + name: vector for name, vector in self.moments.items()},
             memory={"gate": self.gate.memory}
             | ({} if self._secure is None else {"secure": self._secure.remember()}),
             rows=self.rows,
@@ -126,7 +138,7 @@ class Server:
         Raises:
             DivergedError: No round of the run had enough good replies, or the weights overflowed.
         """
-        nodes = _wait_for_nodes(grid, self.min_nodes)
+        nodes = list(self.nodes) or _wait_for_nodes(grid, self.min_nodes)
         while self.round < self.config.num_rounds:
             row = self._round(grid, nodes, self.round + 1)
             self.round += 1
@@ -166,7 +178,7 @@ class Server:
             config.num_clients,
             config.clients_per_round,
             attempt=attempt,
-            asked=outcome.asked,
+            asked=outcome.asked | self.absent,
         )
         return clients if len(clients) >= least_replies(config) else []
 
@@ -186,7 +198,8 @@ class Server:
     def _collect(self, grid: Grid, nodes: list[int], number: int, outcome: Outcome) -> None:
         """Sends the model to a cohort, keeps what may count, and lets the gate see it whole."""
         self._aggregation.begin()
-        messages = [self._message(nodes, number, client_id) for client_id in outcome.cohort]
+        carry = once(self.carry)
+        messages = [self._message(nodes, number, c, carry) for c in outcome.cohort]
         outcome.bytes_down += sum(content_bytes(message.content) for message in messages)
         wait = self.config.server_options.deadline_seconds
         for arrival in in_order(messages, carried(grid, messages, wait)):
@@ -217,11 +230,12 @@ class Server:
             parameters=self.parameters,
             buffers=self.buffers,
             control=self.state.get("control"),
+            moments=self.moments,
         )
 
-    def _message(self, nodes: list[int], number: int, client_id: int) -> Message:
+    def _message(self, nodes: list[int], number: int, client_id: int, carry: Carry) -> Message:
         task = self._task(number, client_id)
-        content = build_task(self.schema, task, self._settings, self.carry)
+        content = build_task(self.schema, task, self._settings, carry)
         return Message(content, nodes[client_id % len(nodes)], "train", group_id=str(number))
 
     def _admit(self, asked: Message, reply: Message, number: int, client_id: int) -> Reply:
@@ -238,6 +252,7 @@ class Server:
         finite = self._fold.apply(
             self.parameters, self.buffers, self.state, step, config.num_clients, noise
         )
+        self._fold.average_moments(self.moments)
         if not finite:
             raise DivergedError(
                 f"the weights overflowed in round {number}; lower --server-learning-rate"

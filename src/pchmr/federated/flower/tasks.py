@@ -8,11 +8,11 @@ from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from pchmr.federated.client import Task, Worker
 from pchmr.federated.flower.api import ArrayRecord, ConfigRecord, Message, RecordDict
 from pchmr.federated.flower.egress import TASK_SCHEMA, Carry, Echo, vector_of
 from pchmr.federated.policy import Guard
-from pchmr.federated.update import Rejected, UpdateSchema
+from pchmr.federated.task import Answering, Task
+from pchmr.federated.update import COUNT, FIRST, SECOND, Rejected, UpdateSchema
 
 TASK_FIELDS = {"schema": str, "fingerprint": str, "run": int, "round": int, "client_id": int}
 LONGEST_GROUP = 9
@@ -44,7 +44,13 @@ def _task_arrays(task: Task) -> dict[str, np.ndarray]:
         arrays["buffers"] = task.buffers
     if task.control is not None:
         arrays["control"] = task.control
-    return arrays
+    return arrays | dict(task.moments)
+
+
+def task_sizes(schema: UpdateSchema) -> dict[str, int]:
+    """Length of each array of a task, given the schema of its answers."""
+    sizes = {"parameters" if name == "delta" else name: n for name, n in schema.sizes.items()}
+    return sizes | ({COUNT: 1} if FIRST in sizes else {})
 
 
 @runtime_checkable
@@ -56,7 +62,7 @@ class Resident(Protocol):
         """Holds tasks against the device's policy."""
         ...
 
-    def __call__(self, settings: str) -> Worker:
+    def __call__(self, settings: str) -> Answering:
         """The resident worker for a config, which comes as JSON."""
         ...
 
@@ -92,7 +98,7 @@ class TaskMessage:
         Raises:
             Rejected: It is for another model.
         """
-        sizes = {"parameters" if name == "delta" else name: n for name, n in schema.sizes.items()}
+        sizes = task_sizes(schema)
         if self.echo["fingerprint"] != schema.fingerprint or set(self.arrays) != set(sizes):
             raise Rejected("task_schema")
         values = {name: vector_of(self.arrays[name], size) for name, size in sizes.items()}
@@ -102,6 +108,7 @@ class TaskMessage:
             parameters=values["parameters"],
             buffers=values.get("buffers", np.empty(0, dtype=np.float32)),
             control=values.get("control"),
+            moments={name: values[name] for name in (FIRST, SECOND, COUNT) if name in values},
         )
 
 

@@ -9,7 +9,6 @@ import base64
 import json
 import struct
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from scipy.spatial.transform import Rotation
 from pchmr.body import BodyModel
 from pchmr.body.joints import SMPL_24
 from pchmr.data.synthetic.normals import vertex_normals
+from pchmr.door import Json
 from pchmr.predict.drawing import color_of
 from pchmr.predict.motion import Motion
 
@@ -34,10 +34,10 @@ MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 class _Scene:
     """A glTF document that grows, and the bytes that it speaks of."""
 
-    document: dict[str, Any] = field(default_factory=dict)
+    document: Json = field(default_factory=dict)
     content: bytearray = field(default_factory=bytearray)
 
-    def put(self, section: str, item: dict[str, Any]) -> int:
+    def put(self, section: str, item: Json) -> int:
         """Adds an item to a section; returns its index."""
         items = self.document.setdefault(section, [])
         items.append(item)
@@ -52,7 +52,7 @@ class _Scene:
         self.content.extend(b"\0" * (-len(self.content) % 4))
         view = {"buffer": 0, "byteOffset": len(self.content), "byteLength": data.nbytes}
         self.content.extend(data.tobytes())
-        item: dict[str, Any] = {
+        item: Json = {
             "bufferView": self.put("bufferViews", view | ({"target": target} if target else {})),
             "componentType": component,
             "count": len(data),

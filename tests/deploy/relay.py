@@ -1,0 +1,91 @@
+"""A relay between devices and a server: opens TLS with the server's key and writes along."""
+
+import socket
+import ssl
+import struct
+import threading
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+
+RESET = struct.pack("ii", 1, 0)
+
+
+class Relay:
+    """Hands bytes on in both directions until it is closed; keeps what devices say."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.said: dict[int, bytearray] = defaultdict(bytearray)
+        self._folder, self._server = folder, port
+        self._ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._ours.load_cert_chain(folder / "server.crt", folder / "server.key")
+        self._theirs = ssl.create_default_context(cafile=folder / "ca.crt")
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                raw, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._carry, args=(raw,), daemon=True).start()
+
+    def _carry(self, raw: socket.socket) -> None:
+        try:
+            near = self._ours.wrap_socket(raw, server_side=True)
+            plain = socket.create_connection(("127.0.0.1", self._server))
+            far = self._theirs.wrap_socket(plain, server_hostname="localhost")
+        except OSError:
+            raw.close()
+            return
+        self._open += [near, far]
+        number = len(self._open)
+        threading.Thread(target=self._pass, args=(far, near, None), daemon=True).start()
+        self._pass(near, far, number)
+
+    def _pass(self, source: socket.socket, sink: socket.socket, number: int | None) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                if number is not None:
+                    self.said[number] += data
+                sink.sendall(data)
+        except (OSError, ValueError):
+            pass
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def reset(self) -> None:
+        """Tears every connection down at once, as a failing network does."""
+        gone, self._open = self._open, []
+        for end in gone:
+            with suppress(OSError, ValueError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                end.close()
+
+    def close(self) -> None:
+        """Hands nothing on any more."""
+        self._listening.close()
+        self.reset()
+
+    def requests(self) -> list[tuple[str, str, bytes]]:
+        """Path, key of the device and body of all that devices asked, in order by connection."""
+        return [found for said in list(self.said.values()) for found in parse(bytes(said))]
+
+
+def parse(said: bytes) -> list[tuple[str, str, bytes]]:
+    found = []
+    while b"\r\n\r\n" in said:
+        head, said = said.split(b"\r\n\r\n", 1)
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        named = {name.lower(): value for name, value in headers.items()}
+        length = int(named.get("content-length", 0))
+        key = next((v for n, v in named.items() if "public-key" in n), "")
+        found.append((first.split()[1], key, said[:length]))
+        said = said[length:]
+    return found

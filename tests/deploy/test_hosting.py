@@ -1,0 +1,40 @@
+"""The files that keep a server running, as far as they can be held against their readers here."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pchmr.deploy.hosting import CONTAINER, UNIT, write_hosting
+
+
+def test_the_container_starts_the_server_in_the_foreground(tmp_path: Path) -> None:
+    write_hosting(tmp_path, 8443)
+    text = (tmp_path / CONTAINER).read_text()
+    words = [line.split()[0] for line in text.splitlines() if line and line[0] != "#"]
+    assert words == ["FROM", "RUN", "VOLUME", "EXPOSE", "ENTRYPOINT"]
+    assert '"--no-background"' in text and "EXPOSE 8443" in text and "KEY" not in text
+
+
+def test_the_unit_starts_the_server_in_the_foreground(tmp_path: Path) -> None:
+    write_hosting(tmp_path / "", 8443)
+    text = (tmp_path / UNIT).read_text()
+    sections = [line for line in text.splitlines() if line.startswith("[")]
+    assert sections == ["[Unit]", "[Service]", "[Install]"]
+    assert f'deploy up "{tmp_path}" --no-background' in text
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
+def test_systemd_reads_the_unit(tmp_path: Path) -> None:
+    write_hosting(tmp_path, 8443)
+    command = ["systemd-analyze", "verify", str(tmp_path / UNIT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "Failed" not in done.stderr and "Unknown" not in done.stderr
+
+
+def test_a_handler_of_keys_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys, pchmr.deploy.client_app; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
