@@ -81,6 +81,12 @@ def _after_personalize(config: configs.PersonalizeConfig) -> str:
     return f"pchmr predict PHOTO --checkpoint {model}"
 
 
+def _after_live(config: configs.LiveConfig) -> str | None:
+    """Nothing after the page, nor after a camera, of which no picture is kept."""
+    is_file = config.source is not None and not config.source.isdecimal()
+    return f"pchmr annotate {config.source} --output labels" if is_file else None
+
+
 def _after_data(config: configs.DataConfig) -> str | None:
     """Nothing after `synth` and `import`, which name the size of the pictures that they wrote."""
     if config.task == "partition":
@@ -99,6 +105,8 @@ NEXT: dict[str, Callable[[Any], str | None]] = {
     "predict": lambda config: f"pchmr annotate {config.images} --output labels",
     "annotate": lambda config: f"pchmr labels {config.output}",
     "labels": lambda config: f"pchmr train --data {config.labels}",
+    "review": lambda config: f"pchmr train --data {config.labels}",
+    "live": _after_live,
     "personalize": _after_personalize,
     "loop": lambda config: f"pchmr personalize --images {config.images}",
     "export": lambda config: f"pchmr predict PHOTO, or read {config.output / 'card.json'}",

@@ -12,8 +12,9 @@ from pchmr.body import BodyModel
 from pchmr.cli import main
 from pchmr.config import EXPORT_VARIANTS, DataOptions, ExportConfig, SettingError
 from pchmr.device import export as export_room
-from pchmr.device.export import CARD, Trial, advice, default_variant, export, file_name, open_trial
+from pchmr.device.export import CARD, advice, default_variant, export, file_name, open_trial
 from pchmr.device.graph import INPUT, MeshGraph, export_model, output_names, polar_rotation
+from pchmr.device.measured import Trial, joints_moved_mm
 from pchmr.device.runtime import OnnxModel
 from pchmr.device.variants import PRODUCTS
 from pchmr.models import MODELS, HMRModel, build_model, xs
@@ -177,6 +178,26 @@ def test_card_describes_the_files(folder: Path, trial: Trial) -> None:
 def test_int8_is_the_default_only_where_it_costs_little(costs, is_trained, default) -> None:
     measured = {name: {"cost_mm": cost} for name, cost in costs.items()}
     assert default_variant(measured, is_trained=is_trained) == default
+
+
+@pytest.mark.parametrize(("moved", "default"), [(9.9, "int8"), (10.1, "fp32")])
+def test_int8_that_moves_joints_is_no_default_and_told(moved: float, default: str) -> None:
+    measured = {
+        "fp32": {"cost_mm": 0.0},
+        "int8": {"cost_mm": 0.2, "joints_moved_p95_mm": moved},
+    }
+    assert default_variant(measured, is_trained=True) == default
+    card = {"default": default, "started_from": {"kind": "shipped"}, "variants": measured}
+    lines = advice(card)
+    assert len(lines) == (default != "int8")
+    assert not lines or "moves joints by 10.1 mm" in lines[0]
+
+
+def test_joints_that_move_are_measured_about_the_hips(tiny_body: BodyModel) -> None:
+    reference = tiny_body.v_template.expand(20, -1, -1)
+    assert joints_moved_mm(reference + 1.0, reference, tiny_body) < 1e-3
+    grown = joints_moved_mm(1.1 * reference, reference, tiny_body)
+    assert 20 < grown < 120
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,9 @@ from pchmr.bench.models import interleaved, row
 from pchmr.body import BodyModel, load_body
 from pchmr.config import BenchConfig, DataOptions, ExportConfig, ModelOptions
 from pchmr.data import load_people
-from pchmr.device.export import (
-    ALLOWED_COST_MM,
-    build,
-    measure_file,
-    measure_torch,
-    open_trial,
-    singles,
-)
+from pchmr.device.export import ALLOWED_COST_MM, build, open_trial
 from pchmr.device.graph import export_model, write_graph
+from pchmr.device.measured import measure_file, measure_torch, singles
 from pchmr.device.runtime import OnnxModel
 from pchmr.device.variants import fold, write_fp16, write_int8
 from pchmr.models import MODELS, HMRModel, build_model, load_model

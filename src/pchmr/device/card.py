@@ -23,13 +23,15 @@ class Measured(TypedDict):
 class Form(Measured):
     """A written form, held against PyTorch: largest difference of a vertex in metres, error in mm.
 
-    `cost_mm` is what it adds to PyTorch's error.
+    `cost_mm` is what it adds to PyTorch's error; `joints_moved_p95_mm` is the distance from
+    PyTorch's joints, about the hips, that one in twenty exceeds.
     """
 
     file: str
     sha256: str
     num_bytes: int
     max_vertex_difference_m: float
+    joints_moved_p95_mm: float
     cost_mm: float | None
 
 

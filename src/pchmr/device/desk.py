@@ -67,6 +67,7 @@ class Desk:
     items: list[Item]
     _done: list[Done] = field(default_factory=list)
     _pictures: dict[int, bytes] = field(default_factory=dict)
+    _clips: dict[str, dict[str, ndarray]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: LabelFolder, annotator: Annotator) -> "Desk":
@@ -95,8 +96,20 @@ class Desk:
     def label(self, row: int) -> dict[str, ndarray]:
         """Arrays of a frame, first axis 1 but for those that a clip shares."""
         item = self.items[row]
-        arrays = _read(self.folder, item.clip)
+        arrays = self._read(item.clip)
         return {n: v if n in SHARED else v[[item.frame]] for n, v in arrays.items()}
+
+    def _read(self, clip: str) -> dict[str, ndarray]:
+        """Arrays of a clip; those of one are kept at hand."""
+        if clip not in self._clips:
+            self._clips = {clip: _read(self.folder, clip)}
+        return self._clips[clip]
+
+    def _write(self, item: Item, label: dict[str, ndarray], action: str, **more: object) -> None:
+        """Puts other arrays of a frame into those of its clip, in memory and on disk."""
+        arrays = _with(self._read(item.clip), item.frame, label)
+        self.folder.revise(item.clip, arrays, action, frame=item.frame, **more)
+        self._clips = {item.clip: arrays}
 
     def picture(self, row: int) -> bytes:
         """The frame as a JPEG without metadata, bystanders gray; plain gray where it is gone."""
@@ -161,8 +174,7 @@ class Desk:
         done = self._done.pop()
         item = self.items[done.row]
         if done.label is not None:
-            arrays = _with(_read(self.folder, item.clip), item.frame, done.label)
-            self.folder.revise(item.clip, arrays, "undo", frame=item.frame)
+            self._write(item, done.label, "undo")
         else:
             self.folder.note(item.clip, "undo", frame=item.frame, before=item.status)
         self.folder.undecide(item.clip, item.frame, done.decision)
@@ -184,10 +196,8 @@ class Desk:
         if not np.isfinite(found["vertices"]).all() or found["vertices"][..., 2].min() <= 0:
             raise SettingError("the body cannot be fitted to that: undo, or move another keypoint")
         self._remember(row, label)
-        arrays = _read(self.folder, item.clip)
         found["keypoints_2d"] = changed["keypoints_2d"]
-        arrays = _with(arrays, item.frame, found)
-        self.folder.revise(item.clip, arrays, action, frame=item.frame, **more)
+        self._write(item, found, action, **more)
         return self._renew(row)
 
     def _remember(self, row: int, label: dict[str, ndarray] | None) -> None:
@@ -198,8 +208,8 @@ class Desk:
 
     def _renew(self, row: int) -> int:
         item = self.items[row]
-        arrays = _read(self.folder, item.clip)
-        self.items[row] = _item(item.clip, item.frame, arrays, self.folder.rows[item.clip])
+        arrays, about = self._read(item.clip), self.folder.rows[item.clip]
+        self.items[row] = _item(item.clip, item.frame, arrays, about)
         return row
 
 

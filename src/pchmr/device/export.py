@@ -6,62 +6,36 @@ output folder before everything is measured.
 
 import json
 import shutil
-import statistics
-import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from pchmr.body import BodyModel, load_body
 from pchmr.config import EXPORT_VARIANTS, DataOptions, ExportConfig, require
 from pchmr.data import load_people
-from pchmr.data.sample import PeopleDataset, Sample
-from pchmr.device.card import Card, Form, Measured, Milliseconds, People
-from pchmr.evaluation import score
+from pchmr.data.sample import PeopleDataset
+from pchmr.device.card import Card, Form, Measured, People
+from pchmr.device.measured import Trial, measure_file, measure_torch, singles
 from pchmr.models import HMRModel, load_model
 from pchmr.models.started import StartedFrom
 from pchmr.progress import console, say
-from pchmr.runs import alone, environment, file_sha256, replacing
+from pchmr.runs import alone, environment, replacing
 
 CARD = "card.json"
 EXTRA = ("onnx", "onnxruntime", "onnxscript")
 ALLOWED_COST_MM = 1.0
+ALLOWED_MOVE_MM = 10.0
+"""What int8 may cost, and how far it may move joints (95th percentile), to be the default."""
 ALLOWED_DIFFERENCE_M = 1e-5
 """What fp32 may differ from PyTorch; the smaller forms are judged by their cost."""
-WARMUPS = 2
 UNITS = {
     "image": "RGB in [0, 1], one crop, batch axis first",
     "camera": "weak perspective (s, tx, ty): crop coordinates in [-1, 1] are s * (xy + t)",
     "joints, vertices": "metres, camera axes (x right, y down, z forward)",
 }
-
-Predict = Callable[[Float[Tensor, "batch 3 height width"]], Float[Tensor, "batch vertices 3"]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What every form is calibrated on and held against.
-
-    Attributes:
-        body: Whose vertices the network predicts.
-        calibration: Training people that set the ranges of int8.
-        held_out: People that no form was fitted to.
-        repeats: Timed runs.
-    """
-
-    body: BodyModel
-    calibration: PeopleDataset
-    held_out: PeopleDataset
-    repeats: int
 
 
 @alone
@@ -100,10 +74,24 @@ def advice(card: Card) -> list[str]:
         return lines
     if card["started_from"]["kind"] == "random":
         reason = "the cost of random weights says nothing"
-    else:
+    elif not _is_cheap(int8):
         reason = f"it costs {_cost(int8)}, more than {ALLOWED_COST_MM:g} mm"
+    else:
+        reason = (
+            f"it moves joints by {int8['joints_moved_p95_mm']:.1f} mm (95th percentile), more than "
+            f"{ALLOWED_MOVE_MM:g} mm"
+        )
     cure = "" if card["default"] else "; export fp32 or fp16 too"
     return [*lines, f"int8 is not the default: {reason}{cure}"]
+
+
+def _is_cheap(form: Form) -> bool:
+    return form["cost_mm"] is not None and form["cost_mm"] <= ALLOWED_COST_MM
+
+
+def _holds_still(form: Form) -> bool:
+    """Whether a form moves joints little; a card of before says nothing of it."""
+    return form.get("joints_moved_p95_mm", 0.0) <= ALLOWED_MOVE_MM
 
 
 def agrees(measured: dict[str, Form], variant: str) -> bool:
@@ -206,69 +194,6 @@ def build(
     return {name: folder / file_name(name) for name in EXPORT_VARIANTS if name in variants}
 
 
-def singles(people: PeopleDataset) -> Iterator[Sample]:
-    """The people one by one."""
-    for row in range(len(people)):
-        yield people.batch([row])
-
-
-@torch.no_grad()
-def measure_torch(
-    model: HMRModel, trial: Trial
-) -> tuple[Float[Tensor, "people vertices 3"], Measured]:
-    """Vertices of the held-out people by PyTorch, their score and the latency."""
-    model.eval()
-    vertices = meshes(lambda images: model(images).vertices, trial.held_out)
-    image = trial.held_out.batch([0]).images
-    milliseconds = cpu_ms(lambda: model(image), trial)
-    return vertices, Measured(mpjpe_mm=mpjpe_of(vertices, trial), cpu_ms=milliseconds)
-
-
-def measure_file(
-    path: Path,
-    trial: Trial,
-    reference: Float[Tensor, "people vertices 3"],
-    reference_mpjpe_mm: float | None,
-) -> Form:
-    """Size, hash, latency and agreement with PyTorch of one file."""
-    from pchmr.device.runtime import OnnxModel
-
-    exported = OnnxModel(path)
-    vertices = meshes(lambda images: exported(images)["vertices"], trial.held_out)
-    image = trial.held_out.batch([0]).images.numpy()
-    before, after = reference_mpjpe_mm, mpjpe_of(vertices, trial)
-    return {
-        "file": path.name,
-        "sha256": file_sha256(path),
-        "num_bytes": path.stat().st_size,
-        "cpu_ms": cpu_ms(lambda: exported.raw(image), trial),
-        "max_vertex_difference_m": (vertices - reference).abs().max().item(),
-        "mpjpe_mm": after,
-        "cost_mm": None if before is None or after is None else after - before,
-    }
-
-
-def meshes(predict: Predict, people: PeopleDataset) -> Float[Tensor, "people vertices 3"]:
-    """The fine meshes of all people, one crop at a time."""
-    return torch.cat([predict(sample.images) for sample in singles(people)])
-
-
-def mpjpe_of(vertices: Float[Tensor, "people vertices 3"], trial: Trial) -> float | None:
-    """MPJPE in mm of meshes, one for each held-out person in order."""
-    return score(lambda sample: vertices[sample.index], trial.body, trial.held_out).mpjpe_mm
-
-
-def cpu_ms(call: Callable[[], object], trial: Trial) -> Milliseconds:
-    """Process CPU milliseconds of one call: minimum and median, after a warm-up."""
-    spent = []
-    for turn in range(WARMUPS + trial.repeats):
-        began = time.process_time()
-        call()
-        if turn >= WARMUPS:
-            spent.append((time.process_time() - began) * 1e3)
-    return {"min": round(min(spent), 3), "median": round(statistics.median(spent), 3)}
-
-
 def make_card(
     model: HMRModel,
     trial: Trial,
@@ -299,12 +224,12 @@ def make_card(
 
 
 def default_variant(measured: dict[str, Form], *, is_trained: bool) -> str | None:
-    """int8 where it costs at most `ALLOWED_COST_MM`, else the most exact of the other forms.
+    """int8 where it costs and moves joints little enough, else the most exact of the other forms.
 
     The cost of random weights says nothing, so int8 is not offered for them.
     """
-    cost = measured["int8"]["cost_mm"] if "int8" in measured else None
-    if is_trained and cost is not None and cost <= ALLOWED_COST_MM:
+    int8 = measured.get("int8")
+    if is_trained and int8 is not None and _is_cheap(int8) and _holds_still(int8):
         return "int8"
     return next((name for name in measured if name != "int8" and agrees(measured, name)), None)
 
@@ -337,6 +262,7 @@ def _tell(name: str, about: Measured | Form) -> None:
         parts += [
             f"{about['num_bytes'] / 1e6:.1f} MB",
             f"at most {about['max_vertex_difference_m'] * 1e3:.3g} mm from PyTorch",
+            f"moves joints by {about['joints_moved_p95_mm']:.1f} mm (95th percentile)",
             f"costs {_cost(about)}",
         ]
     say(f"{name:<8} {', '.join(parts)}")

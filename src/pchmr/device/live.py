@@ -25,7 +25,7 @@ RUNTIME = tuple(
     for kind in ("", ".asyncify")
     for ending in ("mjs", "wasm")
 )
-SCRIPTS = ("live.js", "worker.js", "worker-webgpu.js", *RUNTIME)
+SCRIPTS = ("live.js", "painter.js", "worker.js", "worker-webgpu.js", *RUNTIME)
 PRIOR = "blazepose"
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pchmr.config import LiveConfig, PredictConfig, SettingError, require
 from pchmr.data.errors import InputError
 from pchmr.device.chosen import chosen_model
-from pchmr.device.runtime import OnnxModel
+from pchmr.device.runtime import OnnxModel, fastest_model
 from pchmr.inference import Predictor
 from pchmr.predict.formats import WRITERS, Export, Frames
 from pchmr.predict.sightings import Sightings, joined, sighting
@@ -88,7 +88,10 @@ def _tools(options: PredictConfig, config: LiveConfig) -> Tools:
     say(f"{chosen.name} ({chosen.form}), sha256 {chosen.sha256[:16]}")
     for note in tools.notes:
         say(note)
-    network = Network(OnnxModel(chosen.path))
+    exported, spent = fastest_model(chosen.path)
+    told = ", ".join(f"{threads}: {ms:.0f} ms" for threads, ms in spent.items())
+    say(f"threads by measuring: {exported.threads} ({told})")
+    network = Network(exported)
     return replace(tools, predictor=Predictor(network, tools.body, chosen.image_size))
 
 

@@ -25,7 +25,7 @@ from pchmr.web.bundles import (
 )
 
 RUNTIME = "node_modules/onnxruntime-web/dist"
-ENTRIES = ("live", "review")
+ENTRIES = ("live", "painter", "review")
 WORKERS = {"worker": "ort.wasm.min.mjs", "worker-webgpu": "ort.webgpu.min.mjs"}
 """Bundles of the worker, and the onnxruntime-web that each holds."""
 RUNTIME_FILES = tuple(

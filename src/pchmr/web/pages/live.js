@@ -1,6 +1,5 @@
 // The live page: a camera or a dropped file in, the mesh over it. Nothing is sent anywhere.
 
-import { Stage, hasWebGL } from "./stage.js";
 import { readArrays } from "./arrays.js";
 import { fastest } from "./threads.js";
 import { Source } from "./source.js";
@@ -43,11 +42,18 @@ async function main() {
   tell("ready", "Ready. Start the camera, or drop a photo or a video here.");
 }
 
+// The painter's canvases are handed over: it draws in a worker of its own.
 async function openStage({ faces, template }) {
-  find("no-webgl").hidden = hasWebGL();
-  if (!hasWebGL()) return;
-  stage = new Stage(find("over"), find("side"), faces);
-  await stage.warmUp(template);
+  const hasWebGL = document.createElement("canvas").getContext("webgl2") !== null;
+  find("no-webgl").hidden = hasWebGL;
+  if (!hasWebGL) return;
+  const [over, side] = ["over", "side"].map((id) => find(id).transferControlToOffscreen());
+  stage = new Worker("painter.js", { type: "module" });
+  await new Promise((resolve, reject) => {
+    stage.onmessage = resolve;
+    stage.onerror = (event) => reject(new Error(event.message || "the painter cannot be loaded"));
+    stage.postMessage({ task: "open", over, side, faces, template }, [over, side]);
+  });
 }
 
 async function read(name) {
@@ -92,7 +98,7 @@ function draw(bitmap, camera, seen) {
   }
   picture.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
   bitmap.close();
-  stage?.show(seen?.vertices ?? null, camera);
+  stage?.postMessage({ task: "show", vertices: seen?.vertices ?? null, camera });
 }
 
 function count(seen, ms, camera) {
@@ -188,9 +194,7 @@ find("file").onchange = ({ target }) => {
   if (file) begin((mine) => mine.file(file));
 };
 find("opacity").oninput = ({ target }) => {
-  if (!stage) return;
-  stage.opacity = Number(target.value);
-  stage.draw();
+  stage?.postMessage({ task: "opacity", value: Number(target.value) });
 };
 for (const kind of ["dragover", "drop"]) {
   document.addEventListener(kind, (event) => {

@@ -1,0 +1,22 @@
+// Draws in a worker of its own, so that no drawing ever keeps the page from answering.
+
+import { Stage } from "./stage.js";
+
+let stage = null;
+
+const TASKS = {
+  async open({ over, side, faces, template }) {
+    stage = new Stage(over, side, faces);
+    await stage.warmUp(template);
+    self.postMessage({ task: "open" });
+  },
+  show({ vertices, camera }) {
+    stage.show(vertices, camera);
+  },
+  opacity({ value }) {
+    stage.opacity = value;
+    stage.draw();
+  },
+};
+
+self.onmessage = ({ data }) => TASKS[data.task](data);
