@@ -22,7 +22,7 @@ from pchmr.bench.ladder import climb
 from pchmr.config import DivergedError, FederateConfig, SettingError, TrainConfig
 from pchmr.data.partition import label_skew
 from pchmr.data.sample import Subset
-from pchmr.evaluation import Scores, evaluate
+from pchmr.evaluation import Scores, evaluate, people_mm
 from pchmr.experiment.scene import (
     Outcome,
     Row,
@@ -161,11 +161,8 @@ def _row_of(outcome: Outcome, scene: Scene) -> ResultRow:
 
 def _scored(scores: Scores, scene: Scene) -> ResultRow:
     """The three scores, and the mean error over each held-out person's images."""
-    subjects, codes = np.unique(scene.test_set.columns["subject"], return_inverse=True)
-    sums = np.bincount(codes, scores.per_sample_mpjpe_mm, minlength=len(subjects))
-    people_mm = np.round(sums / np.bincount(codes), 2)
     rounded = {name: None if v is None else round(v, 3) for name, v in scores.row().items()}
-    known = tuple(people_mm.tolist()) if np.isfinite(people_mm).all() else ()
+    known = people_mm(scores, scene.test_set.columns["subject"])
     return ResultRow(id="", label="", scores=rounded, people_mm=known)
 
 

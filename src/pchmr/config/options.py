@@ -29,7 +29,7 @@ class DataOptions:
     """Images of held-out people to score on; of an imported set, this default stands for all."""
     world: Literal[1, 2] | None = None
     """Version of the embedded people: 1 is plain, 2 has photographed places and clothes with folds;
-    without it, the one that the start weights were trained on."""
+    without it, the one that the start weights were trained on (`data synth --domain V`: 2)."""
     data_seed: int | None = marked(None, COMPARE)
     """Seed that draws the embedded people; without it, `--seed`."""
     image_size: int | None = marked(None, SCORED)

@@ -31,7 +31,7 @@ Device = Literal["auto", "cpu", "cuda"]
 ShapeExport = Literal["neutral", "fitted"]
 Smoothing = Literal["clip", "live", "none"]
 FORMATS = ("overlay", "glb", "gltf", "bvh", "npz", "csv")
-"""Files that `predict` writes of a clip."""
+"""Files that `predict` writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +221,7 @@ class PredictConfig:
     focal: float | None = None
     """Focal length in pixels; without it, from EXIF, else estimated."""
     format: str = "overlay,glb,npz"
-    """Files of a video, by commas: overlay (mp4), glb, gltf, bvh (one a person), npz, csv."""
+    """Files by commas: overlay (png or mp4), glb, gltf, bvh (one a person), npz, csv."""
     shape: ShapeExport = "neutral"
     """Body shape in glb, gltf, bvh, csv and SMPL files, which may be handed on: shape can be
     health or biometric data. The npz of the result always holds the fitted one."""

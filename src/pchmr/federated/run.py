@@ -88,7 +88,7 @@ def run_federated(
     if config.privacy_options.is_noised:
         require_accountant()
     _require_samples(world, Guard.of(run.path / CLIENTS))
-    with _trainable(config, world.model):
+    with part_that_trains(config, world.model):
         server = _run(
             config, world, run, evaluate_fn, on_round, engine or ENGINES[config.engine], gate
         )
@@ -107,7 +107,7 @@ def _require_samples(world: World, guard: Guard) -> None:
     )
 
 
-def _trainable(config: FederateConfig, model: nn.Module) -> AbstractContextManager[None]:
+def part_that_trains(config: FederateConfig, model: nn.Module) -> AbstractContextManager[None]:
     """Leaves trainable what the settings ask for, as long as it is entered."""
     options = config.server_options
     if options.trainable == "lora":
