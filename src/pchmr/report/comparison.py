@@ -168,7 +168,7 @@ def reached(
     return None
 
 
-def error_at(row: ResultRow, before: ResultRow | None, num_bytes: float) -> float | None:
+def error_at(row: ResultRow, before: ResultRow | None, num_bytes: Number) -> float | None:
     """MPJPE when so many bytes had moved, the way between points taken to be straight; None where
     the curve does not tell.
     """
