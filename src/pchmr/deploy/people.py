@@ -46,7 +46,7 @@ class NoPeople:
 def server_world(config: FederateConfig, roster: bytes) -> World:
     """The network, and as many clients as there are, whose people are elsewhere."""
     world = _world(config)
-    world.train_set = NoPeople(roster, world.model.image_size)  # type: ignore[assignment]
+    world.train_set = NoPeople(roster, world.train_set.image_size)
     world.partitions = [np.empty(0, dtype=np.int64) for _ in range(config.num_clients)]
     return world
 
@@ -60,7 +60,7 @@ def _world(config: FederateConfig) -> World:
         image_size=config.data_options.image_size,
     )
     model.to(body.v_template.device)
-    return World(model, body, NoPeople(b"", model.image_size), [])  # type: ignore[arg-type]
+    return World(model, body, NoPeople(b"", model.image_size), [])
 
 
 def device_world(config: FederateConfig, data: Path, clients: tuple[int, ...]) -> World:
@@ -76,7 +76,7 @@ def device_world(config: FederateConfig, data: Path, clients: tuple[int, ...]) -
         "train",
         body=world.body,
         seed=config.seed,
-        image_size=world.model.image_size,
+        image_size=world.train_set.image_size,
     )
     world.train_set, world.partitions = people, deal(people, clients)
     return world
