@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Compiled files are kept, also where the environment says otherwise: tests start many processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-priors test-wheel test-deploy check docs bench clean install light
+.PHONY: demo test test-priors test-browser test-deploy test-wheel pages check docs bench clean install
 
 demo: install
 	$(BIN)/pchmr demo
@@ -15,7 +15,13 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-priors: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m priors
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "priors and not browser"
+
+test-browser: install pages
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser
+
+pages: install
+	$(BIN)/python -m pchmr.workshop.pages
 
 test-deploy: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -m deploy tests/deploy

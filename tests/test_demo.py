@@ -47,11 +47,11 @@ def test_demo_ends_with_the_report_and_the_next_command(demo, place: Path) -> No
     page = (place / "runs/demo/report.html").read_text()
     assert "data:image/png;base64" in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
-    for word in ("centralized", "federated", "mean pose", "T-pose", "model updates"):
+    for word in ("centralized", "federated", "mean pose", "T-pose", "model updates", "own people"):
         assert word.lower() in page.lower()
 
 
-@pytest.mark.parametrize("kind", ["centralized", "federated"])
+@pytest.mark.parametrize("kind", ["centralized", "federated", "secure"])
 def test_run_folders_hold_what_later_steps_rely_on(demo, place: Path, kind: str) -> None:
     folder = place / "runs/demo" / kind
     summary = json.loads((folder / "summary.json").read_text())
@@ -76,6 +76,11 @@ def test_only_the_federated_run_moves_updates(demo, place: Path) -> None:
     assert "images" not in federated["egress"]["leaves_client"]
     assert federated["before"] == centralized["before"]
     assert federated["model_sha256"] != centralized["model_sha256"]
+    secure = read("secure")
+    assert (
+        secure["aggregation"] == "secure" and "no single update" in secure["egress"]["server_sees"]
+    )
+    assert secure["bytes_up"] < 0.7 * federated["bytes_up"]
 
 
 def test_evaluating_the_trained_weights_gives_the_summary_again(demo, place: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pchmr import cli, experiment
 from pchmr.config import DataOptions, FederateConfig, PartitionOptions, SettingError, TrainConfig
@@ -99,6 +100,28 @@ def test_nothing_to_resume_is_said(
 ) -> None:
     experiment.train(TrainConfig(output=tmp_path / "new", num_epochs=1, resume=True))
     assert "nothing to resume in" in " ".join(capsys.readouterr().err.split())
+
+
+def test_another_number_of_threads_is_told(
+    toy_scene: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sums are made in another order: the same seed gives weights with other last digits."""
+    config = TrainConfig(output=tmp_path / "one", num_epochs=1)
+    threads, weights = torch.get_num_threads(), []
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        try:
+            experiment.train(replace(config, output=tmp_path / str(number)))
+        finally:
+            torch.set_num_threads(threads)
+        about = json.loads((tmp_path / str(number) / "environment.json").read_text())
+        assert about["threads"] == number
+        weights.append(load_file(tmp_path / str(number) / "model.safetensors"))
+    one, two = weights
+    assert all(torch.allclose(one[name], two[name], atol=1e-3) for name in one)
+    experiment.train(replace(config, output=tmp_path / "2", num_epochs=2, resume=True))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "begun with 2 threads, goes on with 1" in said and "OMP_NUM_THREADS=2" in said
 
 
 def test_a_run_of_version_0_1_is_refused_with_the_cure(blind: None, tmp_path: Path) -> None:

@@ -16,14 +16,11 @@ from pchmr.config import (
     LoopConfig,
     SettingError,
 )
-from pchmr.personalize import rehearsal
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few people to rehearse with, and labels that are fitted in one step a stage."""
-    monkeypatch.setattr(rehearsal, "NUM_REHEARSED", 6)
-    monkeypatch.setattr(rehearsal, "NUM_SCORED", 4)
+    """Labels that are fitted in one step a stage."""
     whole = deposer.minimize
 
     def once(objective: Any, state: Any, weights: Any, iterations: int, damping: Any) -> Any:
@@ -36,17 +33,19 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_stage_is_scored(hurried: None, tmp_path: Path) -> None:
     data = DataOptions(domain="V", num_samples=16, num_test_samples=16, image_size=64, world=1)
     worlds.run(DataConfig(task="synth", output=tmp_path / "root", data_options=data))
-    fitting = FittingOptions(num_epochs=1, min_labels=2, batch_size=4)
+    fitting = FittingOptions(
+        num_epochs=1, setting_epochs=1, num_others=6, num_rehearsed=8, min_labels=2, batch_size=4
+    )
     config = LoopConfig(
-        images=tmp_path / "root", output=tmp_path / "loop", num_rounds=1, num_clients=2,
+        images=tmp_path / "root", output=tmp_path / "loop", num_rounds=1, num_clients=4,
         label_kinds="deposer,true", fitting_options=fitting,
         labeling_options=LabelingOptions(reject_mm=1e4),
     )  # fmt: skip
     rows = loop.run(config)["rows"]
     assert [(row["labels"], row["stage"]) for row in rows] == [
-        (kind, stage) for kind in ("deposer", "true") for stage in loop.STAGES
+        (kind, stage) for kind in ("deposer", "true") for stage in loop.stages(4)
     ]
-    assert all(row["mpjpe_mm"] > 0 and len(row["clients"]) == 2 for row in rows)
+    assert all(row["mpjpe_mm"] > 0 and len(row["clients"]) == 4 for row in rows)
     shared = [row["mpjpe_mm"] for row in rows if row["stage"] == "shared"]
     assert shared[0] == shared[1] != rows[2]["mpjpe_mm"]
     for labels in (tmp_path / "loop" / "deposer" / "labels").iterdir():

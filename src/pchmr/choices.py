@@ -61,6 +61,11 @@ ALGORITHMS: dict[str, Choice] = {
     "fedadagrad": Choice(target=_RULES + "FEDADAGRAD", reads=("tau", *_ROBUST)),
     "scaffold": Choice(target=_RULES + "SCAFFOLD"),
     "fednova": Choice(target=_RULES + "FEDNOVA"),
+    "fedper": Choice(target=_RULES + "FEDPER", reads=_ROBUST),
+    "fedrep": Choice(target=_RULES + "FEDREP", reads=_ROBUST),
+    "local-norm": Choice(target=_RULES + "LOCAL_NORM", reads=_ROBUST),
+    "ditto": Choice(target=_RULES + "DITTO", reads=("mu", *_ROBUST)),
+    "apfl": Choice(target=_RULES + "APFL", reads=("own_share", *_ROBUST)),
 }
 
 

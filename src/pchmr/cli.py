@@ -31,6 +31,7 @@ LABELED = "`pchmr labels {output}` lists the finished clips, the same command go
 DEPLOYED = "what runs goes on: `pchmr deploy status` shows it, `pchmr deploy down` ends it"
 KEPT_ON = "finished labels stay in {output}, the same command goes on after them"
 NO_VERB = ([], ["--help"], ["-h"])
+REVIEWED = "what was decided is kept in {labels}"
 ABOUT = (
     "Human mesh recovery for people whose images must not leave their device: centralized and "
     "federated training, evaluation and local inference."
@@ -67,8 +68,11 @@ VERBS: dict[str, Verb] = {
     "loop": Verb(configs.LoopConfig, "pchmr.loop:run", KEPT_ON),
     "export": Verb(configs.ExportConfig, "pchmr.device.export:run"),
     "deploy": Verb(configs.DeployConfig, "pchmr.deploy:run", DEPLOYED),
+    "live": Verb(configs.LiveConfig, "pchmr.device.live:run", "the page is closed"),
+    "review": Verb(configs.ReviewConfig, "pchmr.device.review:run", REVIEWED),
     "data": Verb(configs.DataConfig, "pchmr.worlds:run"),
     "report": Verb(configs.ReportConfig, "pchmr.report:run"),
+    "audit": Verb(configs.AuditConfig, "pchmr.privacy.audit:run"),
     "priors": Verb(configs.PriorsConfig, "pchmr.priors:run"),
     "doctor": Verb(configs.DoctorConfig, "pchmr.doctor:run"),
     "bench": Verb(configs.BenchConfig, "pchmr.bench:run", READ),

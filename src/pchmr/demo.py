@@ -1,19 +1,24 @@
-"""The whole story in one function: before, centralized, federated, labels, and their page.
+"""The whole story in one function: before, centralized, federated, sums, labels, own people.
+
+One page tells it.
 
 People are rendered, ten clients hold them, and the start model has seen none of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pchmr import experiment
 from pchmr.bench.annotators.story import tell
+from pchmr.bench.personal import tell_personal
 from pchmr.config import (
     DataOptions,
     DemoConfig,
     FederateConfig,
+    FittingOptions,
     ModelOptions,
     OptimOptions,
+    PrivacyOptions,
     TrainConfig,
 )
 from pchmr.progress import say
@@ -33,10 +38,33 @@ class Size:
     num_rounds: int
     image_size: int | None
     num_labeled: int
+    num_users: int
+    own: DataOptions
+    fitting: FittingOptions
 
 
-FULL = Size(num_samples=600, num_test_samples=200, num_rounds=4, image_size=None, num_labeled=16)
-QUICK = Size(num_samples=60, num_test_samples=20, num_rounds=2, image_size=64, num_labeled=4)
+FULL = Size(
+    num_samples=600,
+    num_test_samples=200,
+    num_rounds=4,
+    image_size=None,
+    num_labeled=16,
+    num_users=2,
+    own=DataOptions(domain="V", num_samples=720, num_test_samples=120, image_size=112),
+    fitting=FittingOptions(num_others=600, num_rehearsed=256, num_epochs=6),
+)
+QUICK = Size(
+    num_samples=60,
+    num_test_samples=20,
+    num_rounds=2,
+    image_size=64,
+    num_labeled=4,
+    num_users=1,
+    own=DataOptions(domain="V", num_samples=48, num_test_samples=24, image_size=64, world=1),
+    fitting=FittingOptions(
+        num_others=16, num_rehearsed=16, setting_epochs=1, num_epochs=1, min_labels=2
+    ),
+)
 
 
 def size_of(config: DemoConfig) -> Size:
@@ -44,8 +72,8 @@ def size_of(config: DemoConfig) -> Size:
     return QUICK if config.quick else FULL
 
 
-def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig]:
-    """The centralized and the federated run, equal in everything but the paradigm."""
+def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig, FederateConfig]:
+    """A run of each paradigm, equal in everything else."""
     size = size_of(config)
     data = DataOptions(
         domain="B",
@@ -70,20 +98,31 @@ def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig]:
         partition="natural",
         **common,
     )
-    return central, federated
+    secure = replace(
+        federated,
+        output=config.output / "secure",
+        privacy_options=PrivacyOptions(aggregation="secure"),
+    )
+    return central, federated, secure
 
 
 @alone
 def run(config: DemoConfig) -> Path:
     """Runs the demo and returns the path of the report."""
-    central, federated = configs(config)
-    say("1/3 centralized: every image in one place (the reference)")
+    central, federated, secure = configs(config)
+    say("1/5 centralized: every image in one place (the reference)")
     experiment.train(central)
-    say("2/3 federated: images stay with ten clients, model updates travel")
+    say("2/5 federated: images stay with ten clients, model updates travel")
     experiment.federate(federated)
-    say("3/3 labels made on the device, then the report")
-    folders = [central.output, federated.output]
-    told = tell(config.seed, size_of(config).num_labeled)
-    report = write_report(folders, config.output / "report.html", [told])
+    say("3/5 secure: the server sees sums of ten updates, and no single one")
+    experiment.federate(secure)
+    say("4/5 labels made on the device")
+    folders = [central.output, federated.output, secure.output]
+    size = size_of(config)
+    told = tell(config.seed, size.num_labeled)
+    say("5/5 models of headset wearers' own, then the report")
+    place = config.output / "own"
+    own = tell_personal(place, size.own, size.fitting, size.num_users, config.seed)
+    report = write_report(folders, config.output / "report.html", [told, own])
     say(f"report: {report}")
     return report

@@ -179,7 +179,8 @@ WORKS: dict[str, Callable[[], None]] = {
 def _devices() -> Iterator[Finding]:
     import torch
 
-    yield Finding("cpu", "ok", f"threads: {torch.get_num_threads()}")
+    threads = f"threads: {torch.get_num_threads()}"
+    yield Finding("cpu", "ok", f"{threads}; another number gives weights with other last digits")
     if not torch.cuda.is_available():
         yield Finding("cuda", "missing", "no CUDA device is visible; everything runs on the CPU")
     for index in range(torch.cuda.device_count()):

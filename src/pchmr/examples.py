@@ -19,9 +19,8 @@ from pchmr.data.sample import PeopleDataset
 from pchmr.data.synthetic.overlays import shade_mesh
 from pchmr.door.arrays import read_arrays
 from pchmr.evaluation import center_vertices
-from pchmr.runs import replacing
+from pchmr.runs import EXAMPLES, replacing
 
-EXAMPLES = "examples.npz"
 # Beyond these no run has written the file.
 MOST_BYTES, MOST_EXAMPLES, MOST_SIDE, MOST_VERTICES, HUGE = 2**28, 64, 1024, 50_000, 1e7
 RANKS = ("best", "median", "worst")
@@ -99,13 +98,17 @@ def write_examples(
     dataset: PeopleDataset,
     scores: HasErrors,
     *,
+    ranked_by: HasErrors | None = None,
     per_rank: int = PER_RANK,
+    name: str = EXAMPLES,
 ) -> None:
-    """Predicts the chosen samples once more and writes `examples.npz` into the run folder.
+    """Predicts the chosen samples once more and writes them into the run folder.
 
-    Without one sample that has a mesh as truth nothing is written.
+    Samples are chosen by the errors of `ranked_by`, so that runs from one start show the same
+    people; without it, by the run's own. Without one sample that has a mesh as truth nothing is
+    written.
     """
-    chosen = choose(scores.per_sample_mpjpe_mm, per_rank)
+    chosen = choose((ranked_by or scores).per_sample_mpjpe_mm, per_rank)
     if not chosen:
         return
     sample = dataset.batch([row for _, row in chosen]).to(body.v_template.device)
@@ -128,7 +131,7 @@ def write_examples(
         rank=np.array([rank for rank, _ in chosen]),
     )
     arrays = {f.name: getattr(examples, f.name) for f in fields(examples)}
-    with replacing(folder / EXAMPLES) as temporary, open(temporary, "wb") as file:
+    with replacing(folder / name) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 
 

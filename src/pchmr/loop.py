@@ -15,25 +15,34 @@ from typing import TypedDict
 import numpy as np
 
 from pchmr.annotate.consent import FEDERATED, record
-from pchmr.config import FederateConfig, LoopConfig, OptimOptions, PersonalizeConfig, require
-from pchmr.data.sample import PeopleDataset, Subset
+from pchmr.config import (
+    FederateConfig,
+    LoopConfig,
+    OptimOptions,
+    PersonalizeConfig,
+    PrivacyOptions,
+    require,
+)
+from pchmr.config.privacy import FEWEST
+from pchmr.data.sample import PeopleDataset
 from pchmr.evaluation import evaluate
 from pchmr.federated import World, run_federated
 from pchmr.models import HMRModel, save_checkpoint
 from pchmr.models.started import StartedFrom
-from pchmr.personalize.fitting import personalize
-from pchmr.personalize.job import LABELS, Shared
-from pchmr.personalize.lessons import Lessons, Mixture
-from pchmr.personalize.rehearsal import Source
-from pchmr.personalize.rendered import RootLabeler, is_root, open_root, users_of
-from pchmr.personalize.users import User, usable, weights
+from pchmr.personalize.job import LABELS, School, decided
+from pchmr.personalize.lessons import Mixture
+from pchmr.personalize.rendered import is_root, open_root, users_of
+from pchmr.personalize.teaching import Pictures, known, labeled
+from pchmr.personalize.users import User
 from pchmr.progress import say
 from pchmr.runs import CONFIG, MODEL, RunFolder, alone, make_private
-from pchmr.seeds import derive_seed
 
 TABLE = "loop.json"
 DEPOSER, TRUE, SMPLIFYX = "deposer", "true", "smplifyx"
-STAGES = ("shared", "local only", "federated", "federated and personal")
+PLAIN, SECURE = "federated", "federated, secure"
+SHARED, SETTLED, LOCAL = "shared", "setting only", "local only"
+PERSONAL = "{} and personal"
+FOLDERS = {PLAIN: "federated", SECURE: "secure"}
 
 
 class StageScores(TypedDict):
@@ -73,17 +82,27 @@ def run(config: LoopConfig) -> LoopTable:
     )
     make_private(config.output, "--output", marks=(CONFIG, TABLE))
     folder = RunFolder.create(config.output, config)
-    shared = Shared.open(_personal(config, DEPOSER))
-    source = Source.open(shared.body, shared.model.image_size, seed=0)
+    school = School.open(_personal(config, DEPOSER))
     rows: list[LoopRow] = []
     for kind in config.kinds:
-        for row in _Story(config, shared, source, kind).rows():
-            say(f"{row['labels']:<9} {row['stage']:<24} {row['mpjpe_mm']:.1f} mm")
+        for row in _Story(config, school, kind).rows():
+            say(f"{row['labels']:<9} {row['stage']:<32} {row['mpjpe_mm']:.1f} mm")
             rows.append(row)
-    table: LoopTable = {"rows": rows, "started_from": shared.started_from}
+    table: LoopTable = {"rows": rows, "started_from": school.started_from}
     folder.write_json(TABLE, table)
     say(f"table: {config.output / TABLE}")
     return table
+
+
+def stages(num_clients: int) -> list[str]:
+    """Names of the rows of a kind of labels, in order; fewer than five sum nothing securely."""
+    ways = [PLAIN, SECURE] if num_clients >= FEWEST else [PLAIN]
+    return [
+        SHARED,
+        SETTLED,
+        LOCAL,
+        *(stage for way in ways for stage in (way, PERSONAL.format(way))),
+    ]
 
 
 def _personal(config: LoopConfig, kind: str) -> PersonalizeConfig:
@@ -94,15 +113,16 @@ def _personal(config: LoopConfig, kind: str) -> PersonalizeConfig:
     labeling = config.labeling_options
     if kind == SMPLIFYX:
         labeling = dataclasses.replace(labeling, mode=SMPLIFYX)
-    fitting = dataclasses.replace(config.fitting_options, use_review=True)
-    return PersonalizeConfig(
-        images=config.images,
-        output=config.output / (SMPLIFYX if kind == SMPLIFYX else DEPOSER),
-        seed=config.seed,
-        device=config.device,
-        model_options=config.model_options,
-        labeling_options=labeling,
-        fitting_options=fitting,
+    return decided(
+        PersonalizeConfig(
+            images=config.images,
+            output=config.output / (SMPLIFYX if kind == SMPLIFYX else DEPOSER),
+            seed=config.seed,
+            device=config.device,
+            model_options=config.model_options,
+            labeling_options=labeling,
+            fitting_options=config.fitting_options,
+        )
     )
 
 
@@ -111,28 +131,32 @@ class _Story:
     """The loop with one kind of labels."""
 
     config: LoopConfig
-    shared: Shared
-    source: Source
+    school: School
     kind: str
 
     def rows(self) -> Iterator[LoopRow]:
         """A row of each stage: scores against the truth, means over clients and each client's."""
-        users = self._users()
-        start = self.shared.model
+        users, school = self._users(), self.school
         error = mean(user.about["label_error_mm"] for user in users)
-        back = self._federate(users)
-        for stage, models in (
-            ("shared", [start] * len(users)),
-            ("local only", [self._fitted(start, user) for user in users]),
-            ("federated", [back] * len(users)),
-            ("federated and personal", [self._fitted(back, user) for user in users]),
-        ):
-            yield {
+        pictures = [self._pictures(user) for user in users]
+
+        def row(stage: str, models: list[HMRModel]) -> LoopRow:
+            return {
                 "labels": self.kind,
                 "label_error_mm": 0.0 if self.kind == TRUE else error,
                 "stage": stage,
                 **self._scores(models, users),
             }
+
+        yield row(SHARED, [school.shared] * len(users))
+        yield row(SETTLED, [school.settled] * len(users))
+        yield row(LOCAL, self._taught(school.settled, pictures))
+        for way in (PLAIN, SECURE):
+            if way not in stages(len(users)):
+                continue
+            back = self._federate(users, pictures, way)
+            yield row(way, [back] * len(users))
+            yield row(PERSONAL.format(way), self._taught(back, pictures))
 
     def _users(self) -> list[User]:
         splits = open_root(self.config.images)
@@ -142,40 +166,53 @@ class _Story:
             f"{self.config.images} shows {len(subjects)} subjects in every split, --num-clients "
             f"asks for {self.config.num_clients}: render more images or world 2",
         )
-        labeler = RootLabeler.open(_personal(self.config, self.kind), self.shared.body)
-        return [labeler.user(splits, one, self.shared.model.image_size) for one in subjects]
+        personal = _personal(self.config, self.kind)
+        labeler = self.school.labeler(personal)
+        return [labeler.user(splits, one, self.school.shared.image_size) for one in subjects]
 
-    def _taught(self, user: User) -> PeopleDataset:
+    def _pictures(self, user: User) -> Pictures:
         """What a client learns from."""
         if self.kind == TRUE:
-            return user.truth["train"]
-        rows = usable(user.train, use_review=True)
-        least = self.config.fitting_options.min_labels
+            return known(user)
+        pictures, least = labeled(user, use_review=True), self.config.fitting_options.min_labels
         require(
-            len(rows) >= least,
-            f"client {user.name}: {len(rows)} usable labels, {least} are needed: give more images, "
-            "another --keypoint-prior, or a larger --reject-mm",
+            len(pictures.train) >= least,
+            f"client {user.name}: {len(pictures.train)} usable labels, {least} are needed: give "
+            "more images, another --keypoint-prior, or a larger --reject-mm",
         )
-        return Subset(user.train, rows)
+        return pictures
 
-    def _federate(self, users: list[User]) -> HMRModel:
-        """The shared model after federated training on the clients' labels."""
-        sets = [self._taught(user) for user in users]
+    def _taught(self, start: HMRModel, pictures: list[Pictures]) -> list[HMRModel]:
+        """A personal model of each client, from a model that all share."""
+        return [self.school.teacher.teach(start, one)[0] for one in pictures]
+
+    def _federate(self, users: list[User], pictures: list[Pictures], way: str) -> HMRModel:
+        """The shared model after federated training on the clients' labels.
+
+        Each client has its own pictures, and the rendered people that every device can render.
+        """
+        teacher, options = self.school.teacher, self.school.teacher.options
+        sets = [teacher.lessons(one).of_epoch(0) for one in pictures]
         ends = np.cumsum([len(people) for people in sets])
         parts = np.split(np.arange(ends[-1]), ends[:-1])
-        people = reduce(lambda one, two: Mixture(first=one, second=two), sets)
-        model = copy.deepcopy(self.shared.model)
-        options = self.config.fitting_options
+        people: PeopleDataset = reduce(lambda one, two: Mixture(first=one, second=two), sets)
         federate = FederateConfig(
-            output=self.config.output / self.kind / "federated", seed=self.config.seed,
-            num_clients=len(users), clients_per_round=len(users), evaluate_every=0,
+            output=self.config.output / self.kind / FOLDERS[way],
+            seed=self.config.seed,
+            num_clients=len(sets),
+            clients_per_round=len(sets),
+            evaluate_every=0,
             num_rounds=self.config.num_rounds,
+            privacy_options=PrivacyOptions(aggregation="secure" if way == SECURE else "plain"),
             optim_options=OptimOptions(
-                learning_rate=options.learning_rate, batch_size=options.batch_size
+                optimizer=options.optimizer,
+                learning_rate=options.learning_rate,
+                batch_size=options.batch_size,
             ),
-        )  # fmt: skip
+        )
         folder = RunFolder.create(federate.output, federate)
-        world = World(model=model, body=self.shared.body, train_set=people, partitions=parts)
+        model = copy.deepcopy(self.school.settled)
+        world = World(model=model, body=teacher.body, train_set=people, partitions=parts)
         run_federated(federate, world, folder)
         folder.write_with(MODEL, lambda path: save_checkpoint(path, model))
         self._tell_consent(users, federate)
@@ -190,24 +227,9 @@ class _Story:
             place = self.config.output / self.kind / LABELS / user.name
             record(place, who=who, purpose=FEDERATED, federated_models=[name])
 
-    def _fitted(self, start: HMRModel, user: User) -> HMRModel:
-        """A personal model of a client, from a model that all share."""
-        model, options = copy.deepcopy(start), self.config.fitting_options
-        is_true = self.kind == TRUE
-        people = self._taught(user)
-        seed = derive_seed(self.config.seed, "user", user.name)
-        sure = np.ones(len(people)) if is_true else weights(people)
-        lessons = Lessons(
-            people=people, weights=sure, rehearsal=self.source.train,
-            share=options.rehearsal_share, seed=seed,
-        )  # fmt: skip
-        validation = user.truth["validation"] if is_true else user.validation
-        personalize(model, self.shared.body, lessons, validation, options, seed=seed)
-        return model
-
     def _scores(self, models: list[HMRModel], users: list[User]) -> StageScores:
         pairs = zip(models, users, strict=True)
-        body = self.shared.body
+        body = self.school.body
         each = {user.name: evaluate(model, body, user.truth["test"]).row() for model, user in pairs}
 
         def middle(name: str) -> float:

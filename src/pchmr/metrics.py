@@ -40,6 +40,16 @@ def mpvpe(
     return mpjpe(predicted, truth)
 
 
+def mrpe(
+    predicted: Float[Tensor, "batch 3"], truth: Float[Tensor, "batch 3"]
+) -> Float[Tensor, " batch"]:
+    """Root position error in the camera frame in metres, one value a sample; nothing is aligned.
+
+    Source: MRPE as in Moon et al. 2019, "Camera distance-aware top-down approach".
+    """
+    return torch.linalg.vector_norm(predicted - truth, dim=-1)
+
+
 CHUNK_FRAMES = 100
 CONTACT_METRES = 0.01
 """A foot that truly moves less from frame to frame stands."""

@@ -118,7 +118,7 @@ def train_epoch(
         torch.manual_seed(derive_seed(seed, "dropout", compute.rank()))
         for rows, start in _shares(order, options.batch_size):
             now = epoch + start / len(order)
-            _set_rate(optimizer, options.learning_rate * factor(now))
+            set_rate(optimizer, options.learning_rate * factor(now))
             sample = dataset.batch(order[:1] if not len(rows) else rows)
             if options.augment:
                 sample = augment(sample, generator, extent)
@@ -134,7 +134,16 @@ def train_epoch(
     return EpochStats(len(order), {name: total / seen for name, total in totals.items()})
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def epoch_batches(
+    num_samples: int, batch_size: int, seed: int
+) -> tuple[list[np.ndarray], torch.Generator]:
+    """The batches of an epoch that is drawn from `seed`, and what augments them in that order."""
+    order, generator = _order(num_samples, seed)
+    return [rows for rows, _ in _shares(order, batch_size)], generator
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Sets the learning rate of every group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
@@ -151,11 +160,20 @@ def _order(num_samples: int, seed: int) -> tuple[np.ndarray, torch.Generator]:
 def _shares(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
     """This process's rows of every step, and how many rows all processes had before it.
 
-    Every process gets equally many steps; in the last one some may have no row left.
+    Steps are as few as the batch size allows, and alike within a row: no last batch of one or two
+    people steers as much as a whole one. Processes share every step alike; where it has fewer rows
+    than there are processes, some have none.
     """
-    step, first = batch_size * compute.count(), batch_size * compute.rank()
-    for start in range(0, len(order), step):
-        yield order[start : start + step][first : first + batch_size], start
+    num_steps = math.ceil(len(order) / (batch_size * compute.count()))
+    for start, rows in _alike(order, num_steps):
+        yield list(_alike(rows, compute.count()))[compute.rank()][1], start
+
+
+def _alike(rows: np.ndarray, count: int) -> Iterator[tuple[int, np.ndarray]]:
+    """So many pieces, alike in length within one, each with the rows before it."""
+    pieces = np.array_split(rows, count)
+    starts = np.cumsum([0, *map(len, pieces)])
+    return zip(starts.tolist(), pieces, strict=False)
 
 
 def num_own_rows(num_samples: int, batch_size: int) -> int:

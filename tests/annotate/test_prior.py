@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pchmr.annotate.prior import PriorError, fit_prior, load_prior, save_prior
+from pchmr.annotate.prior import PriorError, fit_prior, load_prior, save_prior, weakness
 from pchmr.body import BodyModel
 from pchmr.workshop.pose_prior import limit_ranges, template_poses
 
@@ -76,4 +76,8 @@ def test_a_weak_prior_is_told() -> None:
     with pytest.warns(UserWarning, match="40 poses"):
         fit_prior(poses(40))
     with pytest.warns(UserWarning, match="hardly differ"):
-        fit_prior(0.01 * poses())
+        narrow = fit_prior(0.01 * poses())
+    assert "hardly differ" in weakness(narrow) and not weakness(load_prior())
+    assert not weakness(fit_prior(poses()))
+    with pytest.warns(UserWarning, match="12 poses"):
+        assert "few poses" in weakness(fit_prior(poses(12)))

@@ -10,6 +10,7 @@ from pchmr.data.partition import (
     PARTITIONS,
     dirichlet,
     equal_dirichlet,
+    held_back,
     label_skew,
     label_table,
     make_partition,
@@ -186,3 +187,16 @@ def test_agrees_with_flwr_datasets_in_distribution(alpha):
         parts = dirichlet(labels, clients, generator(seed), alpha=alpha)
         ours.append((label_skew(labels, parts).mean(), np.std([len(rows) for rows in parts])))
     np.testing.assert_allclose(np.mean(ours, axis=0), np.mean(theirs, axis=0), rtol=0.15)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.9])
+def test_every_client_holds_rows_back_and_trains_on_some(share: float) -> None:
+    parts = [np.arange(40), np.arange(40, 42), np.array([42])]
+    learned, held = held_back(parts, share, seed=3)
+    for rows, own, back in zip(parts, learned, held, strict=True):
+        assert sorted([*own, *back]) == rows.tolist()
+        assert len(own) and (len(back) or len(rows) == 1)
+    assert abs(len(held[0]) - share * 40) <= 1
+    again = held_back(parts, share, seed=3)[1]
+    np.testing.assert_array_equal(held[0], again[0])
+    assert not np.array_equal(held[0], held_back(parts, share, seed=4)[1][0])

@@ -74,7 +74,7 @@ def said(place: Path) -> str:
         "network toy with loss xs",
         "people of train",
         "client term, mu 0.25",
-        "--mu is read by fedprox, halved only",
+        "--mu is read by fedprox, ditto, halved only",
     ],
 )
 def test_what_was_added_is_found_by_its_name(said: str, words: str) -> None:

@@ -13,7 +13,8 @@ from pchmr.perception import PRIORS, load_keypoint_prior
 from pchmr.perception.blazepose import landmarks
 from pchmr.perception.blazepose.detector import ANCHORS, detect, merged
 from pchmr.perception.blazepose.landmarks import NAMES, look, look_twice, refined
-from pchmr.perception.blazepose.prior import BlazePose, tiles
+from pchmr.perception.blazepose.places import tiles
+from pchmr.perception.blazepose.prior import BlazePose
 from pchmr.perception.interfaces import Box, Detector, KeypointPrior
 from pchmr.perception.people import LIMBS, SeenPerson, similarity, without_doubles
 from pchmr.perception.turned import TurnedCrop, upright_crop
@@ -136,7 +137,8 @@ def test_who_is_not_sure_must_be_in_the_mirror_too() -> None:
     picture = dot(100, 60)
     assert len(leaning(0, 0.6).people(picture)) == 1
     assert leaning(40, 0.6).people(picture) == []
-    assert len(leaning(40, 0.95).people(picture)) == 1
+    assert leaning(40, 0.9).people(picture) == []
+    assert len(leaning(40, 0.97).people(picture)) == 1
     assert leaning(0, 0.4).people(picture) == []
 
 
@@ -144,7 +146,7 @@ def test_a_hot_map_moves_its_point() -> None:
     heat = np.full((64, 64, 2), -9.0)
     heat[21, 32, 0] = 9
     found = refined(np.full((2, 2), 0.5) - [[0, 0.15], [0, 0.15]], heat)
-    np.testing.assert_allclose(found[0], [32.5 / 64, 21.5 / 64], atol=2e-3)
+    np.testing.assert_allclose(found[0], [32 / 64, 21 / 64], atol=2e-3)
     np.testing.assert_allclose(found[1], [0.5, 0.35])
 
 
@@ -223,3 +225,23 @@ def test_rendered_people_are_found_where_they_are(
     recipe = SyntheticRecipe(domain="A", split="test", num_samples=12, image_size=256, seed=5)
     people = SyntheticPeople(recipe, body, tmp_path)
     assert sum(len(prior.people(people.image(row))) == 1 for row in range(12)) >= 6
+
+
+@pytest.mark.priors
+def test_points_lie_the_same_in_the_mirror(
+    prior: BlazePose, body: BodyModel, tmp_path: Path
+) -> None:
+    """Half a cell of a heat map to one side was 1.6 percent of a crop between the two."""
+    recipe = SyntheticRecipe(domain="A", split="test", num_samples=8, image_size=256, seed=5)
+    people, apart = SyntheticPeople(recipe, body, tmp_path), []
+    for row in range(len(people)):
+        image = people.image(row)
+        for seen in prior.people(image):
+            mirrored = look(
+                prior.network,
+                np.ascontiguousarray(image[:, ::-1]),
+                TurnedCrop(256 - seen.crop.x, seen.crop.y, seen.crop.side, -seen.crop.angle),
+            )
+            across = 256 - mirrored.points[list(prior.mirror), 0]
+            apart += ((seen.keypoints[:, 0] - across) / seen.crop.side).tolist()
+    assert abs(np.median(apart)) < 0.005

@@ -4,7 +4,6 @@ import json
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,10 +18,14 @@ from pchmr.config import (
     UserError,
 )
 from pchmr.data.synthetic import SyntheticPeople
+from pchmr.door import Json
 from pchmr.personalize import rehearsal, run
+from pchmr.personalize.teaching import Teacher
 
-pytestmark = pytest.mark.usefixtures("few_rehearsed")
-SHORT = FittingOptions(num_epochs=1, min_labels=2, use_review=True, batch_size=4)
+SHORT = FittingOptions(
+    num_epochs=1, setting_epochs=1, num_others=6, num_rehearsed=8, min_labels=2, use_review=True,
+    batch_size=4,
+)  # fmt: skip
 SCORES = {"mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm"}
 
 
@@ -34,16 +37,13 @@ def config(root: Path, tmp_path_factory: pytest.TempPathFactory) -> PersonalizeC
 
 
 @pytest.fixture(scope="module")
-def summary(config: PersonalizeConfig) -> dict[str, Any]:
+def summary(config: PersonalizeConfig) -> Json:
     """What one run found; its output stays for the other tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rehearsal, "NUM_REHEARSED", 6)
-        patch.setattr(rehearsal, "NUM_SCORED", 4)
-        return run(config)
+    return run(config)
 
 
 def test_a_rendered_user_gets_a_personal_model_and_scores(
-    config: PersonalizeConfig, summary: dict[str, Any]
+    config: PersonalizeConfig, summary: Json
 ) -> None:
     written = json.loads((config.output / "summary.json").read_text())
     assert written["users"].keys() == summary["users"].keys()
@@ -61,7 +61,7 @@ def test_a_rendered_user_gets_a_personal_model_and_scores(
 
 def test_truth_teaches_nothing(
     config: PersonalizeConfig,
-    summary: dict[str, Any],
+    summary: Json,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -69,7 +69,7 @@ def test_truth_teaches_nothing(
 
     def lying(people: SyntheticPeople, indices: np.ndarray):
         sample = batch(people, indices)
-        if people.recipe.domain != "V":
+        if people.recipe.domain != "V" or people.recipe.seed in rehearsal.OTHERS_SEEDS:
             return sample
         return replace(
             sample, body_pose=sample.body_pose + 1, joints=-sample.joints, betas=sample.betas + 1,
@@ -83,8 +83,29 @@ def test_truth_teaches_nothing(
     assert second["after_truth"] != summary["after_truth"]
 
 
+def test_a_second_run_finds_finished_users(
+    config: PersonalizeConfig, summary: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("learned again")
+
+    monkeypatch.setattr(Teacher, "teach", never)
+    monkeypatch.setattr(Teacher, "settle", never)
+    again = run(config)
+    assert again["users"] == summary["users"] and again["after_truth"] == summary["after_truth"]
+
+
+def test_the_setting_and_the_labels_are_told_apart(
+    config: PersonalizeConfig, summary: Json
+) -> None:
+    (user,) = summary["users"].values()
+    assert set(summary["settled_truth"]) == SCORES and summary["setting"] == "V"
+    assert user["network_error_mm"] > 0 and user["annotator_error_mm"] > 0
+    assert user["label_error_mm"] > 0 and (config.output / "settled.safetensors").is_file()
+
+
 def test_too_few_labels_say_where_to_look(
-    config: PersonalizeConfig, summary: dict[str, Any], tmp_path: Path
+    config: PersonalizeConfig, summary: Json, tmp_path: Path
 ) -> None:
     few = replace(config, output=tmp_path / "out", labels=config.output / "labels",
                   fitting_options=replace(SHORT, min_labels=7))  # fmt: skip
@@ -99,7 +120,7 @@ def test_labels_of_other_pictures_are_refused(config: PersonalizeConfig, tmp_pat
 
 
 def test_deleting_labels_takes_the_personal_model_along(
-    config: PersonalizeConfig, summary: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    config: PersonalizeConfig, summary: Json, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (labels,) = config.output.glob("labels/*")
     (model,) = config.output.glob("users/*/model.safetensors")

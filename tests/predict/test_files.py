@@ -134,3 +134,14 @@ def test_a_useless_camera_puts_nobody_behind_the_lens(image: np.ndarray, body: B
         image, Tools(predictor=Predictor(Lost(body), body, 64), prior=red, detector=red)
     )
     assert np.isfinite(lost.vertices).all() and lost.vertices[..., 2].min() > 0
+
+
+def test_a_picture_comes_in_the_formats_that_are_asked_for(
+    image: np.ndarray, people: People, body: BodyModel, tmp_path: Path
+) -> None:
+    write_people(tmp_path / "p", image, people, body, formats=("csv", "bvh", "gltf", "npz"))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"p.csv", "p_person1.bvh", "p_person2.bvh", "p.gltf", "p.npz"}
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    assert [line.split(",")[2] for line in lines[1:]] == ["1", "2"]
+    assert "Frames: 1" in (tmp_path / "p_person1.bvh").read_text()

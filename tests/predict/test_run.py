@@ -54,6 +54,29 @@ def test_photo_gives_three_files_and_says_where(
     assert said[0] == NOTE and said[-1].endswith(str(tmp_path / "out"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"smoothing": "none"}, "--smoothing belongs to a video"),
+        ({"model_options": ModelOptions(smpl_head=True)}, "--smpl-head"),
+    ],
+)
+def test_settings_that_a_photo_ignores_are_refused(tmp_path: Path, settings, said: str) -> None:
+    save(tmp_path / "in" / "me.png")
+    for images in (tmp_path / "in", tmp_path / "in" / "me.png"):
+        with pytest.raises(SettingError, match=said):
+            run(PredictConfig(images=images, output=tmp_path / "out", **settings))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_photo_has_the_files_that_were_asked_for(tmp_path: Path) -> None:
+    photo, output = save(tmp_path / "me.png"), tmp_path / "out"
+    for format_, found in (("overlay,glb,npz", 3), ("npz", 1)):
+        run(PredictConfig(images=photo, output=output, format=format_))
+        assert len(names(output)) == found
+    assert names(output) == ["me.npz"]
+
+
 def test_folder_goes_on_after_a_bad_photo(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

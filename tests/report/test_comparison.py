@@ -8,17 +8,28 @@ import pytest
 
 from pchmr.config import ReportConfig
 from pchmr.report import is_results, run
+from pchmr.report.claims import SETTING, Claim, met, verdicts
 from pchmr.report.comparison import (
     GAP,
-    Interval,
+    difference_mm,
     difference_percent,
+    gap_of,
     of_id,
     reached,
     skew_correlation,
     with_gaps,
 )
+from pchmr.report.crossed import Estimate
 from pchmr.report.curves import MeanCurve, budget_curves
-from pchmr.report.findings import _in_order, _robustness, _targets, findings_markdown, verdict
+from pchmr.report.findings import (
+    _in_order,
+    _robustness,
+    _targets,
+    best_of,
+    findings_markdown,
+)
+from pchmr.report.ladder import bytes_section, ladder_section, matches_section
+from pchmr.report.personalized import personal_section
 from pchmr.report.results import CURVES, README, results_markdown
 from pchmr.results import CurvePoint, ResultRow, Start, figure, slug
 
@@ -64,24 +75,83 @@ def test_gap_closed_is_held_against_the_same_seed_and_start() -> None:
 def test_paired_difference_ignores_what_both_sides_share() -> None:
     lines = comparison()
     found = difference_percent(of_id(lines, "10-of-10-clients"), of_id(lines, "centralized"))
-    assert found is not None and found.num_seeds == 2
-    assert found.low == pytest.approx(found.mean) == pytest.approx(found.high)
-    assert found.mean == pytest.approx(100 * 20 / 100.5)
+    assert found is not None and found.num_seeds == 2 and found.over == "people and seeds"
+    assert found.value == pytest.approx(100 * 20 / 100.5)
+    apart = difference_mm(of_id(lines, "10-of-10-clients"), of_id(lines, "centralized"))
+    # Of people nothing is left; seeds differ by 1 mm in either arm and are not paired.
+    assert apart is not None and apart.error == pytest.approx(np.sqrt(0.25 + 0.25))
     wide = comparison(noise=4.0)
     found = difference_percent(of_id(wide, "10-of-10-clients"), of_id(wide, "centralized"))
-    assert found is not None and found.over == "seeds" and found.low < 19 < 25 < found.high
+    assert found is not None and found.interval[0] < 19 < 25 < found.interval[1]
     assert difference_percent({}, of_id(lines, "centralized")) is None
 
 
 def test_verdicts() -> None:
-    def between(low: float, high: float, num_seeds: int = 3) -> str:
-        return verdict(Interval((low + high) / 2, low, high, num_seeds, "people"), 0.0, 10.0)
+    claim = Claim(2, "", "client-scale", "a", "b", 0.0, 10.0)
 
-    assert between(1.0, 9.0) == "confirmed"
-    assert between(-3.0, -1.0) == between(11.0, 12.0) == "refuted"
-    assert between(-1.0, 3.0) == between(9.0, 11.0) == "undecided"
-    assert between(1.0, 9.0, num_seeds=2) == "confirmed, preliminary"
-    assert verdict(None, 0.0, 10.0) == "not yet tested"
+    def said(value: float, error: float, num_seeds: int = 3, others: int = 0) -> str:
+        found = Estimate(value, error, 1000.0, num_seeds)
+        unsure = [(claim, Estimate(9.9, 5.0, 1000.0, 3))] * others
+        return verdicts([(claim, found), *unsure])[0][0]
+
+    assert said(5.0, 1.0) == "confirmed"
+    assert said(-3.0, 0.5) == said(12.0, 0.5) == f"not reproduced under {SETTING}"
+    assert said(1.0, 1.0) == said(10.5, 1.0) == "undecided"
+    assert said(5.0, 1.0, num_seeds=2) == "confirmed, preliminary"
+    assert verdicts([(claim, None)]) == [("not yet tested", None)]
+    # Alone it is confirmed (p 0.02), among three claims it is not (Holm: 0.06).
+    assert said(2.06, 1.0) == "confirmed" and said(2.06, 1.0, others=2) == "undecided"
+
+
+def test_a_target_is_met_on_three_seeds_only() -> None:
+    assert met(91.0, 90.0, 3) == "yes" and met(89.0, 90.0, 3) == "**no**"
+    assert met(91.0, 90.0, 2) == "not yet: 2 of 3 seeds" and met(89.0, 90.0, 1) == "**no**"
+
+
+def test_gap_of_seeds_and_people() -> None:
+    lines = comparison()
+    before, central = lines[0], of_id(lines, "centralized")
+    found = gap_of(of_id(lines, "10-of-10-clients"), before, central)
+    assert found is not None and found.value == pytest.approx(100 * 79.5 / 99.5)
+    assert found.num_seeds == 2 and found.interval[0] < found.value < found.interval[1]
+    other = replace(before, started_from=Start(sha256="other"))
+    assert gap_of(of_id(lines, "10-of-10-clients"), other, central) is None
+
+
+def test_what_a_rung_changes_and_what_matches() -> None:
+    lines = comparison()
+    lines += [line("control-minibatch", "control", 119.5 + s, s) for s in (0, 1)]
+    lines += [line("10-of-10-clients-state-average", "federated", 119.0 + s, s) for s in (0, 1)]
+    rungs = ladder_section(lines)
+    assert "| 10 of 10 clients | 10-of-10-clients-state-average | state: forgotten" in rungs
+    assert "| 2 | +1.0 [" in rungs
+    told = matches_section(lines)
+    own = next(row for row in told.splitlines() if "own share" in row)
+    assert "| -0.5 [" in own and "| 1.20 |" in own and own.endswith("| not shown |")
+    curve = (CurvePoint(1, 100, 20, 150.0), CurvePoint(2, 200, 40, 119.0))
+    lines[-2] = replace(lines[-2], curve=curve)
+    # Seed 0 alone has a curve: 20 bytes are what forgotten state moved in all.
+    assert "| 10 of 10 clients | 1 | 20 B | 120.0 | 150.0 |" in bytes_section(lines)
+    assert ladder_section(lines[:1]) == matches_section(lines[:1]) == ""
+
+
+def test_the_best_personal_method_is_chosen_by_other_clients() -> None:
+    def row(name: str, seed: int, worst: float, choosing: float) -> ResultRow:
+        scores = {"own_worst_decile_mm": worst, "choosing_mm": choosing, "own_mm": worst - 5}
+        return ResultRow(id=name, label=name, table="xs", seed=seed, scores=scores)
+
+    lines = []
+    for seed in range(3):
+        lines += [
+            row("global", seed, 200.0, 190.0),
+            row("lucky", seed, 100.0, 180.0),
+            row("good", seed, 160.0 + seed, 150.0),
+        ]
+    (told,) = personal_section(lines)
+    assert "(good)" in told and "+19.5 [" in told and told.rstrip().endswith(": yes.")
+    (few,) = personal_section(lines[:3])
+    assert "not yet: 1 of 3 seeds" in few
+    assert "No method stands" in personal_section(lines[:1])[0]
 
 
 def test_budget_to_the_target_is_read_off_the_curve() -> None:
@@ -199,3 +269,25 @@ def test_attacks_are_held_against_honest_clients() -> None:
     ):
         assert f"| {name} | {cost} [{cost}, {cost}] | 12 | {most} | {said} |" in text, name
     assert "| broken, no gate | – | 12 | – | **no**, the run came to nothing |" in text
+
+
+def test_the_best_row_is_chosen_on_validation_people() -> None:
+    lines = comparison()
+    told = [
+        replace(row, scores=row.scores | {"validation_mpjpe_mm": 110.0, "gap_closed_percent": 79.9})
+        for row in lines
+        if row.kind == "federated"
+    ]
+    lucky = [
+        replace(
+            row,
+            id="lucky",
+            scores=row.scores | {"validation_mpjpe_mm": 115.0, "gap_closed_percent": 95.0},
+        )
+        for row in told
+    ]
+    best = best_of([*told, *lucky], "10-of-10-clients")
+    assert best is not None and best.id == "10-of-10-clients" and best.num_seeds == 2
+    silent = [replace(row, scores={"gap_closed_percent": 95.0}) for row in lucky]
+    other = best_of([*told, *silent], "10-of-10-clients")
+    assert other is not None and other.id == "lucky"

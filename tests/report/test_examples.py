@@ -8,7 +8,8 @@ from crowd import Crowd, Seer, people
 
 from pchmr.body import BodyModel
 from pchmr.evaluation import center_vertices
-from pchmr.examples import EXAMPLES, VIEWS, choose, draw, read_examples, write_examples
+from pchmr.examples import VIEWS, choose, draw, read_examples, write_examples
+from pchmr.runs import EXAMPLES
 
 
 def test_choice_is_by_rank_and_skips_what_has_no_error() -> None:

@@ -19,6 +19,7 @@ from pchmr.report import paper, run, write_report
 from pchmr.report.page import render
 from pchmr.report.records import find_runs, read_record
 from pchmr.report.tables import compare, human_bytes, human_seconds, spread
+from pchmr.runs import EXAMPLES, EXAMPLES_BEFORE
 
 Make = Callable[..., Path]
 WORLDS = {"B": "b" * 64}
@@ -182,14 +183,72 @@ def test_contact_sheet_is_ranked(make_run: Make, tmp_path: Path, tiny_body: Body
     model = Seer(sample.images, vertices)
     write_examples(folder, model, tiny_body, Crowd(sample), errors, per_rank=1)
     text, page = page_of(folder, output=tmp_path / "report.html")
-    ranks = [row[0].split() for row in page.rows if "sample" in row[0]]
+    ranks = [[*row[0].split(), *row[-1].split()] for row in page.rows if row and "sample" in row[0]]
     assert ranks == [
-        ["best", "10.0", "mm", "sample", "1"],
-        ["median", "40.0", "mm", "sample", "6"],
-        ["worst", "70.0", "mm", "sample", "4"],
+        ["best", "sample", "1", "10.0", "mm"],
+        ["median", "sample", "6", "40.0", "mm"],
+        ["worst", "sample", "4", "70.0", "mm"],
     ]
     assert text.count("data:image/png;base64,") == 3 * 5
-    assert 'alt="prediction, from the side of sample 4"' in text
+    assert 'alt="Federated, sample 4, from the side"' in text
+
+
+def test_runs_from_one_start_share_a_sheet_of_the_same_people(
+    make_run: Make, tmp_path: Path, tiny_body: BodyModel
+) -> None:
+    sample, vertices = people(tiny_body)
+    before = SimpleNamespace(per_sample_mpjpe_mm=np.arange(7.0))
+    after = SimpleNamespace(per_sample_mpjpe_mm=np.arange(7.0)[::-1])
+    folders = [make_run("a", "centralized"), make_run("b", "federated")]
+    for folder in folders:
+        for name, scores in ((EXAMPLES_BEFORE, before), (EXAMPLES, after)):
+            model, crowd = Seer(sample.images, vertices), Crowd(sample)
+            write_examples(
+                folder, model, tiny_body, crowd, scores, ranked_by=before, per_rank=1, name=name
+            )
+    text, page = page_of(*folders, output=tmp_path / "report.html")
+    header = next(row for row in page.rows if row and row[0].strip() == "Rank before")
+    said = [cell.strip() for cell in header[1:]]
+    assert said == ["Input", "Truth", "Before", "Centralized", "Federated"]
+    first = next(row for row in page.rows if row and row[0].split()[:1] == ["best"])
+    assert [cell.strip() for cell in first[-3:]] == ["0.0 mm", "6.0 mm", "6.0 mm"]
+    assert text.count("data:image/png;base64,") == 3 * (3 + 3 * 2)
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [([9.0, 10, 11, 10], "more than chance"), ([-9.0, 10, -11, 10], "may be chance alone")],
+)
+def test_page_opens_with_what_was_found(
+    make_run: Make, tmp_path: Path, gains: list[float], words: str
+) -> None:
+    people_mm = np.array([150.0, 160, 170, 180])
+    more = {"before_people_mm": [200.0, 200, 210, 220]}
+    central = make_run(
+        "a", "centralized", (180.0, 165.0), after_people_mm=people_mm.tolist(), **more
+    )
+    apart = (people_mm - gains).tolist()
+    federated = make_run("b", rounds=(180.0, 155.0), after_people_mm=apart, **more)
+    text, _ = page_of(central, federated, output=tmp_path / "report.html")
+    found = text[text.index('class="found"') : text.index("<table>")]
+    mean = abs(float(np.mean(gains)))
+    assert words in found and f"{mean:.1f} mm" in found and "below centralized" in found
+    assert "4 held-out people" in found and "One seed" in found
+    assert "What left a device" in found and "10 clients" in found
+    assert "Difference to centralized" in text
+
+
+def test_nothing_is_said_of_people_that_were_not_recorded(make_run: Make, tmp_path: Path) -> None:
+    folders = (make_run("a", "centralized"), make_run("b"))
+    text, _ = page_of(*folders, output=tmp_path / "report.html")
+    assert 'class="found"' not in text and "Difference to centralized" not in text
+
+
+def test_axes_show_what_the_runs_span(make_run: Make, tmp_path: Path) -> None:
+    """A baseline at 301 mm would flatten ten millimetres."""
+    central = make_run("a", "centralized", (189.0, 188.0))
+    text, _ = page_of(central, make_run("b", rounds=(190.0, 187.0)), output=tmp_path / "r.html")
+    assert "Mean pose" not in text[text.index("<svg") : text.rindex("</svg>")]
 
 
 def test_runs_are_found_below_a_folder_and_missing_ones_named(

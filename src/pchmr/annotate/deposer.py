@@ -18,8 +18,9 @@ from pchmr.annotate.kinematics import Skeleton, State, points, pose
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.prior import PosePrior, load_prior
 from pchmr.annotate.residuals import TERMS, Evidence, Objective, Weights
-from pchmr.annotate.residuals.depth import AFFINE_SCALE, SCALES
+from pchmr.annotate.residuals.depth import scale_prior
 from pchmr.annotate.solver import Solution, minimize
+from pchmr.annotate.solver import energy as robust_energy
 from pchmr.annotate.spatial import joints_in_space, pose_in_space
 from pchmr.annotate.surface import Surface
 from pchmr.body import BodyModel
@@ -29,14 +30,24 @@ YAWS = (0.0, math.pi / 2, math.pi, -math.pi / 2)
 START_SHARE = 0.7  # of the prior's mean pose that a start takes
 NEAREST_START = 0.5  # metres
 EVEN_ENERGY = 5.0  # by which a start may cost more and still be likely
+NEAR_STARTS = 2  # that go on where joints in space were seen: those of the least cost as they begin
+NEAR_SCOUT, NEAR_REFINE = 2, (1, 5)  # iterations from there
+SETTLED = 1e-2  # of the energy: who saves less in a step, from there, is done
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Some iterations under one set of weights."""
+    """Some iterations under one set of weights.
+
+    Attributes:
+        iterations: At most.
+        weights: Of its terms.
+        settled: Share of its energy that every frame must save in a step for the stage to go on.
+    """
 
     iterations: int
     weights: Weights
+    settled: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +65,16 @@ class Mode:
     refine: tuple[Stage, ...]
     uses_depth: bool = False
     uses_dense: bool = False
+
+    @property
+    def near(self) -> "Mode":
+        """The same with fewer iterations, for starts that joints in space put near the truth."""
+        pairs = zip(self.refine, NEAR_REFINE, strict=True)
+        return replace(
+            self,
+            scout=(replace(self.scout[-1], iterations=NEAR_SCOUT),),
+            refine=tuple(replace(s, iterations=n, settled=SETTLED) for s, n in pairs),
+        )
 
 
 def _mode(depth: bool, dense: bool) -> Mode:
@@ -161,6 +182,8 @@ class Annotator:
         objective = self.objective(observations, depth=mode.uses_depth, dense=mode.uses_dense)
         own = self.space_starts(observations) if mode.uses_depth else []
         begun = [*own, *self.yaw_starts(len(observations)), *starts]
+        if own:
+            return fit_objective(objective, mode.near, begun, NEAR_STARTS)
         return fit_objective(objective, mode, begun)
 
     def space_starts(self, observations: Observations) -> list[Start]:
@@ -176,15 +199,11 @@ class Annotator:
 
     def yaw_starts(self, count: int) -> list[Start]:
         """A bent mean pose, seen from four sides."""
-        return [self.start(count, yaw, START_SHARE) for yaw in YAWS]
+        return yaw_starts(self.skeleton, self.prior, count)
 
     def start(self, count: int, yaw: float, share: float) -> Start:
         """A share of the prior's mean pose, upright, turned by `yaw` radians from the camera."""
-        local = rotvec_to_rotmat(share * self.prior.center)
-        turn = rotvec_to_rotmat(torch.tensor([0.0, yaw, 0.0]))
-        root = (torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ turn).to(local)
-        rotmat = torch.cat([root[None], local]).expand(count, -1, -1, -1)
-        return Start(rotmat, local.new_zeros(count, self.skeleton.joint_dirs.shape[-1]))
+        return upright(self.skeleton, self.prior, count, yaw, share)
 
     def label_joints(self, fit: Fit) -> Float[Tensor, "batch joints 3"]:
         """Labeled joints in the camera frame, metres, in the order of `LABEL_JOINTS`."""
@@ -197,18 +216,47 @@ class Annotator:
         return self.body(rotmat[:, 0], rotmat[:, 1:], betas, fit.state.transl).vertices
 
 
+def upright(skeleton: Skeleton, prior: PosePrior, count: int, yaw: float, share: float) -> Start:
+    """A share of the prior's mean pose, upright, turned by `yaw` radians from the camera."""
+    local = rotvec_to_rotmat(share * prior.center)
+    turn = rotvec_to_rotmat(torch.tensor([0.0, yaw, 0.0]))
+    root = (torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ turn).to(local)
+    rotmat = torch.cat([root[None], local]).expand(count, -1, -1, -1)
+    return Start(rotmat, local.new_zeros(count, skeleton.joint_dirs.shape[-1]))
+
+
+def yaw_starts(skeleton: Skeleton, prior: PosePrior, count: int) -> list[Start]:
+    """A bent mean pose, seen from four sides."""
+    return [upright(skeleton, prior, count, yaw, START_SHARE) for yaw in YAWS]
+
+
 @torch.no_grad()
-def fit_objective(objective: Objective, mode: Mode, starts: Sequence[Start]) -> Fit:
-    """Runs the scout stages from every start, then the refining stages from the cheapest."""
-    count = len(objective.evidence)
+def fit_objective(
+    objective: Objective, mode: Mode, starts: Sequence[Start], kept: int | None = None
+) -> Fit:
+    """Runs the scout stages from every start, then the refining stages from the cheapest.
+
+    Args:
+        objective: What is minimized.
+        mode: Its stages.
+        starts: Of all frames.
+        kept: How many starts of each frame go on, those that cost least as they begin; all of them
+            without it.
+    """
+    count, many = len(objective.evidence), min(kept or len(starts), len(starts))
     begun = [place(objective, start) for start in starts]
     together = State(*(torch.cat(parts) for parts in zip(*begun, strict=True)))
     rows = torch.arange(count, device=together.log_focal.device)
-    scouted = run_stages(objective.take(rows.repeat(len(starts))), mode.scout, together)
-    energy = scouted.energy.unflatten(0, (len(starts), count))
+    if many < len(starts):
+        all_rows = objective.take(rows.repeat(len(starts)))
+        first = robust_energy(all_rows.terms_at(all_rows.frame(together), mode.scout[0].weights))
+        best = first.unflatten(0, (len(starts), count)).topk(many, dim=0, largest=False).indices
+        together = together.take((best * count + rows).flatten())
+    scouted = run_stages(objective.take(rows.repeat(many)), mode.scout, together)
+    energy = scouted.energy.unflatten(0, (many, count))
     order = energy.sort(dim=0)
     chosen = order.indices[0] * count + rows
-    second = order.values[min(1, len(starts) - 1)]
+    second = order.values[min(1, many - 1)]
     trust = objective.evidence.confidence.sum(dim=-1).clamp_min(1.0)
     done = run_stages(objective, mode.refine, scouted.state.take(chosen), scouted.damping[chosen])
     return Fit(
@@ -257,7 +305,9 @@ def run_stages(
     """Stages in order; damping goes on from one to the next."""
     done = Solution(state, torch.full_like(state.log_focal, torch.inf), state.log_focal)
     for stage in stages:
-        done = minimize(objective, done.state, stage.weights, stage.iterations, damping)
+        done = minimize(
+            objective, done.state, stage.weights, stage.iterations, damping, settled=stage.settled
+        )
         damping = done.damping
     return done
 
@@ -273,15 +323,14 @@ def place(objective: Objective, start: Start) -> State:
     center, extent = keypoint_spread(seen.keypoints, seen.confidence)
     z = (seen.focal * spread / extent.clamp_min(1.0)).clamp_min(NEAREST_START)
     xy = (center - seen.center) * (z / seen.focal)[:, None] - middle
-    depth = torch.stack([torch.full_like(z, _first_scale(seen)), _first_shift(seen, z)], dim=-1)
+    scale = torch.full_like(z, scale_prior(seen)[0])
+    depth = torch.stack([scale, _first_shift(seen, z)], dim=-1)
     return State(start.rotmat, betas, torch.cat([xy, z[:, None]], dim=-1), depth, zero, level)
-
-
-def _first_scale(seen: Evidence) -> float:
-    return SCALES.get(seen.depth_kind, AFFINE_SCALE)[0]
 
 
 def _first_shift(seen: Evidence, z: Tensor) -> Tensor:
     if seen.depth_kind == "affine_disparity" and seen.depth_reference is not None:
         return seen.depth_reference.square() / z
+    if seen.depth_mean is not None:
+        return torch.where(seen.depth_mean > 0, seen.depth_mean, z)
     return z

@@ -8,6 +8,7 @@ usual. What is certainly wrong is told in `plausibility`, before the fit.
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,16 +17,18 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from pchmr.annotate.deposer import Fit, Stage, run_stages
+from pchmr.annotate.deposer import Fit, Stage, place, run_stages, yaw_starts
 from pchmr.annotate.kinematics import Skeleton, State, pose
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.plausibility import extent_px, inside_share
-from pchmr.annotate.residuals.depth import AFFINE_SCALE, METRIC_SCALE_SD, METRIC_SHIFT_SD, SCALES
+from pchmr.annotate.residuals import Objective
+from pchmr.annotate.residuals.depth import scale_prior, shift_sd
 from pchmr.annotate.solver import energy
 from pchmr.body.joints import SMPL_24, mirror_name
 
 EXCHANGED_ITERATIONS = 8
 WRONG_SIDES_MM = 400.0  # MPJPE of a person whose left is right, about
+CALM_ENERGY = 4.0  # of a fit a keypoint; those of wrong sides beside depth have 4.5 to 18
 USUAL_GAIN, SURE_GAIN = -6.0, 9.0  # energy that exchanging the sides saves; right ones cost more
 REACH_MM = 450.0  # mean distance of the joints from the root
 USUAL_TILT, SURE_TILT = 75.0, 110.0  # degrees of the trunk from upright
@@ -35,8 +38,12 @@ USUAL_STRETCH = 1.1  # of one focal length over the other
 USUAL_ANGLE = 2.0  # extent of the person over the focal length
 USUAL_PX = 40.0  # extent of the person
 USUAL_SEEN = 12  # keypoints
+FACELESS = 1.6  # times the error where no point of the head tells front from back
+FOREIGN = 1 / 0.57  # true over predicted error of real people, seen in pixels alone
+HEAD = ("nose", *(f"{side}_{part}" for side in ("left", "right") for part in ("eye", "ear")))
 USUAL_INSIDE = 0.9  # share of the keypoints in the picture
 USUAL_STRAIN = 3.0  # standard deviations of the scale and the shift of depth
+LEAST_STRAIN = (0.02, 0.03)  # of the scale; metres of the shift: noise that bends trusted depth
 FLIP, HALF_TURN = (-1.0, 1.0, 1.0), (-1.0, 1.0, -1.0)  # diagonals
 LEAST_DOUBT = 0.1
 MOST = 20.0  # largest factor of one doubt
@@ -84,6 +91,7 @@ def doubts_of(observations: Observations, fit: Fit, *, is_settled: bool = True) 
         return Doubts(
             {
                 "few keypoints or pixels of the person were seen": seen_factor(observations),
+                "no point of the head tells front from back": head_factor(observations, fit),
                 "hardly any camera has these intrinsics": camera_factor(observations),
                 "depth puts the person elsewhere than the keypoints": depth_factor(fit),
             },
@@ -114,6 +122,26 @@ def seen_factor(observations: Observations) -> Float[ndarray, " frames"]:
     return few * small * excess(USUAL_INSIDE / np.maximum(inside_share(observations), 0.05), 1.0)
 
 
+def is_flat(fit: Fit) -> bool:
+    """Whether pixels alone were seen, nothing in space."""
+    seen = fit.objective.evidence
+    return all(one is None for one in (seen.depth, seen.rays, seen.bones))
+
+
+def foreign_factor(fit: Fit) -> float:
+    """By how much people of other sources are worse than rendered ones, where none is known."""
+    return FOREIGN if is_flat(fit) else 1.0
+
+
+def head_factor(observations: Observations, fit: Fit) -> Float[ndarray, " frames"]:
+    """Nothing of the head was seen, and nothing of depth: a back may be taken for a front."""
+    if not is_flat(fit):
+        return np.ones(len(observations))
+    rows = observations.reading.rows(HEAD)
+    has_head = (observations.confidence[:, list(rows)] > 0).any(axis=1)
+    return np.where(has_head, 1.0, FACELESS)
+
+
 def camera_factor(observations: Observations) -> Float[ndarray, " frames"]:
     """A focal length that few cameras have, or one that makes the person fill the view."""
     if observations.intrinsics is None:
@@ -131,12 +159,13 @@ def depth_factor(fit: Fit) -> Float[ndarray, " frames"]:
     seen, state = fit.objective.evidence, fit.state
     if seen.depth is None and seen.rays is None:
         return np.ones(len(seen))
-    mean, sd = SCALES.get(seen.depth_kind, AFFINE_SCALE)
-    strain = (state.depth[:, 0] - mean).abs() / sd
+    mean, sd = scale_prior(seen)
+    strain = (state.depth[:, 0] - mean).abs() / max(sd, LEAST_STRAIN[0])
     factor = excess(strain.double().cpu().numpy(), USUAL_STRAIN)
     if seen.depth_mean is not None:
-        sd = (METRIC_SHIFT_SD**2 + (METRIC_SCALE_SD * seen.depth_mean).square()).sqrt()
-        shift = (state.depth[:, 1] - seen.depth_mean).abs() / sd * (seen.depth_mean > 0)
+        usual = shift_sd(seen).clamp_min(LEAST_STRAIN[1])
+        away = (state.depth[:, 1] - seen.depth_mean).abs() / usual
+        shift = away * (seen.depth_mean > 0)
         factor = factor * excess(shift.double().cpu().numpy(), USUAL_STRAIN)
     return factor
 
@@ -167,20 +196,64 @@ def exchanged_mm(
     """Error of wrong sides, as far as the keypoints fit better with left and right exchanged.
 
     Names exchanged, or the picture mirrored, are met nearly as well by the body's mirror image in
-    depth; perspective, the pose prior and depth tell the two apart.
+    depth; perspective, the pose prior and depth tell the two apart. Beside keypoint depth a fit of
+    wrong sides settles between both, so the exchanged one is looked for from all sides.
     """
     objective, names = fit.objective, observations.reading.names
     partner = [mirror_name(name) for name in names]
     rows = [names.index(p) if p in names else row for row, p in enumerate(partner)]
-    other = replace(objective, rig=objective.rig.take(rows))
     stages = [Stage(iterations=EXCHANGED_ITERATIONS, weights=fit.weights)]
     with torch.no_grad():
-        starts = (in_depth_mirror(objective.skeleton, fit.state), fit.state)
-        tried = [run_stages(other, stages, start).energy for start in starts]
-        theirs = torch.minimum(*tried)
+        theirs = exchanged_energy(fit, rows, stages)
         ours = energy_of(fit) if is_settled else run_stages(objective, stages, fit.state).energy
     gain = (ours - theirs).double().cpu().numpy()
     return ramp(gain, USUAL_GAIN, SURE_GAIN) * WRONG_SIDES_MM
+
+
+def exchanged_energy(
+    fit: Fit, rows: list[int], stages: Sequence[Stage]
+) -> Float[Tensor, " frames"]:
+    """The least energy that frames have with left and right exchanged.
+
+    Args:
+        fit: Of the frames.
+        rows: For every keypoint that of the other side.
+        stages: To run from every start.
+    """
+    objective, state = fit.objective, fit.state
+    other = replace(objective, rig=objective.rig.take(rows))
+    starts = [in_depth_mirror(objective.skeleton, state), state]
+    least = torch.stack([run_stages(other, stages, start).energy for start in starts]).amin(dim=0)
+    trust = objective.evidence.confidence.sum(dim=-1).clamp_min(1.0)
+    strained = (fit.energy / trust > CALM_ENERGY).nonzero()[:, 0]
+    if objective.evidence.depth is None or not len(strained):
+        return least
+    objective = objective.take(strained)
+    begun = yaw_starts(objective.skeleton, objective.prior, len(strained))
+    starts = [start.take(strained) for start in starts]
+    starts += [place(objective, start) for start in begun]
+    found = [
+        run_stages(one, stages, start).energy
+        for one in exchanged(objective, rows)
+        for start in starts
+    ]
+    least[strained] = torch.minimum(least[strained], torch.stack(found).amin(dim=0))
+    return least
+
+
+def exchanged(objective: Objective, rows: list[int]) -> list[Objective]:
+    """Left and right exchanged in picture and depth, and in the picture alone."""
+    other, seen = replace(objective, rig=objective.rig.take(rows)), objective.evidence
+    if seen.depth is None or seen.depth_confidence is None:
+        return [other]
+    sharpness = None if seen.depth_sharpness is None else seen.depth_sharpness[:, rows]
+    depth = replace(
+        seen,
+        depth=seen.depth[:, rows],
+        depth_confidence=seen.depth_confidence[:, rows],
+        depth_sharpness=sharpness,
+    )
+    return [other, replace(other, evidence=depth)]
 
 
 def energy_of(fit: Fit) -> Tensor:

@@ -5,19 +5,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pchmr.annotate.cloud import sift
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.residuals import Evidence
-from pchmr.annotate.residuals.depth import DEPTH_SD, SCALES
+from pchmr.annotate.residuals.depth import DEPTH_SD
 from pchmr.annotate.residuals.keypoints import PIXEL_SD, REFERENCE_SIDE
 from pchmr.annotate.spatial import seen_bones
+from pchmr.perception.interfaces import DepthKind
 
 GUESSED_FOCAL = 1.2  # of the longer side of the picture, about 45 degrees
 GUESSED_FOCAL_SD = 0.25
 SMALLEST_EXTENT = 0.1  # of the picture's height that a person is taken to fill at least
 FAR_DEPTH = 4.0  # standard deviations from the median, where depth has no scale of its own
-MAX_RAYS = 150
 PERSON_SPREAD = 0.45  # metres; turns disparities into metres, nothing else
 LEAST_DEPTHS = 3
+IN_METRES: tuple[DepthKind, ...] = ("metric", "relative")
 LEAST_SIGMA = 0.5  # of the usual standard deviation: nobody is believed to be surer than twice that
 
 
@@ -63,6 +65,7 @@ def gather_evidence(
         focal=torch.from_numpy(focal).to(like),
         focal_sd=torch.from_numpy(focal_sd).to(like),
         depth_kind=observations.depth_kind,
+        depth_scale_sd=observations.depth_scale_sd,
         depth_reference=torch.from_numpy(reference).to(like),
         surface_offset=surface_offset,
         rays_follow_focal=observations.intrinsics is not None,
@@ -124,26 +127,29 @@ def _depth(
     found: dict[str, np.ndarray | None] = {}
     metric = observations.depth_kind == "metric"
     mean: np.ndarray | None = None
-    points = observations.points if use_dense and metric else None
-    if points is not None:
-        points = _thinned(points)
+    at_keypoints = observations.keypoint_depth
+    at_keypoints = None if at_keypoints is None else at_keypoints[:, columns]
+    if use_dense and metric and observations.points is not None:
+        points, on_all_sides, near = sift(observations)
+        found["rays_on_all_sides"] = on_all_sides.astype(np.float64)
+        at_keypoints = near if at_keypoints is None else at_keypoints
         valid = np.isfinite(points).all(axis=-1) & (np.nan_to_num(points[..., 2]) > 0)
         z = np.where(valid, points[..., 2], 1.0)
         mean = np.where(valid.any(axis=1), _masked_mean(z, valid), np.nan)
         found["rays"] = np.where(valid[..., None], points / z[..., None], 0.0)
         found["ray_depth"] = np.where(valid, z - np.nan_to_num(mean)[:, None], 0.0)
         found["ray_confidence"] = valid.astype(np.float64)
-    if use_depth and observations.keypoint_depth is not None:
-        z = observations.keypoint_depth[:, columns]
+    if use_depth and at_keypoints is not None:
+        z = at_keypoints
         valid = np.isfinite(z) & (confidence > 0)
-        if observations.depth_kind not in SCALES:
+        if observations.depth_kind not in IN_METRES:
             valid &= _not_far(z, valid)
         valid &= valid.sum(axis=1, keepdims=True) >= LEAST_DEPTHS
         z = np.where(valid, z, 0.0)
         own = _masked_mean(z, valid)
         mean = own if mean is None else np.where(np.isfinite(mean), mean, own)
         centered = z - mean[:, None]
-        if observations.depth_kind not in SCALES:
+        if observations.depth_kind not in IN_METRES:
             spread = np.sqrt(_masked_mean(centered**2, valid))
             centered = centered / np.maximum(spread, 1e-9)[:, None]
         found["depth"] = np.where(valid, centered, 0.0)
@@ -166,17 +172,6 @@ def _not_far(z: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 def _masked_mean(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return (values * valid).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
-
-
-def _thinned(points: np.ndarray) -> np.ndarray:
-    """At most `MAX_RAYS` finite points a frame, evenly spaced in their order."""
-    out = np.full((len(points), min(MAX_RAYS, points.shape[1]), 3), np.nan)
-    for row, frame in enumerate(points):
-        finite = np.flatnonzero(np.isfinite(frame).all(axis=-1))
-        if len(finite) > out.shape[1]:
-            finite = finite[np.linspace(0, len(finite) - 1, out.shape[1]).round().astype(int)]
-        out[row, : len(finite)] = frame[finite]
-    return out
 
 
 def keypoint_spread(

@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from pchmr.annotate.clips import fit_clip, part_of
 from pchmr.annotate.deposer import MODES, Annotator, Fit, Start
-from pchmr.annotate.doubts import doubts_of
+from pchmr.annotate.doubts import doubts_of, foreign_factor
 from pchmr.annotate.keypoints import LABEL_JOINTS
 from pchmr.annotate.kinematics import pose
 from pchmr.annotate.modes import FITTERS, check_mode
@@ -111,6 +111,8 @@ class Labeler:
         predicted = known_errors(observations, predict_mm(self.predictors, judge, found))
         doubts = doubts_of(observations, fit, is_settled=self.mode in MODES)
         predicted = doubts.worsen(predicted)
+        if not calibrated:
+            predicted = predicted * foreign_factor(fit)
         vertices = self.annotator.vertices(fit).cpu().numpy()
         sound = np.isfinite(vertices).all(axis=(1, 2)) & (vertices[..., 2].min(axis=1) > 0)
         predicted = np.where(sound, predicted, np.nan)

@@ -13,12 +13,12 @@ from pchmr.annotate.deposer import Annotator, Start
 from pchmr.annotate.fitting import OBSERVED, Labeler
 from pchmr.annotate.labels import LABEL_VERSION, LEFT_OUT, LabelFolder
 from pchmr.annotate.modes import best_mode
-from pchmr.annotate.observations import load_observations
 from pchmr.annotate.observed import Observations
-from pchmr.annotate.overlay import overlay_png
+from pchmr.annotate.observed_files import ObservedFile, read_observed
+from pchmr.annotate.overlay import overlay_png, overlays_png
 from pchmr.annotate.pictures import GUESS, Glimpse, PictureReader
 from pchmr.annotate.plausibility import frames_text
-from pchmr.annotate.prior import load_prior
+from pchmr.annotate.prior import load_prior, weakness
 from pchmr.annotate.quality import ASSET, load_predictors
 from pchmr.body import load_body
 from pchmr.config import AnnotateConfig, SettingError, UserError
@@ -68,6 +68,8 @@ class _Job:
         pictured = config.observations is None
         self.reader = PictureReader.open(config, body) if pictured else None
         self.prior = load_prior(config.pose_prior)
+        if config.pose_prior and (why := weakness(self.prior)):
+            say(f"--pose-prior {config.pose_prior} is weak: {why}; add motion data")
         self.annotator = Annotator(body, self.prior)
         self.predictors = load_predictors()
         self.predictors_sha256 = [file_sha256(ASSET)]
@@ -79,21 +81,24 @@ class _Job:
         self.failed: set[str] = set()
 
     def label_file(self, path: Path) -> None:
-        """Labels an observations file as the clip `labels`."""
-        observations = load_observations(path)
-        ignored = observations.reading.ignored
+        """Labels a file of observations as the clip `labels`, drawn over its pictures if given."""
+        config = self.config
+        seen = read_observed(path, config.pictures, is_clip=config.consecutive)
+        ignored = seen.observations.reading.ignored
         if ignored:
             more = " ..." if len(ignored) > 6 else ""
             say(
                 f"{OBSERVED_CLIP}: keypoints without a point on the body are not used: "
                 f"{', '.join(ignored[:6])}{more}"
             )
-        key = self._key(file_sha256(path))
+        for note in seen.notes:
+            say(f"{OBSERVED_CLIP}: {note}")
+        key = self._key(seen.sha256)
         if self.folder.is_finished(OBSERVED_CLIP, key):
             self.kept += 1
             return
         self._check_own(path, key)
-        self._label(OBSERVED_CLIP, observations, key, {"source": OBSERVED}, path)
+        self._label(OBSERVED_CLIP, seen.observations, key, {"source": OBSERVED}, path, seen)
 
     def _check_own(self, path: Path, key: LabelKey) -> None:
         row = self.folder.rows.get(OBSERVED_CLIP)
@@ -162,10 +167,11 @@ class _Job:
         observations: Observations,
         key: LabelKey,
         provenance: Json,
-        path: Path | None = None,
-        seen: Glimpse | None = None,
+        path: Path,
+        seen: Glimpse | ObservedFile,
     ) -> None:
         began = time.perf_counter()
+        glimpse = seen if isinstance(seen, Glimpse) else None
         mode = best_mode(observations) if self.config.mode == "auto" else self.config.mode
         labeler = Labeler(
             annotator=self.annotator,
@@ -175,21 +181,22 @@ class _Job:
             accept_mm=self.config.accept_mm,
             reject_mm=self.config.reject_mm,
             source=self.reader.source if self.reader else OBSERVED,
-            consecutive=self.config.consecutive if seen is None else seen.is_clip,
+            consecutive=self.config.consecutive if glimpse is None else glimpse.is_clip,
         )
         if mode == "smplifyx" and observations.intrinsics is not None:
             say(
                 f"{clip}: smplifyx ignores the given intrinsics; --mode smplifyx-given-focal "
                 "takes them"
             )
-        if seen is not None:
-            _tell(clip, seen)
-        start = None if seen is None else seen.start
+        if glimpse is not None:
+            _tell(clip, glimpse)
+        start = None if glimpse is None else glimpse.start
         starts = None if start is None else partial(_rows_of, start)
-        arrays = labeler.label(observations, starts) | ({} if seen is None else _people(seen))
+        arrays = labeler.label(observations, starts)
+        arrays |= {} if glimpse is None else _people(glimpse)
         for words in raised(arrays):
             say(f"{clip}: {words}")
-        picture = None if seen is None else self._picture(seen, arrays)
+        picture = self._picture(seen, arrays)
         self.folder.write(
             clip,
             arrays,
@@ -197,13 +204,18 @@ class _Job:
             picture,
             mode=mode,
             provenance=provenance,
-            **_origin(path, seen),
+            **_origin(path, glimpse),
             seconds=round(time.perf_counter() - began, 3),
             **clip_summary(arrays),
         )
 
-    def _picture(self, seen: Glimpse, arrays: dict[str, ndarray]) -> bytes | None:
-        """The first frame's people as a PNG without bystanders; None if there is none to draw."""
+    def _picture(self, seen: Glimpse | ObservedFile, arrays: dict[str, ndarray]) -> bytes | None:
+        """The first frame's people as a PNG without bystanders; None if there is none to draw.
+
+        Of a file of observations some frames, one below the other.
+        """
+        if isinstance(seen, ObservedFile):
+            return overlays_png(seen.pictures, arrays, self.annotator.body.faces)
         picture, count = seen.picture, 1 if seen.is_clip else len(arrays["vertices"])
         if seen.bystanders is not None:
             picture = without_bystanders(picture, seen.bystanders[0])
@@ -241,9 +253,9 @@ def _told(path: Path, error: Exception) -> UserError:
     return UserError(f"cannot label {path}: {words}; leave the file out, or save it anew")
 
 
-def _origin(path: Path | None, seen: Glimpse | None) -> dict[str, str | None]:
+def _origin(path: Path, seen: Glimpse | None) -> dict[str, str | None]:
     """Where a clip comes from: a picture or video, or a file of observations."""
-    place = None if path is None else str(path.resolve())
+    place = str(path.resolve())
     if seen is None:
         return {"source": None, "observations": place}
     return {"source": place, "focal": seen.focal}

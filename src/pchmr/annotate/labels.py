@@ -5,6 +5,7 @@ the next run skips them. Nothing here sends anything anywhere, and no federated 
 """
 
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -22,10 +23,11 @@ from pchmr.config import SettingError
 from pchmr.data.labels import DECIDED, MANIFEST, LabelKey, LabelRow, verdicts
 from pchmr.door import FileError, Json, read_json_lines
 from pchmr.door.arrays import read_arrays
-from pchmr.runs import LOCK, file_sha256, make_private, replacing, sweep, write_bytes
+from pchmr.runs import FILE_MODE, LOCK, file_sha256, make_private, replacing, sweep, write_bytes
 
+AUDIT = "audit.jsonl"
 LEFT_OUT = "left-out"  # row of the manifest about files that are no clip
-LABEL_VERSION = 2
+LABEL_VERSION = 3
 KINDS = (".npz", ".png")
 INTERRUPTED = "the run was stopped while this clip was written: run it again"
 LABEL_ARRAYS = (
@@ -171,6 +173,35 @@ class LabelFolder:
         row["status"] = dict(Counter(verdicts(fitted, row).tolist()))
         self._save()
 
+    def undecide(self, clip: str, frame: int, verdict: str | None) -> None:
+        """Puts back what was decided of a frame before; None is nothing."""
+        if verdict is not None:
+            self.decide(clip, [frame], verdict)
+            return
+        row = self.rows[clip]
+        row[DECIDED] = {k: v for k, v in row.get(DECIDED, {}).items() if k != str(frame)}
+        self.decide(clip, [], "")
+
+    def revise(self, clip: str, arrays: Mapping[str, ndarray], action: str, **about: Any) -> None:
+        """Writes other labels of a clip, and what was done into the audit log before them."""
+        path = self.path / f"{clip}.npz"
+        with replacing(path) as temporary:
+            with open(temporary, "wb") as file:
+                np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+            digest = file_sha256(temporary)
+            self.note(clip, action, labels_sha256=digest, **about)
+        row = self.rows[clip]
+        row["labels_sha256"] = digest
+        row["status"] = dict(Counter(verdicts(arrays["status"], row).tolist()))
+        self._save()
+
+    def note(self, clip: str, action: str, **about: Any) -> None:
+        """Adds a line to the audit log: what the owner did, and when."""
+        line = {"time": round(time.time(), 3), "clip": clip, "action": action, **about}
+        handle = os.open(self.path / AUDIT, os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
+        with open(handle, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
     def forget(self, clip: str) -> None:
         """Deletes a clip's files, then its row; with the last clip the folder goes too."""
         for name in (f"{clip}.npz", f"{clip}.png"):
@@ -179,6 +210,7 @@ class LabelFolder:
                 torn.unlink()
         del self.rows[clip]
         self._save()
+        self._forget_audit(clip)
         if not self.rows:
             self.close()
 
@@ -190,11 +222,18 @@ class LabelFolder:
 
     def close(self) -> None:
         """Deletes the folder of which no clip is left, with whatever was derived there."""
-        own = (self.path / MANIFEST, self.path / CONSENT)
+        own = [self.path / name for name in (MANIFEST, CONSENT, AUDIT)]
         for path in (*self.orphans(), *self.path.glob(".*.tmp"), *own):
             path.unlink(missing_ok=True)
         if {path.name for path in self.path.iterdir()} <= {LOCK}:
             shutil.rmtree(self.path)
+
+    def _forget_audit(self, clip: str) -> None:
+        path = self.path / AUDIT
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if json.dumps(clip) not in line]
+            write_bytes(path, "".join(kept).encode())
 
     def _put(self, clip: str, row: Json) -> None:
         self.rows[clip] = cast(LabelRow, {"clip": clip, "label_version": LABEL_VERSION, **row})

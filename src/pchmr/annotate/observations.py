@@ -6,7 +6,9 @@ pixels, `intrinsics` (N, 3, 3), `focal_sd` () the standard deviation of the log 
 trusts the intrinsics), `keypoint_depth` (N, K) depth of the surface seen at each keypoint,
 `keypoint_depth_sigma` (N, K) its standard deviation in metres on the person, `points` (N, P, 3)
 metres of the visible surface in the camera frame, and `depth_kind` () one of "metric", "relative"
-(metres about an unknown distance), "affine" (any unit), "affine_disparity" (its inverse).
+(metres about an unknown distance), "affine" (any unit), "affine_disparity" (its inverse). Metric
+depth holds the person where it says, unless `depth_scale_sd` () tells how far all of it may be off
+together, as a share (0.05 for depth networks).
 `keypoints_3d` (N, K, 3) are the joints themselves in space, root-relative: camera axes (x right, y
 down, z away), any origin, the size of any person; `keypoints_3d_sigma` (N, K) their standard
 deviation in metres. They tell the pose alone, never shape, size or distance. `fps` () is the frame
@@ -38,6 +40,7 @@ OPTIONAL = (
     *DEPTHS,
     *IN_SPACE,
     "depth_kind",
+    "depth_scale_sd",
     "fps",
     "time_seconds",
 )
@@ -119,7 +122,7 @@ def check_observations(arrays: dict[str, ndarray]) -> Observations:
         keypoint_names=names,
         image_size=image_size.round().astype(np.int64),
         intrinsics=_intrinsics(_floats(arrays, "intrinsics", ("N", 3, 3), sizes)),
-        focal_sd=_focal_sd(arrays),
+        focal_sd=_share(arrays, "focal_sd", "trust the intrinsics"),
         keypoint_sigma=_sigma(arrays, "keypoint_sigma", sizes),
         keypoint_depth=depth,
         keypoint_depth_sigma=_sigma(arrays, "keypoint_depth_sigma", sizes),
@@ -127,6 +130,7 @@ def check_observations(arrays: dict[str, ndarray]) -> Observations:
         keypoints_3d=_in_space(arrays, sizes),
         keypoints_3d_sigma=_sigma(arrays, "keypoints_3d_sigma", sizes),
         depth_kind=_depth_kind(arrays, depth is not None or points is not None),
+        depth_scale_sd=_share(arrays, "depth_scale_sd", "trust metric depth"),
         fps=_fps(arrays),
         time_seconds=_times(arrays, sizes),
     )
@@ -240,10 +244,10 @@ def _intrinsics(array: ndarray | None) -> ndarray | None:
     return array
 
 
-def _focal_sd(arrays: dict[str, ndarray]) -> float:
-    value = np.asarray(arrays.get("focal_sd", 0.0))
+def _share(arrays: dict[str, ndarray], name: str, zero: str) -> float:
+    value = np.asarray(arrays.get(name, 0.0))
     if value.shape != () or value.dtype.kind not in "fiu" or not 0 <= float(value) <= 1:
-        raise InputError("focal_sd must be one number between 0 (trust the intrinsics) and 1")
+        raise InputError(f"{name} must be one number between 0 ({zero}) and 1")
     return float(value)
 
 

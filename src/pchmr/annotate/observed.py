@@ -40,6 +40,7 @@ class Observations:
     keypoint_depth_sigma: Float[ndarray, "frames keypoints"] | None = None
     points: Float[ndarray, "frames points 3"] | None = None
     depth_kind: DepthKind = "metric"
+    depth_scale_sd: float = 0.0
     keypoints_3d: Float[ndarray, "frames keypoints 3"] | None = None
     keypoints_3d_sigma: Float[ndarray, "frames keypoints"] | None = None
     fps: float | None = None

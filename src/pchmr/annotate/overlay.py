@@ -1,6 +1,7 @@
 """A labeled person to look at: the mesh over the picture, and the same mesh from the side."""
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -88,3 +89,25 @@ def overlay_png(
         return None
     meshes, camera = torch.from_numpy(vertices[sound]).float(), torch.from_numpy(intrinsics).float()
     return png(sheet(image, meshes, faces.cpu(), camera))
+
+
+def overlays_png(
+    pictures: Mapping[int, UInt8[ndarray, "rows columns 3"]],
+    arrays: Mapping[str, ndarray],
+    faces: Tensor,
+) -> bytes | None:
+    """Sheets of some frames of label arrays below each other; None where there is none to draw."""
+    sheets = []
+    for row, image in pictures.items():
+        mesh, camera = arrays["vertices"][row], arrays["intrinsics"][row]
+        if np.isfinite(mesh).all() and mesh[:, 2].min() > 0:
+            shown = torch.from_numpy(mesh).float()[None]
+            sheets.append(sheet(image, shown, faces.cpu(), torch.from_numpy(camera).float()))
+    if not sheets:
+        return None
+    width = max(one.shape[1] for one in sheets)
+    wide = [
+        np.pad(one, ((0, 0), (0, width - one.shape[1]), (0, 0)), constant_values=BACKGROUND)
+        for one in sheets
+    ]
+    return png(np.concatenate(wide))

@@ -46,6 +46,7 @@ from pchmr.perception.interfaces import (
 from pchmr.perception.people import ALL, LARGEST, PeoplePrior, chosen
 
 MODEL_FOCAL_SD = 0.10
+MODEL_DEPTH_SD = 0.05  # of metric depth as a whole, as networks see it
 GUESS = "a guess"
 CUT = "EXIF of a photo that was cut"
 
@@ -300,6 +301,7 @@ def with_depth(seen: Observations, found: DepthMap) -> Observations:
         keypoint_depth_sigma=None,
         points=points,
         depth_kind=found.kind,
+        depth_scale_sd=MODEL_DEPTH_SD,
     )
 
 
@@ -338,5 +340,6 @@ def stack(parts: list[Observations]) -> Observations:
         keypoint_names=first.keypoint_names,
         focal_sd=first.focal_sd,
         depth_kind=first.depth_kind,
+        depth_scale_sd=first.depth_scale_sd,
         **arrays,
     )

@@ -24,7 +24,9 @@ ASSET = Path(__file__).parent / "assets" / "pose_prior_v1.npz"
 INFLATION, FLOOR = 1.3, 0.01
 EM_STEPS = 40
 FEW_POSES = 100  # a component, below which a prior is told to be weak
-NARROW = 0.05  # radians, root mean square of the poses' spread, likewise
+NARROW = 0.1  # radians, root mean square of the poses' spread, likewise
+FEW_WAYS = 25  # in which poses of a component differ; as many poses less one, where they are few
+LEAST_WAY = 0.02  # of the floor's variance
 TABLES = ("mean", "whitening", "constant", "limits")
 LARGEST_ENTRY = 1e6
 
@@ -134,6 +136,20 @@ def _warn_of_weakness(flat: np.ndarray, num_components: int) -> None:
     else:
         return
     warnings.warn(f"the pose prior is weak: {few}; add motion data", stacklevel=3)
+
+
+def weakness(prior: PosePrior) -> str:
+    """Why a prior at hand will hold fits to poses that it has hardly seen; empty if it is sound."""
+    inverse = torch.linalg.inv(prior.whitening.double())
+    learned = (inverse @ inverse.mT - FLOOR * torch.eye(inverse.shape[-1])) / INFLATION
+    apart = (prior.mean - prior.center.flatten()).square().mean(dim=-1)
+    spread = learned.diagonal(dim1=-2, dim2=-1).mean(dim=-1).clamp_min(0) + apart
+    ways = (torch.linalg.eigvalsh(learned) > LEAST_WAY * FLOOR).sum(dim=-1)
+    if int(ways.min()) < FEW_WAYS:
+        return f"it knows {int(ways.min())} ways in which poses differ: it was fitted to few poses"
+    if float(spread.max().sqrt()) < NARROW:
+        return f"its poses hardly differ (by {float(spread.max().sqrt()):.3f} radians)"
+    return ""
 
 
 def _cluster(flat: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

@@ -56,8 +56,20 @@ def minimize(
     weights: Weights,
     iterations: int,
     damping: Tensor | None = None,
+    *,
+    settled: float = 0.0,
 ) -> Solution:
-    """At most `iterations` damped steps for every frame."""
+    """At most `iterations` damped steps for every frame.
+
+    Args:
+        objective: What is minimized.
+        state: Where to begin.
+        weights: Of the terms.
+        iterations: Steps, at most.
+        damping: To begin with.
+        settled: Share of its energy that a step must save; where it saves less in every frame, all
+            are done.
+    """
     if damping is None:
         damping = torch.full_like(state.log_focal, FIRST_DAMPING)
     now = state.log_focal
@@ -75,8 +87,11 @@ def minimize(
         then = energy(terms)
         better = then < now
         frame = ahead if matches is None and bool(better.all()) else None
+        is_done = settled > 0 and bool((better & (now - then < settled * now)).all())
         state, now = tried.where(better, state), torch.where(better, then, now)
         damping = torch.where(better, damping * ACCEPTED, damping * REJECTED).clamp(*DAMPING_RANGE)
+        if is_done:
+            break
     return Solution(state, now, damping)
 
 

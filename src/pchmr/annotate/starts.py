@@ -15,8 +15,9 @@ from pchmr.data.errors import InputError
 from pchmr.door import Json
 from pchmr.geometry import rotvec_to_rotmat
 from pchmr.inference.predictor import Person, Predictor
-from pchmr.models import load_model
+from pchmr.models import HMRModel, load_model
 from pchmr.perception.interfaces import Box, Image
+from pchmr.runs import state_sha256
 
 START_STEPS = 0  # of the fit to the predicted mesh, beyond its rigid parts: more changed no result
 
@@ -40,6 +41,12 @@ class HmrStarts:
         )
         model.to(body.v_template.device).eval()
         about = {name: started_from.get(name) for name in ("kind", "name", "sha256")}
+        return cls(Predictor(model, body, model.image_size), about)
+
+    @classmethod
+    def of(cls, model: HMRModel, body: BodyModel) -> "HmrStarts":
+        """A network at hand."""
+        about = {"kind": "given", "sha256": state_sha256(model.state_dict())}
         return cls(Predictor(model, body, model.image_size), about)
 
     @torch.no_grad()

@@ -45,11 +45,25 @@ class Surface:
         return torch.nn.functional.normalize(turned, dim=-1)
 
     def nearest(
-        self, chain: Chain, betas: Tensor, observed: Float[Tensor, "batch rays 3"]
+        self,
+        chain: Chain,
+        betas: Tensor,
+        observed: Float[Tensor, "batch rays 3"],
+        *,
+        on_all_sides: Float[Tensor, " batch"] | None = None,
     ) -> Int[Tensor, "batch rays"]:
-        """The nearest vertex that faces the camera, for each observed point."""
+        """The nearest vertex that faces the camera, for each observed point.
+
+        Args:
+            chain: Posed skeleton.
+            betas: Shape.
+            observed: Points, metres.
+            on_all_sides: 1 where any vertex will do, as the points come from all sides.
+        """
         vertices = points(self.rig, chain, betas)
         hidden = (self.normals(chain) * vertices).sum(dim=-1) > 0
+        if on_all_sides is not None:
+            hidden = hidden & (on_all_sides[:, None] == 0)
         square = vertices.square().sum(dim=-1) + AWAY * hidden
         return (square[:, None] - 2 * observed @ vertices.mT).argmin(dim=-1)
 

@@ -46,7 +46,7 @@ def run(config: BenchConfig) -> Path | None:
             path = module.run(config)
             continue
         path = config.output / f"{getattr(module, 'FILE', 'speed')}.jsonl"
-        for row in stamped(part, list(module.tables(config))):
+        for row in stamped(part, module.tables(config)):
             append(path, row)
             say(_line(row))
     write_results(config.output)

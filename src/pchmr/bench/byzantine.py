@@ -16,6 +16,7 @@ from pchmr.bench.tampering import Fault, changed_array
 from pchmr.config import FederateConfig
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.federated import Engine, Gate, World
+from pchmr.federated.client import layout_of
 from pchmr.federated.cohort import Reply
 from pchmr.federated.flower.api import ConfigRecord, Message, SharedArray, new_context
 from pchmr.federated.flower.client_app import make_client_app
@@ -27,7 +28,6 @@ from pchmr.federated.flower.server_app import make_server_app
 from pchmr.federated.fold import vector_norm
 from pchmr.federated.run import gate_of
 from pchmr.federated.update import Update
-from pchmr.federated.vector import FlatSpec
 from pchmr.recipes.cells import AttackedRun
 
 MISLABELED, TIMES = "labels of other pictures", "updates times "
@@ -144,7 +144,7 @@ def under_attack(run: FederateConfig, world: World) -> Conditions:
     if run.attack.startswith(MISLABELED):
         bad = np.concatenate(world.partitions[: run.num_bad])
         world = replace(world, train_set=Mislabeled.of(world.train_set, bad))
-    spec = FlatSpec.of(world.model, plain.server_options.batch_norm)
+    spec = layout_of(world.model, plain)
     honest = gate_of(plain, world, spec)
     known = {f.name: getattr(honest, f.name) for f in fields(Gate)}
     gate = honest if run.gate else OpenGate(**known)

@@ -18,25 +18,30 @@ from torch import Tensor, nn
 
 from pchmr.baselines import baselines
 from pchmr.bench.byzantine import under_attack
+from pchmr.bench.ladder import climb
 from pchmr.config import DivergedError, FederateConfig, SettingError, TrainConfig
 from pchmr.data.partition import label_skew
 from pchmr.data.sample import Subset
-from pchmr.evaluation import Scores, evaluate
+from pchmr.evaluation import Scores, evaluate, people_mm
 from pchmr.experiment.scene import (
     Outcome,
     Row,
     Scene,
+    held_out_people,
     open_scene,
     run_evaluate,
     run_federate,
     run_train,
+    world_of,
 )
 from pchmr.federated import FederatedResult, World, run_federated
-from pchmr.recipes.cells import Run
+from pchmr.recipes.cells import LadderRun, Run
 from pchmr.results import (
     AVERAGED,
     CENTRALIZED,
     CONSTANT,
+    CONTROL,
+    VALIDATION,
     CurvePoint,
     Number,
     Recipe,
@@ -131,6 +136,8 @@ def measure(job: Job, folder: Path | None = None) -> Measured:
     run = shortened(job.run) if job.is_trial else job.run
     if isinstance(run, TrainConfig):
         found = _centralized(run, scene, job.is_trial)
+    elif isinstance(run, LadderRun):
+        found = _climbed(run, scene, job.is_trial)
     elif isinstance(run, FederateConfig):
         found = _federated(run, scene, job.is_trial, folder)
     else:
@@ -154,11 +161,8 @@ def _row_of(outcome: Outcome, scene: Scene) -> ResultRow:
 
 def _scored(scores: Scores, scene: Scene) -> ResultRow:
     """The three scores, and the mean error over each held-out person's images."""
-    subjects, codes = np.unique(scene.test_set.columns["subject"], return_inverse=True)
-    sums = np.bincount(codes, scores.per_sample_mpjpe_mm, minlength=len(subjects))
-    people_mm = np.round(sums / np.bincount(codes), 2)
     rounded = {name: None if v is None else round(v, 3) for name, v in scores.row().items()}
-    known = tuple(people_mm.tolist()) if np.isfinite(people_mm).all() else ()
+    known = people_mm(scores, scene.test_set.columns["subject"])
     return ResultRow(id="", label="", scores=rounded, people_mm=known)
 
 
@@ -209,9 +213,29 @@ def _centralized(run: TrainConfig, scene: Scene, is_trial: bool) -> Measured:
         for epoch in outcome.rows
         if epoch.get("mpjpe_mm") is not None
     )
+    row = _with_validation(row, run, scene)
     average.load()
     averaged = replace(_scored(scene.scores(scene.model), scene), kind=AVERAGED)
     return Measured(replace(row, kind=CENTRALIZED, curve=curve), {AVERAGED: averaged})
+
+
+def _climbed(run: LadderRun, scene: Scene, is_trial: bool) -> Measured:
+    """Trains on a rung of the ladder; tells its curve. Nothing travels."""
+    world = world_of(run, scene)
+    every = run.num_rounds if is_trial else max(1, run.num_rounds // POINTS)
+    curve, held = [], len(scene.train_set)
+
+    def score(number: int) -> None:
+        if number % every == 0 or number == run.num_rounds:
+            found = scene.scores(scene.model).mpjpe_mm
+            curve.append(CurvePoint(number, number * run.local_epochs * held, 0, found))
+
+    climb(run, run.rung, world, score)
+    outcome = run_evaluate(run, scene)
+    row = replace(_row_of(outcome, scene), kind=CONTROL)
+    if is_trial:
+        return Measured(row)
+    return Measured(_with_validation(replace(row, curve=tuple(curve)), run, scene))
 
 
 def _federated(run: FederateConfig, scene: Scene, is_trial: bool, folder: Path | None) -> Measured:
@@ -232,7 +256,21 @@ def _federated(run: FederateConfig, scene: Scene, is_trial: bool, folder: Path |
         quarantined=sum(len(found["quarantined"]) for found in outcome.rows),
         partition_sha256=outcome.partition_sha256,
     )
+    row = _with_validation(row, run, scene)
     return Measured(_with_clients(row, run, scene, outcome.partitions))
+
+
+def _with_validation(row: ResultRow, run: TrainConfig | FederateConfig, scene: Scene) -> ResultRow:
+    """The row with the error on validation people, by which the best of several rows is chosen.
+
+    Folders of people hold no third part.
+    """
+    if run.data_options.data is not None:
+        return row
+    people = held_out_people(run, scene, "validation")
+    found = evaluate(scene.model, scene.body, people).mpjpe_mm
+    told = {} if found is None else {VALIDATION: round(found, 3)}
+    return replace(row, scores={**row.scores, **told})
 
 
 def _federated_under_attack(

@@ -19,32 +19,24 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-from pchmr.bench import append, stamped
+from pchmr.bench import append, likeness, stamped
 from pchmr.bench.cell import Job, Measured, attempt
 from pchmr.bench.estimate import cpu_hours, prices_of
+from pchmr.bench.likeness import deciding
+from pchmr.bench.naming import differs_of, kind_of, told, trial_of
 from pchmr.bench.paper import cells_of
 from pchmr.compute import end_with_parent
 from pchmr.config import (
     BenchConfig,
-    FederateConfig,
-    PrivacyOptions,
-    TrainConfig,
-    settings_marked,
     to_json,
 )
-from pchmr.config.marks import KEY
-from pchmr.data.sets.folder import is_imported, read_manifest
 from pchmr.progress import say
 from pchmr.recipes.cells import AttackedRun, Cell, Run, ServerChanges, fixed
 from pchmr.recipes.comparisons import COMPARISONS, cells
-from pchmr.recipes.rows import SMALL_BATCH
 from pchmr.report.results import write_results
 from pchmr.results import (
     AVERAGED,
-    BEFORE,
-    CENTRALIZED,
     CONSTANT,
-    FEDERATED,
     ResultRow,
     Scalar,
     slug,
@@ -52,11 +44,6 @@ from pchmr.results import (
 from pchmr.runs import write_bytes
 
 TUNING, UNFINISHED = "tuning", "unfinished"
-# Settings that decide where and how fast a run happens, not what comes of it.
-OPEN = dataclasses.asdict(PrivacyOptions())
-"""Updates in the clear, as before they could be hidden: no part of a key."""
-FORGOTTEN = ("client_state", "reset")
-"""Optimizers that begin every round anew, as all did before there was a choice: likewise."""
 Setting = TypeVar("Setting")
 
 
@@ -91,6 +78,14 @@ class PlannedRun:
     chosen: Mapping[str, Scalar]
 
 
+@dataclass(frozen=True)
+class Ground:
+    """Hashes of start weights and people, and of the worlds that these are from."""
+
+    hashes: tuple[str | None, ...]
+    worlds: Mapping[str, str]
+
+
 def _side_by_side(ledger: "Ledger", todo: list[Cell], num_workers: int) -> None:
     """Runs cells in processes of their own, in the same order of worth."""
     running: dict[Future[Measured], PlannedRun] = {}
@@ -121,7 +116,8 @@ class Ledger:
 
     config: BenchConfig
     rows: dict[str, dict[str, list[ResultRow]]] = field(default_factory=dict)
-    _grounds: dict[str, list[str | None]] = field(default_factory=dict)
+    _grounds: dict[str, Ground] = field(default_factory=dict)
+    _alike: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in (*COMPARISONS, TUNING):
@@ -129,6 +125,11 @@ class Ledger:
             for row in whole_lines(self._file(name)):
                 by_key.setdefault(str(row.key), []).append(row)
             self.rows[name] = by_key
+            self._alike[name] = {
+                said: key
+                for key, rows in by_key.items()
+                if (said := likeness.of_row(rows[0])) is not None
+            }
 
     def _file(self, name: str) -> Path:
         return self.config.output / f"{name}.jsonl"
@@ -163,7 +164,10 @@ class Ledger:
         held = {key for name in COMPARISONS for key in self.rows[name]}
         for cell in todo:
             waiting = self._next(cell)
-            yield from ((p.job.run, p.job.is_trial) for p in waiting if p.key not in held)
+            for planned in waiting:
+                if planned.key not in held:
+                    held.add(planned.key)  # cells share trials
+                    yield planned.job.run, planned.job.is_trial
             if any(planned.job.is_trial for planned in waiting):
                 yield cell.base, False
 
@@ -192,7 +196,7 @@ class Ledger:
         """Short runs that no file holds yet."""
         planned = []
         for setting, run in runs.items():
-            job, label = Job(run, is_trial=True), f"{_trial_of(run)}, {setting}"
+            job, label = Job(run, is_trial=True), f"{trial_of(run)}, {setting}"
             planned.append(PlannedRun(self._key(job), job, cell, slug(label), label, {}))
         return [trial for trial in planned if trial.key not in self.rows[TUNING]]
 
@@ -208,11 +212,22 @@ class Ledger:
 
     def _key(self, job: Job) -> str:
         """Hash of settings, start weights and people: all that a row depends on but the code."""
-        settings = _deciding(dataclasses.asdict(job.run))
-        parts = [settings, job.is_trial, self._ground(job.run)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+        settings, ground = deciding(dataclasses.asdict(job.run)), self._ground(job.run)
+        parts = [settings, job.is_trial, ground.hashes]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+        self._recognize(key, job, ground)
+        return key
 
-    def _ground(self, run: Run) -> list[str | None]:
+    def _recognize(self, key: str, job: Job, ground: Ground) -> None:
+        """Takes rows of the same run in, whose key an earlier version made in another way."""
+        if not job.is_trial and likeness.has_short_batches(job.run):
+            return
+        said = likeness.of_run(job.run, ground.hashes[0], ground.worlds)
+        for name, alike in self._alike.items():
+            if (name == TUNING) == job.is_trial and said in alike:
+                self.rows[name].setdefault(key, self.rows[name][alike[said]])
+
+    def _ground(self, run: Run) -> Ground:
         """Hashes of start weights and people; people that are not cached yet are rendered."""
         place = json.dumps(
             [dataclasses.asdict(o) for o in (run.model_options, run.data_options)], default=str
@@ -223,14 +238,15 @@ class Ledger:
             if self.config.scale != "paper":  # whose runs leave nothing to choose
                 people.append(Job(run, is_trial=True).opened().test_set)
             hashes = [found.content_hash for found in people]
-            self._grounds[place] = [scene.started_from["sha256"], *hashes]
+            worlds = (scene.recipe or {}).get("worlds", {})
+            self._grounds[place] = Ground((scene.started_from["sha256"], *hashes), worlds)
         return self._grounds[place]
 
     def _copied(self, key: str, cell: Cell) -> bool:
         """Whether another comparison holds the run; its rows are then taken over."""
         for name in COMPARISONS:
             for row in self.rows[name].get(key, []):
-                self._append(self.config.name, _as_row_of(cell, row))
+                self._append(self.config.name, replace(_as_row_of(cell, row), key=key))
             if key in self.rows[self.config.name]:
                 return True
         return False
@@ -245,10 +261,10 @@ class Ledger:
             measured.row,
             id=planned.id,
             label=planned.label,
-            kind=_kind(run),
+            kind=kind_of(run),
             table=table,
             seed=run.seed,
-            differs=_differs(run),
+            differs=differs_of(run),
             key=planned.key,
             chosen=planned.chosen,
             config=json.loads(to_json(run)),
@@ -259,16 +275,11 @@ class Ledger:
             found.append(_as_row_of(cell, shared))
         for made in stamped(table, found):
             self._append(TUNING if is_trial else self.config.name, made)
-        say(f"  {table} {planned.label}, seed {run.seed}: {_told(row)}")
+        say(f"  {table} {planned.label}, seed {run.seed}: {told(row)}")
 
     def _append(self, name: str, row: ResultRow) -> None:
         append(self._file(name), row)
         self.rows[name].setdefault(str(row.key), []).append(row)
-
-
-def _told(row: ResultRow) -> str:
-    """What came of a run, in words."""
-    return row.failed or f"{row.scores.get('mpjpe_mm')} mm"
 
 
 def _as_row_of(cell: Cell, row: ResultRow) -> ResultRow:
@@ -294,17 +305,6 @@ def _as_row_of(cell: Cell, row: ResultRow) -> ResultRow:
     )
 
 
-def _differs(run: Run) -> str:
-    """What a row has in place of the paper's people, body and start weights."""
-    people = run.data_options.data
-    if people is not None and is_imported(people):
-        about = read_manifest(people)["about"]
-        body = "embedded body" if run.model_options.body is None else run.model_options.body.name
-        return f"{about['set']}, {about['truth']}, box: {about['box']}, {body}"
-    shown = f"people of {people.name}" if people else "rendered people of domain B"
-    return f"{shown}, embedded body, start weights from domain A"
-
-
 def whole_lines(path: Path) -> list[ResultRow]:
     """The rows of a file; what a killed run left torn at its end is cut off."""
     if not path.exists():
@@ -315,35 +315,3 @@ def whole_lines(path: Path) -> list[ResultRow]:
         write_bytes(path, "".join(found).encode())
     rows = [ResultRow.from_json(json.loads(line)) for line in found]
     return [row for row in rows if row is not None]
-
-
-def _deciding(value: object) -> object:
-    """Settings that decide what comes of a run; those left off are out, so that a new one that is
-    off changes no key.
-    """
-    if not isinstance(value, dict):
-        return value
-    kept = {name: v for name, v in value.items() if name not in settings_marked(KEY)}
-    told = {name: v for name, v in kept.items() if v is not None and v is not False}
-    told = {name: v for name, v in told.items() if v != OPEN and (name, v) != FORGOTTEN}
-    return {name: _deciding(v) for name, v in told.items()}
-
-
-def _kind(run: Run) -> str:
-    if isinstance(run, FederateConfig):
-        return FEDERATED
-    return CENTRALIZED if isinstance(run, TrainConfig) else BEFORE
-
-
-def _trial_of(run: Run) -> str:
-    """What a trial is of, in words."""
-    if not isinstance(run, FederateConfig):
-        return _kind(run)
-    said = f"{run.clients_per_round} of {run.num_clients} clients, {run.algorithm}"
-    if run.optim_options.batch_size == SMALL_BATCH:
-        said += f", local batch {SMALL_BATCH}"
-    if run.server_options.trainable != "all":
-        said += f", {run.server_options.trainable} trains"
-    if run.partition == "dirichlet":
-        said += f", LDA alpha {run.partition_options.alpha:g}"
-    return said if run.partition in ("iid", "dirichlet") else f"{said}, {run.partition}"

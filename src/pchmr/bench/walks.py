@@ -29,8 +29,8 @@ TURN_RATE = 50.0  # degrees a second
 DISTANCE, CAMERA_HEIGHT, PITCH = 5.5, 1.5, 6.0  # metres, metres, degrees
 FIELD = 36.0  # degrees
 CHUNK = 8
-EVEN_SECONDS = 0.06  # over which the speed of the body is evened where the feet take turns
-STANDS = 0.1  # metres a second below which a foot stands
+EVEN_SECONDS = 0.025  # over which the speed of the body is evened where the feet take turns
+STANDS = 0.02  # metres a second below which a foot stands
 SOLES = ("left_sole", "right_sole")
 
 
@@ -181,6 +181,8 @@ def _pictures(
             vertices=posed.vertices[part],
             rotmat=posed.rotmat[part],
             betas=posed.betas[part],
+            rise=posed.rise[part],
+            mirrored=posed.mirrored[part],
             surfaces=posed.surfaces[part],
         )
         with torch.no_grad():

@@ -5,6 +5,7 @@ Nothing here imports torch or numpy, so `pchmr --help` answers at once. Cross-fi
 """
 
 from pchmr.config.annotation import AnnotateConfig, LabelsConfig
+from pchmr.config.audit import AuditConfig
 from pchmr.config.deploy import DEFAULT_PORT, DeployConfig
 from pchmr.config.errors import DivergedError, SettingError, UserError, require
 from pchmr.config.options import (
@@ -15,6 +16,7 @@ from pchmr.config.options import (
     PartitionOptions,
     ServerOptions,
 )
+from pchmr.config.pages import LiveConfig, ReviewConfig
 from pchmr.config.personalize import (
     FittingOptions,
     LabelingOptions,
@@ -54,6 +56,7 @@ __all__ = [
     "FORMATS",
     "Algorithm",
     "AnnotateConfig",
+    "AuditConfig",
     "BenchConfig",
     "DataConfig",
     "DataOptions",
@@ -69,6 +72,7 @@ __all__ = [
     "FittingOptions",
     "LabelingOptions",
     "LabelsConfig",
+    "LiveConfig",
     "LoopConfig",
     "ModelOptions",
     "OptimOptions",
@@ -79,6 +83,7 @@ __all__ = [
     "PriorsConfig",
     "PrivacyOptions",
     "ReportConfig",
+    "ReviewConfig",
     "ServerOptions",
     "SettingError",
     "ShapeExport",

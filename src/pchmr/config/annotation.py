@@ -27,7 +27,11 @@ class AnnotateConfig:
     images: Annotated[Path | None, tyro.conf.Positional] = None
     """Photo, folder of photos, or video."""
     observations: Path | None = None
-    """Keypoints and depth of another tool as .npz, in place of images."""
+    """Keypoints and depth of another tool, in place of images: .npz, or .json (or a folder of it)
+    of OpenPose, MMPose, MediaPipe or COCO."""
+    pictures: Annotated[Path | None, tyro.conf.arg(name="images")] = None
+    """The pictures of --observations, a frame each by name or one video: labels are drawn over
+    them, and .json is given its picture sizes."""
     output: Path = Path("labels")
     """Private folder for the labels (.npz) and manifest.jsonl; finished clips are kept."""
     mode: str = "auto"
@@ -69,7 +73,12 @@ class AnnotateConfig:
     def __post_init__(self) -> None:
         require(
             (self.images is None) != (self.observations is None),
-            "give either IMAGES or --observations, one of them",
+            "give either IMAGES or --observations, one of them; the pictures of --observations "
+            "are --images",
+        )
+        require(
+            self.pictures is None or self.observations is not None,
+            "--images gives the pictures of --observations: leave it out, or name it IMAGES",
         )
         require(
             self.mode in ANNOTATE_MODES,

@@ -29,7 +29,7 @@ class DataOptions:
     """Images of held-out people to score on; of an imported set, this default stands for all."""
     world: Literal[1, 2] | None = None
     """Version of the embedded people: 1 is plain, 2 has photographed places and clothes with folds;
-    without it, the one that the start weights were trained on."""
+    without it, the one that the start weights were trained on (`data synth --domain V`: 2)."""
     data_seed: int | None = marked(None, COMPARE)
     """Seed that draws the embedded people; without it, `--seed`."""
     image_size: int | None = marked(None, SCORED)
@@ -173,7 +173,9 @@ class ServerOptions:
     tau: float = 1e-3
     """Adaptivity floor of fedadam, fedyogi and fedadagrad."""
     mu: float = 0.01
-    """Proximal weight of fedprox; 0 is fedavg."""
+    """Proximal weight of fedprox, where 0 is fedavg, and of the clients' own networks in ditto."""
+    own_share: float = 0.5
+    """Share of a client's own network in the mixture that it uses with apfl."""
     trainable: Literal["all", "head", "lora"] = "all"
     """What trains and travels: every weight, all but the backbone, or low-rank corrections."""
     lora_rank: int = 8
@@ -183,6 +185,8 @@ class ServerOptions:
     client_state: Literal["average", "reset", "keep"] = "reset"
     """Moments of a client's optimizer after a round: averaged like its update and sent back,
     forgotten, or kept by the client."""
+    held_out_share: float | None = None
+    """Share of each client's images that it does not train on and is scored on at the end."""
     round_schedule: Literal["constant", "cosine", "step"] = "constant"
     """Client learning rate over the rounds; `step` divides it by 10 at half of them."""
     min_good_replies: int | None = None
@@ -205,6 +209,9 @@ class ServerOptions:
         require(0 <= self.beta_1 < 1 and 0 <= self.beta_2 < 1, "--beta-1, --beta-2: in [0, 1)")
         require(self.tau > 0, "--tau must be positive")
         require(self.mu >= 0, "--mu must not be negative")
+        held = self.held_out_share
+        require(held is None or 0 < held < 1, "--held-out-share must lie in (0, 1)")
+        require(0 < self.own_share <= 1, "--own-share must lie in (0, 1]")
         require(self.lora_rank >= 1, "--lora-rank must be at least 1")
         require(
             self.trainable == "lora" or self.lora_rank == 8,

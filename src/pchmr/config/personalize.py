@@ -7,9 +7,10 @@ from typing import Literal
 from pchmr.config.annotation import ANNOTATE_MODES
 from pchmr.config.errors import require
 from pchmr.config.options import ModelOptions
-from pchmr.config.verbs import Device
+from pchmr.config.verbs import Device, require_person
 
 Trainable = Literal["all", "head", "lora", "norms"]
+Setting = Literal["auto", "none", "A", "B", "V"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,17 +19,34 @@ class FittingOptions:
 
     trainable: Trainable = "all"
     """What moves: every weight, all but the backbone, low-rank corrections, or norm layers."""
-    learning_rate: float = 3e-4
+    optimizer: Literal["adamw", "muon"] = "muon"
+    """`muon` orthogonalizes the steps of matrices: fewer pictures for the same gain."""
+    learning_rate: float = 5e-4
     """Learning rate at the start; it falls to nothing along a cosine."""
-    num_epochs: int = 16
+    num_epochs: int = 8
     """Most passes over the labels; the pass that fits the held-out labels best is kept."""
-    patience: int = 5
+    patience: int = 4
     """Passes without a better one after which it ends."""
     batch_size: int = 16
     """People per step."""
     rehearsal_share: float = 0.3
     """Share of rendered people of the source domain in every pass, against forgetting."""
-    pull: float = 5.0
+    num_rehearsed: int = 768
+    """How many of these people are rendered, and a quarter as many that are watched, and again that
+    forgetting is measured on; once, later runs find them."""
+    most_forgotten: float = 0.02
+    """Largest rise of the error on watched people of the source domain, as a share; what learned
+    more is taken back towards the weights where it began."""
+    setting: Setting = "auto"
+    """Setting of the pictures, whose people are rendered with exact labels and teach along: V for
+    headset wearers. auto: that of a rendered root, none for photos and videos."""
+    num_others: int = 1600
+    """How many of its people are rendered, once."""
+    setting_epochs: int = 4
+    """Passes over these people before any picture of the user counts."""
+    setting_share: float = 0.3
+    """Their share in the passes over the labels."""
+    pull: float = 1.0
     """Pull to the shared weights (L2-SP), decoupled from the gradient as weight decay is."""
     use_review: bool = False
     """Labels to look at count too, with a lower weight; rejected ones never do. Rendered users,
@@ -41,7 +59,16 @@ class FittingOptions:
         require(self.num_epochs >= 1, "--num-epochs must be at least 1")
         require(self.patience >= 1, "--patience must be at least 1")
         require(self.batch_size >= 1, "--batch-size must be at least 1")
-        require(0 <= self.rehearsal_share < 1, "--rehearsal-share must lie in [0, 1)")
+        shares = (self.rehearsal_share, self.setting_share)
+        require(
+            min(shares) >= 0 and sum(shares) < 1,
+            "--rehearsal-share and --setting-share must not be negative, and leave room for labels "
+            "below 1",
+        )
+        require(self.setting_epochs >= 0, "--setting-epochs must not be negative")
+        require(self.most_forgotten >= 0, "--most-forgotten must not be negative")
+        require(self.num_rehearsed >= 4, "--num-rehearsed must be at least 4")
+        require(self.num_others >= 1, "--num-others must be at least 1")
         require(self.pull >= 0, "--pull must not be negative")
         require(self.min_labels >= 2, "--min-labels must be at least 2")
 
@@ -54,6 +81,9 @@ class LabelingOptions:
     """Way to annotate, see `pchmr annotate`."""
     bbox: str | None = None
     """Box of the person, `x,y,w,h` in pixels: whose model it becomes, where there are several."""
+    person: str | None = None
+    """Who of several, see `pchmr annotate`: largest, or a number. Without it and without a box,
+    pictures of several people are refused."""
     keypoint_prior: str | None = None
     """Keypoint model, see `pchmr annotate`; without it, embedded for rendered users, and for photos
     blazepose where it was fetched (its labels are for review: `--use-review`)."""
@@ -69,6 +99,10 @@ class LabelingOptions:
             self.mode in ANNOTATE_MODES,
             f"unknown mode {self.mode}; known: {', '.join(ANNOTATE_MODES)}",
         )
+        if self.person is not None:
+            require_person(self.person)
+            require(self.person != "all", "--person all: a model becomes one person's; name one")
+            require(self.bbox is None, "--person and --bbox: leave one of them out")
         require(
             0 < self.accept_mm <= self.reject_mm,
             "--accept-mm must be positive and at most --reject-mm",
@@ -122,8 +156,8 @@ class LoopConfig:
     """Private folder for labels, models and loop.json."""
     seed: int = 0
     """Seed of everything drawn."""
-    num_clients: int = 4
-    """First subjects that take part; at least four."""
+    num_clients: int = 5
+    """First subjects that take part; at least four, and five for secure sums."""
     num_rounds: int = 5
     """Rounds of federated training."""
     label_kinds: str = ",".join(LABEL_KINDS)

@@ -99,7 +99,7 @@ class PrivacyOptions:
         require(
             algorithm not in COUNTED,
             f"--dp-clip lets one clipped vector leave a client, and {algorithm} sends more: take "
-            "fedavg, fedavgm, fedprox, fedadam, fedyogi or fedadagrad",
+            "fedavg, fedavgm, nesterov, fedprox, fedadam, fedyogi or fedadagrad",
         )
         require(
             rule == "mean",

@@ -72,7 +72,7 @@ class DoctorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Tell the whole story on rendered people: before, centralized, federated, report."""
+    """Tell the whole story on rendered people: before, centralized, federated, secure, report."""
 
     output: Path = Path("runs/demo")
     """Folder to write."""
@@ -86,6 +86,7 @@ COMPARISONS = (
     "learning-curves",
     "learning-samples",
     "client-scale",
+    "ladder",
     "convergence",
     "lda",
     "natural",
@@ -96,6 +97,8 @@ COMPARISONS = (
 
 
 PAPER_TABLES = ("client-scale", "lda", "natural", "finetune")
+ALSO_READ = {"data": ("annotators",), "num_seeds": ("personalize", "pfl")}
+"""Benchmarks that read a setting of comparisons without being one."""
 BENCH_DEFAULTS = {"data": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1}
 
 
@@ -104,10 +107,10 @@ class BenchConfig:
     """Measure, and append one JSON line per figure; without a name, list the benchmarks."""
 
     name: Annotated[str, tyro.conf.Positional] = ""
-    """Benchmark: speed, rasterizer, body, federated, faults, secure, deploy, models, export,
-    annotators, people, realism, crowds, or a comparison of runs: learning-curves, learning-samples,
-    client-scale, convergence, lda, natural, optimizers, finetune, byzantine. Without one, each is
-    listed and none is run."""
+    """Benchmark: speed, rasterizer, body, federated, faults, secure, deploy, audit, noise, models,
+    export, annotators, placing, people, realism, crowds, seen, clips, personalize, pfl, or a
+    comparison of runs: learning-curves, learning-samples, client-scale, ladder, convergence, lda,
+    natural, optimizers, finetune, byzantine. Without one, each is listed and none is run."""
     output: Path = Path("results")
     """Folder of the JSONL files."""
     repeats: int = 5
@@ -142,7 +145,7 @@ class BenchConfig:
             "--body and --start are read with --scale paper only: leave them out",
         )
         for name, default in BENCH_DEFAULTS.items():
-            readers = COMPARISONS if name != "data" else ("annotators", *COMPARISONS)
+            readers = (*ALSO_READ.get(name, ()), *COMPARISONS)
             said = f"--{name.replace('_', '-')} is read by {', '.join(readers)} only, {own}"
             is_read = getattr(self, name) == default or self.name in readers
             require(is_read, f"{said}: leave it out")

@@ -31,7 +31,7 @@ Device = Literal["auto", "cpu", "cuda"]
 ShapeExport = Literal["neutral", "fitted"]
 Smoothing = Literal["clip", "live", "none"]
 FORMATS = ("overlay", "glb", "gltf", "bvh", "npz", "csv")
-"""Files that `predict` writes of a clip."""
+"""Files that `predict` writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +155,8 @@ class FederateConfig:
         )
         _require_read(self.partition_options, PARTITIONS, self.partition)
         _require_read(self.server_options, ALGORITHMS, self.algorithm)
+        heads_first = "--algorithm fedrep trains heads first: give at least 2 --local-epochs"
+        require(self.algorithm != "fedrep" or self.local_epochs > 1, heads_first)
         self.privacy_options.check(self.clients_per_round, self.algorithm, self.server_options)
         if self.data_options.data is None:
             require(
@@ -219,7 +221,7 @@ class PredictConfig:
     focal: float | None = None
     """Focal length in pixels; without it, from EXIF, else estimated."""
     format: str = "overlay,glb,npz"
-    """Files of a video, by commas: overlay (mp4), glb, gltf, bvh (one a person), npz, csv."""
+    """Files by commas: overlay (png or mp4), glb, gltf, bvh (one a person), npz, csv."""
     shape: ShapeExport = "neutral"
     """Body shape in glb, gltf, bvh, csv and SMPL files, which may be handed on: shape can be
     health or biometric data. The npz of the result always holds the fitted one."""

@@ -218,9 +218,10 @@ def _is_row(row: Json) -> bool:
     """Whether a row says what reading its labels needs."""
     status, key = row.get("status", {}), row.get("key", {})
     texts = [row.get("clip"), row.get("source") or "-"]
-    if "failed" not in row:
-        texts += [row.get("labels"), row.get("labels_sha256")]
     plain = isinstance(status, dict) and isinstance(key, dict)
+    if "failed" not in row and plain:
+        texts += [row.get("labels"), row.get("labels_sha256")]
+        texts += [key.get("input_sha256"), key.get("body_sha256")]
     return plain and all(isinstance(t, str) and t and "\0" not in t for t in texts)
 
 

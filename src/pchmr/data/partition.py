@@ -153,6 +153,21 @@ def make_partition(
     return PARTITIONS[config.partition](labels, config.num_clients, rng, **own)
 
 
+def held_back(parts: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    """What each client trains on, and the share of its rows that it is scored on.
+
+    A client with two rows or more holds at least one of either; one with a single row trains on it.
+    """
+    learned, held = [], []
+    for client, rows in enumerate(parts):
+        rng = np.random.default_rng(derive_seed(seed, "held back", client))
+        count = min(len(rows) - 1, max(1, round(share * len(rows))))
+        mixed = rng.permutation(rows)
+        learned.append(np.sort(mixed[count:]))
+        held.append(np.sort(mixed[:count]))
+    return learned, held
+
+
 def partition_hash(parts: Rows) -> str:
     """SHA-256 over the rows of every client, in client order."""
     digest = hashlib.sha256()

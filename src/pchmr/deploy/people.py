@@ -18,9 +18,8 @@ from pchmr.data import load_people
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.deploy.device import DeviceFolder
 from pchmr.federated import World
-from pchmr.federated.client import Worker
-from pchmr.federated.trainable import trainable
-from pchmr.federated.vector import FlatSpec
+from pchmr.federated.client import Worker, layout_of
+from pchmr.federated.trainable import part_that_trains
 from pchmr.models import load_model
 
 
@@ -87,14 +86,14 @@ def device_worker(config: FederateConfig, folder: DeviceFolder) -> Iterator[Work
     """What trains on a device; trainable is what the settings say as long as it is entered."""
     about = folder.about
     world = device_world(config, Path(about.data), about.clients)
-    with trainable(config, world.model):
+    with part_that_trains(config, world.model):
         yield Worker(world, config, folder.path)
 
 
 def fingerprint_of(config: FederateConfig, world: World) -> str:
     """Of the layout that clients and server must share."""
-    with trainable(config, world.model):
-        return FlatSpec.of(world.model, config.server_options.batch_norm).fingerprint
+    with part_that_trains(config, world.model):
+        return layout_of(world.model, config).fingerprint
 
 
 def deal(people: PeopleDataset, clients: tuple[int, ...]) -> list[np.ndarray]:

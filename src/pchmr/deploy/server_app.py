@@ -10,12 +10,12 @@ from pchmr.deploy.federation import Federation, nodes_of, public_keys, roster_of
 from pchmr.deploy.people import server_world
 from pchmr.deploy.processes import PLACE
 from pchmr.federated import FederatedResult, World, run_federated
+from pchmr.federated.client import layout_of
 from pchmr.federated.clip_gate import ClipGate
 from pchmr.federated.flower.api import Context, Grid, ServerApp, wire_array
 from pchmr.federated.flower.engines import Engine
 from pchmr.federated.flower.server import Server
 from pchmr.federated.validation import Gate
-from pchmr.federated.vector import FlatSpec
 from pchmr.models import HMRModel, save_checkpoint
 from pchmr.runs import CONFIG, MODEL, SUMMARY, RunFolder, state_sha256
 
@@ -61,7 +61,7 @@ def gate_for(config: FederateConfig, world: World, most_samples: int) -> Gate:
     clip = config.privacy_options.dp_clip
     if clip is not None:
         return ClipGate.within(clip, most_samples)
-    spec = FlatSpec.of(world.model, config.server_options.batch_norm)
+    spec = layout_of(world.model, config)
     return Gate.of(
         config.optim_options,
         num_parameters=spec.num_parameters,

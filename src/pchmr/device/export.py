@@ -74,6 +74,10 @@ def run(config: ExportConfig) -> Path:
     require_extra()
     body = load_body(config.model_options.body)
     model, started_from = load_model(config.model_options, body.hierarchy, seed=config.seed)
+    require(
+        "random" not in started_from,
+        "--smpl-head: these weights hold none, and a random one says nothing: train it first",
+    )
     trial = open_trial(config, body, model.image_size)
     card = export(model, trial, config.variant_names, config.output, started_from)
     for line in advice(card):

@@ -35,6 +35,7 @@ __all__ = [
     "center_vertices",
     "evaluate",
     "mesh_of",
+    "people_mm",
     "protocol_2",
     "score",
     "truth_of",
@@ -78,6 +79,21 @@ class MeshTruth:
     vertices: Float[Tensor, "batch vertices 3"]
     has_joints: Tensor
     has_vertices: Tensor
+
+
+def people_mm(scores: Scores, subjects: np.ndarray) -> tuple[float, ...]:
+    """Mean MPJPE over each person's images, by the order of their names; empty if one has none.
+
+    Args:
+        scores: Of a data set.
+        subjects: Name of the person in each of its rows.
+    """
+    names, codes = np.unique(subjects, return_inverse=True)
+    if len(scores.per_sample_mpjpe_mm) != len(codes):
+        return ()
+    sums = np.bincount(codes, scores.per_sample_mpjpe_mm, minlength=len(names))
+    means = np.round(sums / np.bincount(codes), 2)
+    return tuple(means.tolist()) if np.isfinite(means).all() else ()
 
 
 Predict = Callable[[Sample], Float[Tensor, "batch vertices 3"]]

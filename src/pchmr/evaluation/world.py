@@ -1,4 +1,4 @@
-"""Scores of whole clips in the world frame (EMDB-2): W-MPJPE, WA-MPJPE, RTE, jitter, foot sliding.
+"""Scores of clips in the world (EMDB-2): MRPE, W-MPJPE, WA-MPJPE, RTE, jitter, foot sliding.
 
 A prediction stands where its weak camera puts it and is carried into the world by the data set's
 own camera trajectory, which every score names: nothing here estimates how a camera moved.
@@ -16,7 +16,15 @@ from pchmr.body.joints import SMPL_24
 from pchmr.config import SettingError
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.evaluation.protocols import mesh_of
-from pchmr.metrics import Mean, foot_sliding, jitter, root_error, world_mpjpe
+from pchmr.metrics import (
+    MM_PER_METRE,
+    Mean,
+    foot_sliding,
+    jitter,
+    mrpe,
+    root_error,
+    world_mpjpe,
+)
 
 CAMERA = "the data set's own"
 """Trajectory of the camera that carries predictions into the world."""
@@ -95,7 +103,9 @@ def _of_clip(
 ) -> Mapping[str, float]:
     root = SMPL_24.root[0]
     feet = list(FEET)
+    off = mrpe(predicted[:, root], truth[:, root]).mean()
     return {
+        "mrpe_mm": float(off) * MM_PER_METRE,
         "w_mpjpe_mm": world_mpjpe(predicted, truth, first_frames=2),
         "wa_mpjpe_mm": world_mpjpe(predicted, truth),
         "rte_percent": root_error(predicted[:, root], truth[:, root]),

@@ -21,7 +21,8 @@ from pchmr.data import planned_columns
 from pchmr.data.partition import make_partition
 from pchmr.data.pose_clusters import POSE
 from pchmr.data.synthetic.recipe import RECIPE_VERSION, SyntheticRecipe
-from pchmr.evaluation import Scores
+from pchmr.door import FileError
+from pchmr.evaluation import Scores, people_mm
 from pchmr.evaluation import evaluate as evaluate_model
 from pchmr.evaluation.world import is_in_world, world_scores
 from pchmr.examples import write_examples
@@ -37,7 +38,18 @@ from pchmr.experiment.scene import (
 )
 from pchmr.models import save_checkpoint
 from pchmr.progress import bar, console, say
-from pchmr.runs import MODEL, START, SUMMARY, RunFolder, alone, state_sha256
+from pchmr.runs import (
+    ENVIRONMENT,
+    EXAMPLES,
+    EXAMPLES_BEFORE,
+    MODEL,
+    START,
+    SUMMARY,
+    RunFolder,
+    alone,
+    num_threads,
+    state_sha256,
+)
 from pchmr.training import num_own_rows
 
 __all__ = [
@@ -64,8 +76,38 @@ def _open_run(config: Config, scene: Scene, before: Scores) -> RunFolder:
     run = RunFolder.create(config.output, config, resume=resume, private_data=data_sha256)
     if resume and run.checkpoints.is_empty:
         say(f"--resume: nothing to resume in {config.output}, the run starts anew")
+    elif resume:
+        _tell_threads(run)
     _begin(run, scene, before)
+    if not isinstance(config, EvaluateConfig) and not (run.path / EXAMPLES_BEFORE).exists():
+        _write_examples(run, scene, before, before, config, EXAMPLES_BEFORE)
     return run
+
+
+def _write_examples(
+    run: RunFolder, scene: Scene, scores: Scores, before: Scores, config: Config, name: str
+) -> None:
+    """What the network makes of the same people in every run from one start.
+
+    Of people who stood before a camera only on demand.
+    """
+    if config.data_options.with_pictures or not scene.is_private:
+        model, people = scene.model, scene.test_set
+        write_examples(run.path, model, scene.body, people, scores, ranked_by=before, name=name)
+
+
+def _tell_threads(run: RunFolder) -> None:
+    """Says where the last digits will differ from those of a run that was not stopped."""
+    try:
+        about = run.read_json(ENVIRONMENT)
+    except FileError:  # nothing follows from it but this line
+        return
+    before, now = about.get("threads") if isinstance(about, dict) else None, num_threads()
+    if before not in (None, now):
+        say(
+            f"--resume: begun with {before} threads, goes on with {now}: the last digits will "
+            f"differ from an unbroken run; OMP_NUM_THREADS={before} keeps them"
+        )
 
 
 def _begin(run: RunFolder, scene: Scene, before: Scores) -> None:
@@ -98,6 +140,8 @@ def _summary(scene: Scene, before: Scores, began: float, outcome: Outcome) -> di
         "num_test_samples": after.num_samples,
         "num_nonfinite": after.num_nonfinite,
         "mpjpe_half_width_mm": half_width_mm(after),
+        "before_people_mm": _people(scene, before),
+        "after_people_mm": _people(scene, after),
         "started_from": scene.started_from,
         "recipe": scene.recipe,
         "private": scene.is_private,
@@ -110,6 +154,12 @@ def _summary(scene: Scene, before: Scores, began: float, outcome: Outcome) -> di
         "bytes_down": outcome.bytes_down,
         "seconds": time.perf_counter() - began,
     }
+
+
+def _people(scene: Scene, scores: Scores) -> list[float]:
+    """Each held-out person's mean error, for paired differences; of rendered people only."""
+    subjects = scene.test_set.columns.get("subject")
+    return [] if scene.is_private or subjects is None else list(people_mm(scores, subjects))
 
 
 def half_width_mm(scores: Scores) -> float | None:
@@ -157,16 +207,13 @@ def _finish(
     scene: Scene,
     outcome: Outcome,
     summary: dict[str, object],
-    with_pictures: bool,
+    before: Scores,
+    config: Config,
 ) -> None:
-    """Writes weights, examples and, last, the summary that marks the run as finished.
-
-    Pictures and meshes of people who stood before a camera are examples only on demand.
-    """
+    """Writes weights, examples and, last, the summary that marks the run as finished."""
     note = {"started_from": scene.started_from, "synthetic": scene.recipe is not None}
     run.write_with(MODEL, lambda path: save_checkpoint(path, scene.model, note))
-    if with_pictures or not scene.is_private:
-        write_examples(run.path, scene.model, scene.body, scene.test_set, outcome.scores)
+    _write_examples(run, scene, outcome.scores, before, config, EXAMPLES)
     run.write_json(SUMMARY, summary)
     _tell(run, outcome, summary)
 
@@ -233,7 +280,7 @@ def _train(config: TrainConfig, device: torch.device) -> dict[str, object]:
     summary = _summary(scene, before, began, outcome)
     summary |= {"num_processes": compute.count(), "images_per_second": speed}
     say(f"trained at {speed:.1f} images/s")
-    _finish(run, scene, outcome, summary, config.data_options.with_pictures)
+    _finish(run, scene, outcome, summary, before, config)
     return summary
 
 
@@ -267,8 +314,9 @@ def federate(config: FederateConfig) -> dict[str, object]:
         return held
     summary = _summary(scene, before, began, outcome)
     summary["partition_sha256"] = outcome.partition_sha256
+    summary |= {} if outcome.own is None else {"clients": outcome.own.plain()}
     summary |= _privacy(config, outcome)
-    _finish(run, scene, outcome, summary, config.data_options.with_pictures)
+    _finish(run, scene, outcome, summary, before, config)
     return summary
 
 
@@ -297,5 +345,5 @@ def evaluate(config: EvaluateConfig) -> dict[str, object]:
     summary |= {"protocol": config.protocol, **_gendered(scene, config)}
     if is_in_world(config.protocol):
         summary["world"] = world_scores(scene.model, scene.body, scene.test_set)
-    _finish(run, scene, outcome, summary, config.data_options.with_pictures)
+    _finish(run, scene, outcome, summary, before, config)
     return summary

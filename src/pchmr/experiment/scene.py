@@ -14,12 +14,13 @@ from pchmr import compute
 from pchmr.body import BodyModel, load_body
 from pchmr.config import EvaluateConfig, FederateConfig, TrainConfig
 from pchmr.data import load_people
-from pchmr.data.partition import partition_hash
+from pchmr.data.partition import held_back, partition_hash
 from pchmr.data.pose_clusters import deal
 from pchmr.data.sample import PeopleDataset
 from pchmr.data.sets.folder import is_held_out_only
 from pchmr.data.synthetic.recipe import Split
 from pchmr.evaluation import Scores, by_protocol, evaluate
+from pchmr.experiment.own import OwnScores, own_scores
 from pchmr.federated import FederatedResult, World, run_federated
 from pchmr.federated.accounting import Guarantee
 from pchmr.models import HMRModel, load_model
@@ -100,6 +101,7 @@ class Outcome:
         test_set_sha256: Those that scores are over.
         body_sha256: The body.
         guarantee: Differential privacy of the clients, if there is any.
+        own: Scores of clients on held-out images of their own, if they hold any.
     """
 
     kind: str
@@ -115,6 +117,7 @@ class Outcome:
     test_set_sha256: str
     body_sha256: str
     guarantee: Guarantee | None = None
+    own: OwnScores | None = None
 
     @property
     def partition_sha256(self) -> str | None:
@@ -146,6 +149,12 @@ def open_scene(config: Config, held_out: Split = "test") -> Scene:
         test_set = by_protocol(test_set, config.protocol, config.joint_truth)
     bf16 = isinstance(config, EvaluateConfig) and config.bf16
     return Scene(body, model, started_from, others, test_set, bf16, has_no_others=train_set is None)
+
+
+def held_out_people(config: Config, scene: Scene, split: Split) -> PeopleDataset:
+    """Other held-out people than those that scores are over."""
+    count = config.data_options.num_test_samples
+    return _people(config, split, count, scene.body, scene.model.image_size)
 
 
 def _people(
@@ -195,6 +204,12 @@ def run_train(
     return _outcome(scene, "centralized", scored, rows, CENTRALIZED_EGRESS, bytes_up=stored)
 
 
+def world_of(config: FederateConfig, scene: Scene) -> World:
+    """The scene's model, and its people dealt to clients."""
+    parts = deal(config, scene.train_set)
+    return World(model=scene.model, body=scene.body, train_set=scene.train_set, partitions=parts)
+
+
 def run_federate(
     config: FederateConfig,
     scene: Scene,
@@ -211,8 +226,11 @@ def run_federate(
         on_round: Called after each round.
         federated: Runs the rounds; benchmarks let clients that mean harm take part.
     """
-    parts = deal(config, scene.train_set)
-    world = World(model=scene.model, body=scene.body, train_set=scene.train_set, partitions=parts)
+    world, held = world_of(config, scene), None
+    share = config.server_options.held_out_share
+    if share is not None:
+        world.partitions, held = held_back(world.partitions, share, config.seed)
+    parts = world.partitions
     scene.latest = None
     result = federated(
         config,
@@ -224,10 +242,13 @@ def run_federate(
     scored = scene.latest or scene.scores(scene.model)
     moved = {"bytes_up": result.bytes_up, "bytes_down": result.bytes_down}
     made = _outcome(scene, "federated", scored, result.rows, result.egress, **moved)
-    return replace(made, partitions=parts, guarantee=result.guarantee)
+    own = None
+    if held is not None:
+        own = own_scores(config, scene.model, scene.body, scene.train_set, held, run.path)
+    return replace(made, partitions=parts, guarantee=result.guarantee, own=own)
 
 
-def run_evaluate(config: EvaluateConfig, scene: Scene) -> Outcome:
+def run_evaluate(config: Config, scene: Scene) -> Outcome:
     """Scores of the weights as they are."""
     scored = scene.latest or scene.scores(scene.model)
     rows: list[Row] = [{"round": 0, **scored.row()}]

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pchmr.federated.algorithms import ALGORITHMS
-    from pchmr.federated.client import Training, World
     from pchmr.federated.flower.engines import ENGINES, Engine
     from pchmr.federated.policy import ClientPolicy
     from pchmr.federated.run import FederatedResult, run_federated
     from pchmr.federated.validation import Gate
+    from pchmr.federated.world import Training, World
 
 PLACES = {
     "ALGORITHMS": "algorithms",
-    "Training": "client",
-    "World": "client",
+    "Training": "world",
+    "World": "world",
     "ENGINES": "flower.engines",
     "Engine": "flower.engines",
     "ClientPolicy": "policy",

@@ -19,6 +19,7 @@ from torch import nn
 from pchmr import choices
 from pchmr.config import ServerOptions
 from pchmr.federated.corrections import proximal
+from pchmr.federated.personal import APFL_RULE, DITTO_RULE, Beside, head, nothing, scales
 
 Chunk = Float[np.ndarray, " chunk"]
 State = dict[str, Float[np.ndarray, " chunk"]]
@@ -166,6 +167,9 @@ class Algorithm:
         client_term: From a client's model at the global weights to what changes its gradients
             before every step; None leaves them alone.
         has_control: Whether clients and server exchange control variates (SCAFFOLD).
+        stays: Names of a model's weights that every client keeps.
+        is_in_turn: Whether these train first, and the rest in the last local epoch alone (FedRep).
+        beside: How a client trains a network of its own beside the common one, if it does.
     """
 
     init: Callable[[int], State] = _no_state
@@ -175,6 +179,14 @@ class Algorithm:
     rate: float = 1.0
     client_term: Callable[[nn.Module, ServerOptions], Callable[[], None] | None] = _no_term
     has_control: bool = False
+    stays: Callable[[nn.Module], set[str]] = nothing
+    is_in_turn: bool = False
+    beside: Beside | None = None
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether clients end with networks of their own."""
+        return self.stays is not nothing or self.beside is not None
 
     def step(self, round_number: int, options: ServerOptions) -> Step:
         """The scalars of a round."""
@@ -197,6 +209,12 @@ FEDADAGRAD = Algorithm(init=_second_moment_state, apply=_adagrad, rate=0.01)
 SCAFFOLD = Algorithm(init=_control_state, weight=_equal, has_control=True)
 # Wang et al. 2020, arXiv 2007.07481, equation 11: updates per local step, put back to scale.
 FEDNOVA = Algorithm(weight=_by_samples_per_step, divisor=_effective_steps)
+# Clients' own networks, see `personal`; the server averages what travels.
+FEDPER = Algorithm(stays=head)
+FEDREP = Algorithm(stays=head, is_in_turn=True)
+LOCAL_NORM = Algorithm(stays=scales)
+DITTO = Algorithm(beside=DITTO_RULE)
+APFL = Algorithm(beside=APFL_RULE)
 
 ALGORITHMS: Mapping[str, Algorithm] = choices.Loaded(choices.ALGORITHMS)
 

@@ -1,117 +1,49 @@
 """One worker: a resident model that plays any logical client, one after the other.
 
 Knows no framework: a task comes in as arrays and numbers, an update goes out. The local epoch is
-`training.train_epoch`, with a fresh optimizer each round. What a worker reads of the data is the
+`training.train_epoch`, with an optimizer that is fresh each round unless its state is averaged or
+kept (`moments`). What a worker reads of the data is the
 client's own rows and nothing else.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from torch import nn
 
-from pchmr.config import FederateConfig, to_json
+from pchmr.config import FederateConfig, SettingError, to_json
 from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client_state import ClientStates
-from pchmr.federated.corrections import StepCount, Variate, before_step
+from pchmr.federated.corrections import StepCount, Variate, before_step, proximal
 from pchmr.federated.digests import model_digest
 from pchmr.federated.moments import COUNT, MomentSpec, MomentView, Vectors, is_averaged
+from pchmr.federated.personal import KEPT, OWN, Beside, in_turn, nothing
 from pchmr.federated.policy import Errand, Guard
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.task import Task
 from pchmr.federated.update import Update, UpdateSchema
 from pchmr.federated.vector import Counters, FlatSpec, FlatView
+from pchmr.federated.world import World, people_training
 from pchmr.models.trainable import frozen_norms
+from pchmr.seeds import derive_seed
 
 
-@runtime_checkable
-class EpochLosses(Protocol):
-    """What a local epoch tells: the mean of every loss term."""
-
-    @property
-    def losses(self) -> dict[str, float]:
-        """Mean of each weighted term."""
-        ...
-
-
-@runtime_checkable
-class LocalEpoch(Protocol):
-    """One pass over a client's rows; changes the model and the optimizer."""
-
-    def __call__(
-        self,
-        model: nn.Module,
-        dataset: PeopleDataset,
-        optimizer: torch.optim.Optimizer,
-        *,
-        seed: int,
-        epoch: float,
-    ) -> EpochLosses:
-        """Trains in an order drawn from `seed`; `epoch` counts epochs behind."""
-        ...
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a client fits weights; a test may put a toy in its place.
-
-    Attributes:
-        new_optimizer: A fresh optimizer over the trainable weights of a model.
-        train_epoch: One pass in an order drawn from its seed.
-    """
-
-    new_optimizer: Callable[[nn.Module], torch.optim.Optimizer]
-    train_epoch: LocalEpoch
-
-
-@dataclass
-class World:
-    """What a simulation holds: one model, all people, and who owns which of them.
-
-    Attributes:
-        model: Start weights; after a run, the federated weights.
-        body: Body whose mesh the truth is made of.
-        train_set: People of all clients.
-        partitions: Rows of each client, by logical id.
-        training: How a client fits weights; without it, the package's own.
-    """
-
-    model: nn.Module
-    body: Any
-    train_set: PeopleDataset
-    partitions: list[np.ndarray]
-    training: Training | None = None
-
-
-def people_training(world: World, config: FederateConfig) -> Training:
-    """The package's own local epoch, with the learning rate of the round."""
-    from pchmr.training import new_optimizer, schedule, train_epoch
-
-    options = config.optim_options
-    passes = config.num_rounds * config.local_epochs
-    factor = schedule(config.server_options.round_schedule, passes)
-
-    def run(
-        model: nn.Module,
-        dataset: PeopleDataset,
-        optimizer: torch.optim.Optimizer,
-        *,
-        seed: int,
-        epoch: float,
-    ) -> EpochLosses:
-        return train_epoch(
-            model, world.body, dataset, optimizer, options, seed=seed, epoch=epoch, factor=factor
+def layout_of(model: nn.Module, config: FederateConfig) -> FlatSpec:
+    """What of a model travels and what clients keep, as a run's settings have it."""
+    algorithm = ALGORITHMS[config.algorithm]
+    stays = algorithm.stays(model)
+    if not stays and algorithm.stays is not nothing:
+        raise SettingError(
+            f"--algorithm {config.algorithm}: this model has no part that clients could keep; "
+            "take fedavg, ditto or apfl"
         )
-
-    return Training(lambda model: new_optimizer(model, options), run)
+    return FlatSpec.of(model, config.server_options.batch_norm, stays)
 
 
 def schema_of(spec: FlatSpec, config: FederateConfig, run: int) -> UpdateSchema:
@@ -139,8 +71,9 @@ class Worker:
     spec: FlatSpec = field(init=False)
 
     def __post_init__(self) -> None:
-        policy = self.config.server_options.batch_norm
-        self.spec = FlatSpec.of(self.world.model, policy)
+        self._algorithm = ALGORITHMS[self.config.algorithm]
+        self._stays = self._algorithm.stays(self.world.model)
+        self.spec = layout_of(self.world.model, self.config)
         self._training = self.world.training or people_training(self.world, self.config)
         self._weights = FlatView(self.world.model, self.spec.parameters)
         self._statistics = FlatView(self.world.model, self.spec.buffers)
@@ -155,6 +88,7 @@ class Worker:
         self._delta = np.empty(self.spec.num_parameters, dtype=np.float32)
         self._parameters = list(self.world.model.parameters())
         self._held: tuple[int, int] | None = None
+        self._checked: tuple[int, int] | None = None
 
     def schema(self, run: int) -> UpdateSchema:
         """What may leave this worker in a run."""
@@ -177,7 +111,11 @@ class Worker:
             errand = replace(errand, task=self._digest(task))
         is_private = bool(getattr(self.world.train_set, "is_private", False))
         guard.begin(errand, self.config, self._samples_of, is_private)
-        guard.check_weights(*task.vectors)
+        if guard.policy.client_ids is not None or self._checked != _weights_of(task):
+            guard.check_weights(*task.vectors)
+            # A simulation hands the same vectors to all clients of a round.
+            same = task.control is None and not task.moments
+            self._checked = _weights_of(task) if same else None
         update, clip = self.run(task), self.config.privacy_options.dp_clip
         return guard.withhold(update) if clip is None else clipped(update, clip)
 
@@ -204,7 +142,7 @@ class Worker:
         kept = self._states.load(task.client_id, task.round)
         self._load(task)
         self._statistics.write(task.buffers)
-        self._kept.write(kept.get("kept", self._kept_at_start))
+        self._kept.write(kept.get(KEPT, self._kept_at_start))
         arrays, keep = {}, {}
         people, before = Subset(self.world.train_set, rows), self._state_before(task, kept)
         with self._correction(task, kept) as (change, variate):
@@ -220,7 +158,9 @@ class Worker:
         if variate is not None:
             keep["control"], arrays["control"] = variate.finish()
         if self.spec.num_kept:
-            keep["kept"] = self._kept.read()
+            keep[KEPT] = self._kept.read()
+        if self._algorithm.beside is not None:
+            keep[OWN] = self._train_own(self._algorithm.beside, task, people, kept)
         if keep:
             self._states.save(task.client_id, task.round, keep)
         self._counters.restore()
@@ -244,7 +184,7 @@ class Worker:
         self, task: Task, kept: dict[str, np.ndarray]
     ) -> Iterator[tuple[Callable[[], None] | None, Variate | None]]:
         """What the algorithm adds to gradients, and the control variate if it has one."""
-        algorithm = ALGORITHMS[self.config.algorithm]
+        algorithm = self._algorithm
         if algorithm.has_control:
             assert task.control is not None
             own = kept.get("control", np.zeros_like(task.control))
@@ -275,14 +215,44 @@ class Worker:
             for index in range(epochs):
                 epoch = (task.round - 1) * epochs + index
                 seed = client_seed(self.config.seed, epoch, task.client_id)
-                stats = self._training.train_epoch(
-                    model, dataset, optimizer, seed=seed, epoch=float(epoch)
-                )
+                with self._turn(is_last=index == epochs - 1):
+                    stats = self._training.train_epoch(
+                        model, dataset, optimizer, seed=seed, epoch=float(epoch)
+                    )
                 loss = sum(stats.losses.values())
         after = {} if self._moments is None else self._moments.read(optimizer, before, count.steps)
         for parameter in self._parameters:
             parameter.grad = None
         return count.steps, loss, after
+
+    def _turn(self, *, is_last: bool) -> AbstractContextManager[None]:
+        """What trains in a local epoch."""
+        if not self._algorithm.is_in_turn:
+            return nullcontext()
+        return in_turn(self.world.model, self._stays, is_last)
+
+    def _train_own(
+        self, beside: Beside, task: Task, people: PeopleDataset, kept: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        """Trains the client's own network; leaves the common one in the model."""
+        config, options, model = self.config, self.config.server_options, self.world.model
+        rate = config.optim_options.learning_rate * beside.rate(options)
+        slower = replace(config, optim_options=replace(config.optim_options, learning_rate=rate))
+        training = self.world.training or people_training(self.world, slower)
+        local = task.parameters + self._delta
+        pull = proximal(model, options.mu) if beside.is_held else None
+        self._weights.write(beside.start(kept.get(OWN, task.parameters), local, options))
+        optimizer = training.new_optimizer(model)
+        with before_step(optimizer, pull):
+            for index in range(config.local_epochs):
+                epoch = (task.round - 1) * config.local_epochs + index
+                seed = derive_seed(client_seed(config.seed, epoch, task.client_id), OWN)
+                training.train_epoch(model, people, optimizer, seed=seed, epoch=float(epoch))
+        own = beside.finish(self._weights.read(), local, options)
+        self._weights.write(task.parameters)
+        for parameter in self._parameters:
+            parameter.grad = None
+        return own
 
 
 def _weights_of(task: Task) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from pchmr.config import FederateConfig, require
 from pchmr.data.partition import partition_hash
 from pchmr.federated.accounting import Guarantee, guarantee, require_accountant
-from pchmr.federated.client import World, schema_of
+from pchmr.federated.algorithms import ALGORITHMS
+from pchmr.federated.client import layout_of, schema_of
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.clip_gate import ClipGate
 from pchmr.federated.flower.engines import ENGINES, Engine
@@ -21,10 +22,11 @@ from pchmr.federated.ledger import Ledger
 from pchmr.federated.outcome import Row
 from pchmr.federated.policy import Guard
 from pchmr.federated.secure.device import enroll, forget, wipe_rounds
-from pchmr.federated.trainable import trainable
+from pchmr.federated.trainable import part_that_trains
 from pchmr.federated.update import SECURE_SCHEMA
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView
+from pchmr.federated.world import World
 from pchmr.runs import Checkpoint, RunFolder, settings_of, state_sha256
 from pchmr.seeds import derive_seed
 
@@ -84,7 +86,7 @@ def run_federated(
     if config.privacy_options.is_noised:
         require_accountant()
     _require_samples(world, Guard.of(run.path / CLIENTS))
-    with trainable(config, world.model):
+    with part_that_trains(config, world.model):
         server = _run(
             config, world, run, evaluate_fn, on_round, engine or ENGINES[config.engine], gate
         )
@@ -112,7 +114,7 @@ def _run(
     engine: Engine,
     gate: Gate | None,
 ) -> Server:
-    spec = FlatSpec.of(world.model, config.server_options.batch_norm)
+    spec = layout_of(world.model, config)
     _require_one_vector(config, spec)
     identity = identity_of(config, world, spec)
     if world.train_set.is_private:
@@ -143,7 +145,8 @@ def _run(
     finally:
         records.resident.load(server)
     run.checkpoints.retire()
-    if config.server_options.batch_norm != "local":  # what FedBN's clients keep is part of theirs
+    is_theirs = ALGORITHMS[config.algorithm].is_personal
+    if config.server_options.batch_norm != "local" and not is_theirs:
         _forget_clients(run)
     if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
         evaluate_fn(world.model)

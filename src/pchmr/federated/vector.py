@@ -7,7 +7,7 @@ nowhere. Values are copied once in each direction; nothing is concatenated.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,7 +39,8 @@ class FlatSpec:
     Attributes:
         parameters: Trainable weights that travel.
         buffers: Running statistics that travel; empty unless they are averaged.
-        kept: Running statistics and scales that each client keeps; empty unless FedBN.
+        kept: Running statistics and weights that each client keeps; empty unless FedBN or an
+            algorithm says so.
     """
 
     parameters: tuple[Slot, ...]
@@ -47,12 +48,15 @@ class FlatSpec:
     kept: tuple[Slot, ...]
 
     @classmethod
-    def of(cls, model: nn.Module, batch_norm: str = "average") -> "FlatSpec":
+    def of(
+        cls, model: nn.Module, batch_norm: str = "average", stays: Collection[str] = ()
+    ) -> "FlatSpec":
         """The layout for a model and a policy for its normalization layers.
 
         Args:
             model: Its weights with `requires_grad` travel.
             batch_norm: `average`, `local` (FedBN, Li et al. 2021, arXiv 2102.07623) or `freeze`.
+            stays: Names of weights that each client keeps besides.
 
         Raises:
             SettingError: Nothing is trainable, a weight that travels is not float32, or the policy
@@ -64,15 +68,17 @@ class FlatSpec:
                 f"--batch-norm {batch_norm}: no layer that trains keeps running statistics; "
                 "leave it out"
             )
-        local = scales if batch_norm == "local" else set()
+        local = set(stays) | (scales if batch_norm == "local" else set())
         trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
         if not trainable:
             raise SettingError("the model has no trainable weight to federate")
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())
         travels = {n: p for n, p in trainable.items() if n not in local}
         averaged = {n: tensors[n] for n in statistics} if batch_norm == "average" else {}
-        stays = [*statistics, *sorted(local & set(trainable))] if batch_norm == "local" else []
-        return cls(_slots(travels), _slots(averaged), _slots({n: tensors[n] for n in stays}))
+        if not travels:
+            raise SettingError("the model has no weight that travels: clients keep all of it")
+        kept = [*(statistics if batch_norm == "local" else []), *sorted(local & set(trainable))]
+        return cls(_slots(travels), _slots(averaged), _slots({n: tensors[n] for n in kept}))
 
     @cached_property
     def num_parameters(self) -> int:

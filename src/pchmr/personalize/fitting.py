@@ -5,9 +5,10 @@ shared weights (L2-SP, Li et al. 2018, arXiv 1802.01483) and the choice of the b
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from statistics import mean
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from pchmr.seeds import derive_seed
 from pchmr.training import new_optimizer, schedule, train_epoch
 
 LORA_RANK = 8
+SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)
+"""Of the way from the first weights to those learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,55 +33,58 @@ class Fitted:
     """What fine-tuning did.
 
     Attributes:
-        validation_mm: MPJPE against held-out labels: of the shared model, then after each epoch.
-        best_epoch: The one that was kept; 0 is the shared model.
+        validation_mm: MPJPE on held-out pictures: of the first weights, then after each epoch.
+        best_epoch: The one that was kept; 0 is where it began.
+        share: Of the way to that epoch's weights, see `held_back`.
     """
 
     validation_mm: tuple[float, ...]
     best_epoch: int
+    share: float = 1.0
 
 
 def personalize(
     model: nn.Module,
     body: BodyModel,
     lessons: Lessons,
-    validation: PeopleDataset,
+    validation: Sequence[PeopleDataset],
     options: FittingOptions,
     *,
     seed: int,
-    on_epoch: Callable[[int], None] | None = None,
 ) -> Fitted:
     """Changes `model` to the weights that fit the held-out labels best.
 
     Args:
-        model: The shared model.
+        model: Where learning begins.
         body: Body of the labels.
         lessons: What to learn from.
-        validation: Held-out labels of the same person.
+        validation: Sets of held-out pictures whose mean errors are averaged; without any the last
+            epoch is kept.
         options: What moves, how fast, how long.
         seed: Order, augmentation, dropout.
-        on_epoch: Told the number of each finished epoch.
 
     Raises:
         DivergedError: A loss turned NaN or infinite.
     """
-    errors = [_mpjpe(model, body, validation)]
+    errors = [_mpjpe(model, body, validation)] if validation else []
     best, best_state = 0, copy.deepcopy(model.state_dict())
-    optim = OptimOptions(learning_rate=options.learning_rate, batch_size=options.batch_size)
+    optim = OptimOptions(
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+    )
     with moving(model, options.trainable, seed) as merged:
         optimizer = new_optimizer(model, optim)
         pull_back(model, optimizer, options.pull)
         factor = schedule("cosine", options.num_epochs)
         for epoch in range(options.num_epochs):
-            train_epoch(
-                model, body, lessons.of_epoch(epoch), optimizer, optim,
-                seed=derive_seed(seed, "personal", epoch), epoch=float(epoch), factor=factor,
-            )  # fmt: skip
-            errors.append(_mpjpe(model, body, validation))
-            if errors[-1] < errors[best]:
+            people, own = lessons.of_epoch(epoch), derive_seed(seed, "personal", epoch)
+            now = float(epoch)
+            train_epoch(model, body, people, optimizer, optim, seed=own, epoch=now, factor=factor)
+            if validation:
+                errors.append(_mpjpe(model, body, validation))
+            if not validation or errors[-1] < errors[best]:
                 best, best_state = epoch + 1, merged()
-            if on_epoch:
-                on_epoch(epoch + 1)
             if epoch + 1 - best >= options.patience:
                 break
     model.load_state_dict(best_state)
@@ -86,10 +92,39 @@ def personalize(
     return Fitted(validation_mm=tuple(errors), best_epoch=best)
 
 
-def _mpjpe(model: nn.Module, body: BodyModel, people: PeopleDataset) -> float:
-    error = evaluate(model, body, people).mpjpe_mm
-    assert error is not None
-    return error
+def _mpjpe(model: nn.Module, body: BodyModel, sets: Sequence[PeopleDataset]) -> float:
+    return mean(evaluate(model, body, people).mpjpe_mm or 0.0 for people in sets)
+
+
+@torch.no_grad()
+def held_back(
+    start: nn.Module, model: nn.Module, error: Callable[[nn.Module], float], limit: float
+) -> float:
+    """Takes a model back towards where it began until an error is within its limit.
+
+    Weights are interpolated (Wortsman et al., CVPR 2022, arXiv 2109.01903): what was learned is
+    lost more slowly on the way back than what was forgotten returns.
+
+    Args:
+        start: Where learning began.
+        model: What was learned; changed.
+        error: Of a model.
+        limit: Largest that is allowed.
+
+    Returns:
+        Share of the way that is left; 0 where even the first weights are beyond the limit.
+    """
+    first, last = start.state_dict(), copy.deepcopy(model.state_dict())
+    for share in SHARES:
+        model.load_state_dict({name: _between(first[name], last[name], share) for name in last})
+        if error(model) <= limit:
+            return share
+    model.load_state_dict(first)
+    return 0.0
+
+
+def _between(first: Tensor, last: Tensor, share: float) -> Tensor:
+    return first.lerp(last, share) if share < 1 and first.is_floating_point() else last
 
 
 @contextmanager

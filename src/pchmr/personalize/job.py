@@ -4,45 +4,42 @@ Whatever is written lies in a private folder and appears whole; a killed run fin
 its finished users again.
 """
 
-import copy
 import dataclasses
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from numpy import ndarray
-
 from pchmr import compute
 from pchmr.annotate.consent import PERSONAL, record
 from pchmr.body import BodyModel, load_body
-from pchmr.config import ExportConfig, PersonalizeConfig, UserError, require
-from pchmr.data.sample import Subset
+from pchmr.config import ExportConfig, PersonalizeConfig, require, to_json
 from pchmr.device.export import EXTRA
 from pchmr.device.export import run as export
 from pchmr.door import Json
-from pchmr.evaluation import Scores, evaluate
-from pchmr.models import HMRModel, load_model, save_checkpoint
+from pchmr.models import HMRModel, load_checkpoint, load_model, save_checkpoint
 from pchmr.models.started import StartedFrom
-from pchmr.personalize.fitting import Fitted, personalize
-from pchmr.personalize.lessons import Lessons
+from pchmr.personalize.lesson import Lesson
 from pchmr.personalize.own import own_user
-from pchmr.personalize.pictures import PICTURES, write_pictures
-from pchmr.personalize.rehearsal import Source
+from pchmr.personalize.rehearsal import Rendered, others_in, source_people
 from pchmr.personalize.rendered import RootLabeler, is_root, open_root, users_of
-from pchmr.personalize.scores import AGAINST_LABELS, constants, gathered, named, sentence
-from pchmr.personalize.users import User, usable, weights
+from pchmr.personalize.scores import AGAINST_LABELS, gathered, sentence
+from pchmr.personalize.teaching import Teacher
+from pchmr.personalize.users import NothingToLearnError, User, too_few
 from pchmr.progress import say
-from pchmr.runs import CONFIG, MODEL, SUMMARY, RunFolder, alone, make_private
-from pchmr.seeds import derive_seed
+from pchmr.runs import CONFIG, MODEL, SUMMARY, RunFolder, alone, make_private, state_sha256
 
-LABELS, USERS, EXPORT = "labels", "users", "export"
+LABELS, USERS, EXPORT, SETTLED, ROW = (
+    "labels",
+    "users",
+    "export",
+    "settled.safetensors",
+    "user.json",
+)
 NUM_EXPORT_CHECKED = 16  # rendered people that the exported model is held against
-
-
-class NothingToLearnError(UserError):
-    """No user has labels enough; the message says where to look."""
 
 
 @alone
@@ -58,22 +55,19 @@ def run(config: PersonalizeConfig) -> Json:
         f"--images {config.images} does not exist: give photos, a video or a root of `pchmr data "
         "synth`",
     )
-    config = _decided(config)
+    config = decided(config)
     make_private(config.output, "--output", marks=(CONFIG, LABELS, SUMMARY))
-    shared = Shared.open(config)
+    school = School.open(config)
     folder = RunFolder.create(config.output, config)
-    source = Source.open(shared.body, shared.model.image_size, seed=0)
-    source_before = source.mpjpe_mm(shared.model, shared.body)
-    rows: dict[str, Json] = {}
-    for user in opened_users(config, shared):
-        rows[user.name] = Lesson(config, shared, source, source_before, user).learn()
+    rows = {user.name: _learned(school, user) for user in school.users()}
     if not any(row["num_usable"] >= config.fitting_options.min_labels for row in rows.values()):
         raise NothingToLearnError(_nothing(config, rows))
     summary = {
         **gathered(rows),
         "users": rows,
-        "source_mpjpe_mm": source_before,
-        "started_from": shared.started_from,
+        "source_mpjpe_mm": school.source_before,
+        "started_from": school.started_from,
+        "setting": config.fitting_options.setting,
         "truth": "scores only" if is_root(config.images) else "none: consistency, not accuracy",
         "seconds": time.perf_counter() - began,
     }
@@ -81,6 +75,167 @@ def run(config: PersonalizeConfig) -> Json:
     export_own(config)
     tell(config, summary)
     return summary
+
+
+def decided(config: PersonalizeConfig) -> PersonalizeConfig:
+    """The config with what the input decides.
+
+    A rendered root tells its setting, and labels for review count for its users, as nobody can look
+    at them; photos and videos have no setting unless one is named.
+    """
+    options, setting = config.fitting_options, "none"
+    if is_root(config.images):
+        setting = next(iter(open_root(config.images).values())).recipe.domain
+        options = dataclasses.replace(options, use_review=True)
+    if options.setting == "auto":
+        options = dataclasses.replace(options, setting=setting)
+    return dataclasses.replace(config, fitting_options=options)
+
+
+@dataclasses.dataclass(frozen=True)
+class School:
+    """What every user of a run shares.
+
+    Attributes:
+        config: Of the run, decided.
+        shared: The model that everybody starts from.
+        settled: The same after others in the setting.
+        started_from: Weights of the shared model.
+        teacher: How models learn.
+        source_before: Error of the shared model in the source domain.
+    """
+
+    config: PersonalizeConfig
+    shared: HMRModel
+    settled: HMRModel
+    started_from: StartedFrom
+    teacher: Teacher
+    source_before: float
+
+    @property
+    def body(self) -> BodyModel:
+        """Of everybody."""
+        return self.teacher.body
+
+    @property
+    def source(self) -> Rendered:
+        """People of the source domain."""
+        return self.teacher.source
+
+    @classmethod
+    def open(cls, config: PersonalizeConfig) -> "School":
+        """Loads or renders all of it; a setting that was taught before is found again."""
+        device = compute.pick_device(config.device)
+        body = load_body(config.model_options.body).to(device)
+        shared, started_from = load_model(config.model_options, body.hierarchy, seed=config.seed)
+        shared = shared.to(device).eval()
+        side, options = shared.image_size, config.fitting_options
+        root = open_root(config.images) if is_root(config.images) else None
+        others = None
+        if options.setting not in ("auto", "none"):
+            users = root["train"].recipe if root else None
+            others = others_in(options.setting, body, side, options.num_others, users)
+        source = source_people(body, side, options.num_rehearsed)
+        teacher = Teacher(
+            body=body,
+            source=source,
+            source_mm=source.watched_mm(shared, body),
+            others=others,
+            options=options,
+            seed=config.seed,
+        )
+        settled = _settled(config.output / SETTLED, teacher, shared)
+        source_before = teacher.source.mpjpe_mm(shared, body)
+        return cls(config, shared, settled, started_from, teacher, source_before)
+
+    def labeler(self, config: PersonalizeConfig) -> RootLabeler:
+        """What labels rendered users, with the network that knows the setting."""
+        others = self.teacher.others
+        sure = None if others is None else others.mpjpe_mm(self.settled, self.body)
+        return RootLabeler.open(config, self.body, self.settled, sure)
+
+    def load(self, path: Path) -> HMRModel:
+        """A model that this school has written."""
+        return load_checkpoint(path, self.shared.hierarchy)[0].to(self.body.v_template.device)
+
+    def users(self) -> Iterator[User]:
+        """Each user with labels, made when they are not there yet."""
+        config, side = self.config, self.shared.image_size
+        if not is_root(config.images):
+            yield own_user(config, self.body, side)
+            return
+        splits = open_root(config.images)
+        labeler = self.labeler(config)
+        for subject in users_of(splits, config.images, config.num_users):
+            yield labeler.user(splits, subject, side)
+
+
+def _settled(path: Path, teacher: Teacher, shared: HMRModel) -> HMRModel:
+    """The shared model in the setting, kept beside the results until something decides otherwise.
+
+    Raises:
+        CheckpointError: The file that is there is damaged.
+    """
+    if teacher.others is None or not teacher.options.setting_epochs:
+        return shared
+    options = teacher.options
+    key = [
+        state_sha256(shared.state_dict()),
+        teacher.others.train.content_hash,
+        teacher.source.train.content_hash,
+        teacher.seed,
+        options.setting_epochs,
+        options.optimizer,
+        options.learning_rate,
+        options.batch_size,
+        options.rehearsal_share,
+        options.most_forgotten,
+    ]
+    note = {"settled_sha256": hashlib.sha256(json.dumps(key).encode()).hexdigest()}
+    if path.is_file():
+        found, about = load_checkpoint(path, shared.hierarchy)
+        if about.get("settled_sha256") == note["settled_sha256"]:
+            return found.to(teacher.body.v_template.device)
+    say("learning the setting from rendered others, once for all users")
+    settled = teacher.settle(shared)
+    save_checkpoint(path, settled, note)
+    return settled
+
+
+def _learned(school: School, user: User) -> Json:
+    """A user's row: that of a killed run where nothing that decides it changed."""
+    config = school.config
+    folder = config.output if user.name == "own" else config.output / USERS / user.name
+    names = (school.shared, school.settled)
+    hashes = [state_sha256(model.state_dict()) for model in names]
+    hashes += [part.content_hash for part in (user.train, user.validation, user.test)]
+    decides = [to_json(config), *hashes, *[part.content_hash for part in user.truth.values()]]
+    key = hashlib.sha256("\n".join(decides).encode()).hexdigest()
+    kept = RunFolder(folder)
+    before = kept.read_json(ROW)
+    if isinstance(before, dict) and before.get("key") == key and (folder / MODEL).is_file():
+        return before["row"]
+    lesson = Lesson(school.teacher, school.shared, school.settled, school.source_before, user)
+    row, model = lesson.learn(folder)
+    if model is not None:
+        _keep(school, user.name, folder / MODEL, model)
+        kept.write_json(ROW, {"key": key, "row": row})
+    say(f"{user.name}: {sentence(row)}")
+    return row
+
+
+def _keep(school: School, name: str, path: Path, model: HMRModel) -> None:
+    """Writes the personal model, and into the record of consent that it exists."""
+    config = school.config
+    save_checkpoint(path, model, {"started_from": school.started_from, "personal": True})
+    labels = config.labels or config.output / LABELS
+    record(
+        labels if name == "own" else labels / name,
+        who=config.who,
+        purpose=PERSONAL,
+        keep_days=config.keep_days,
+        personal_models=[path],
+    )
 
 
 def export_own(config: PersonalizeConfig) -> None:
@@ -104,135 +259,12 @@ def export_own(config: PersonalizeConfig) -> None:
     )
 
 
-def _decided(config: PersonalizeConfig) -> PersonalizeConfig:
-    """The config; labels for review count for rendered users, as nobody can look at them."""
-    if not is_root(config.images):
-        return config
-    options = dataclasses.replace(config.fitting_options, use_review=True)
-    return dataclasses.replace(config, fitting_options=options)
-
-
-@dataclasses.dataclass(frozen=True)
-class Shared:
-    """The body and the model that everybody starts from."""
-
-    body: BodyModel
-    model: HMRModel
-    started_from: StartedFrom
-
-    @classmethod
-    def open(cls, config: PersonalizeConfig) -> "Shared":
-        """Loads both."""
-        device = compute.pick_device(config.device)
-        body = load_body(config.model_options.body).to(device)
-        model, started_from = load_model(config.model_options, body.hierarchy, seed=config.seed)
-        return cls(body, model.to(device).eval(), started_from)
-
-
-def opened_users(config: PersonalizeConfig, shared: Shared) -> Iterator[User]:
-    """Each user with labels, made when they are not there yet."""
-    side = shared.model.image_size
-    if not is_root(config.images):
-        yield own_user(config, shared.body, side)
-        return
-    splits = open_root(config.images)
-    labeler = RootLabeler.open(config, shared.body)
-    for subject in users_of(splits, config.images, config.num_users):
-        yield labeler.user(splits, subject, side)
-
-
-@dataclasses.dataclass(frozen=True)
-class Lesson:
-    """One user's turn."""
-
-    config: PersonalizeConfig
-    shared: Shared
-    source: Source
-    source_before: float
-    user: User
-
-    def learn(self) -> Json:
-        """Fine-tunes, scores, writes the personal model and pictures; returns the user's row."""
-        began, user, options = time.perf_counter(), self.user, self.config.fitting_options
-        rows = usable(user.train, options.use_review)
-        found: Json = {"num_usable": len(rows), **user.about}
-        model = copy.deepcopy(self.shared.model)
-        before = self._scores(model)
-        if len(rows) < options.min_labels or not len(user.validation):
-            say(f"{user.name}: {len(rows)} usable labels, too few: the shared model stays")
-        else:
-            found |= dataclasses.asdict(self._fit(model, rows))
-            self._keep(model)
-        after = self._scores(model)
-        source_after = self.source.mpjpe_mm(model, self.shared.body)
-        row = {
-            **found,
-            **named(before, after),
-            **constants(self.shared.body, user),
-            "forgetting": source_after / self.source_before - 1,
-            "seconds": time.perf_counter() - began,
-        }
-        if len(user.test) and "best_epoch" in found:
-            pair = (self.shared.model, model)
-            write_pictures(self.folder / PICTURES, pair, self.shared.body, user.test)
-        say(f"{user.name}: {sentence(row)}")
-        return row
-
-    @property
-    def folder(self) -> Path:
-        """Where what belongs to the user lies."""
-        output = self.config.output
-        return output if self.user.name == "own" else output / USERS / self.user.name
-
-    def _fit(self, model: HMRModel, rows: ndarray) -> Fitted:
-        user, options = self.user, self.config.fitting_options
-        seed = derive_seed(self.config.seed, "user", user.name)
-        lessons = Lessons(
-            people=Subset(user.train, rows),
-            weights=weights(user.train)[rows],
-            rehearsal=self.source.train,
-            share=options.rehearsal_share,
-            seed=seed,
-        )
-        return personalize(model, self.shared.body, lessons, user.validation, options, seed=seed)
-
-    def _scores(self, model: HMRModel) -> dict[str, Scores]:
-        """Against labels where there are any, and against the truth where it is known."""
-        body, found = self.shared.body, {}
-        if len(self.user.test):
-            found["labels"] = evaluate(model, body, self.user.test)
-        if "test" in self.user.truth:
-            found["truth"] = evaluate(model, body, self.user.truth["test"])
-        return found
-
-    def _keep(self, model: HMRModel) -> None:
-        """Writes the personal model, and into the record of consent that it exists."""
-        path = self.folder / MODEL
-        note = {"started_from": self.shared.started_from, "personal": True}
-        save_checkpoint(path, model, note)
-        labels = self.config.labels or self.config.output / LABELS
-        if self.user.name != "own":
-            labels = labels / self.user.name
-        record(
-            labels, who=self.config.who, purpose=PERSONAL, keep_days=self.config.keep_days,
-            personal_models=[path],
-        )  # fmt: skip
-
-
 def _nothing(config: PersonalizeConfig, rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Why nothing was learned, which frames to look at, and the way on."""
+    """Why nobody learned anything, by the user who came closest."""
     name, row = max(rows.items(), key=lambda item: item[1]["num_usable"])
     labels = config.labels or config.output / LABELS
     labels = labels if name == "own" else labels / name
-    found = ", ".join(f"{count} {status}" for status, count in sorted(row["labels"].items()))
-    ways = [f"look at the frames that `pchmr labels {labels}` lists and --accept good ones"]
-    if not config.fitting_options.use_review and row["labels"].get("review"):
-        ways.insert(0, "count them with less weight: --use-review")
-    return (
-        f"{row['num_usable']} usable labels ({found or 'none'}), "
-        f"{config.fitting_options.min_labels} are needed: {'; or '.join(ways)}; or give more "
-        "pictures"
-    )
+    return too_few(labels, row["labels"], row["num_usable"], config.fitting_options)
 
 
 def tell(config: PersonalizeConfig, summary: Mapping[str, Any]) -> None:
@@ -241,4 +273,4 @@ def tell(config: PersonalizeConfig, summary: Mapping[str, Any]) -> None:
     if "before_truth" not in summary:
         say(AGAINST_LABELS)
     model = config.output / (MODEL if "own" in summary["users"] else f"{USERS}/USER/{MODEL}")
-    say(f"personal model: {model}")
+    say(f"personal model: {model}   next: pchmr predict PHOTO --checkpoint {model}")

@@ -1,7 +1,7 @@
 """What an epoch of personalization sees: labels drawn by how sure they are, and rendered people.
 
-Drawing a label more often is weighting its loss: the gradient has the same mean. Rendered people of
-the source domain among them keep what the shared model knew.
+Drawing a label more often is weighting its loss: the gradient has the same mean. Rendered people
+among them keep what the shared model knew, or show what the user's setting does to pictures.
 """
 
 import hashlib
@@ -66,6 +66,14 @@ class Mixture:
         )
 
 
+@dataclass(frozen=True)
+class Helpers:
+    """Rendered people, and their share in every epoch."""
+
+    people: PeopleDataset
+    share: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lessons:
     """A person's labels and rendered people, drawn anew for every epoch.
@@ -73,27 +81,25 @@ class Lessons:
     Attributes:
         people: Labeled pictures.
         weights: How much each counts.
-        rehearsal: Rendered people of the source domain.
-        share: Share of them in an epoch.
+        helpers: Rendered people; their shares leave room for the labels.
         seed: Draws.
     """
 
     people: PeopleDataset
     weights: np.ndarray
-    rehearsal: PeopleDataset | None
-    share: float
+    helpers: Sequence[Helpers] = ()
     seed: int
 
     def of_epoch(self, epoch: int) -> PeopleDataset:
         """As many draws of labels as there are, and rendered people in proportion."""
         rng = np.random.default_rng(derive_seed(self.seed, "lessons", epoch))
-        drawn = drawn_rows(self.weights, rng)
-        own = Subset(self.people, drawn)
-        if self.rehearsal is None or self.share == 0:
-            return own
-        count = round(len(own) * self.share / (1 - self.share))
-        rows = rng.choice(len(self.rehearsal), count, replace=count > len(self.rehearsal))
-        return Mixture(first=own, second=Subset(self.rehearsal, rows))
+        drawn: PeopleDataset = Subset(self.people, drawn_rows(self.weights, rng))
+        total = len(drawn) / (1 - sum(helper.share for helper in self.helpers))
+        for helper in self.helpers:
+            count, there = round(helper.share * total), len(helper.people)
+            rows = rng.choice(there, count, replace=count > there)
+            drawn = Mixture(first=drawn, second=Subset(helper.people, rows)) if count else drawn
+        return drawn
 
 
 def drawn_rows(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,19 +1,26 @@
 """The one user whose own photos or video are on this device.
 
 Labels are made by `pchmr annotate`'s own code, or given. A fifth is held out: half of it ends
-training, half is scored; too few for two halves serve both.
+training, half is scored; too few for two halves serve both. Pictures that show several people are
+learned from only where the user says who is meant.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from pchmr.annotate import job
+from pchmr.annotate.labels import LabelFolder
 from pchmr.body import BodyModel
 from pchmr.config import AnnotateConfig, PersonalizeConfig, SettingError
-from pchmr.data.labels import ACCEPTED, LabeledPictures, is_labels
+from pchmr.data.labels import ACCEPTED, BYSTANDERS, LabeledPictures, is_labels
 from pchmr.data.sample import Subset
-from pchmr.personalize.users import REVIEW, User, counts
+from pchmr.data.videos import is_video, video_frames
+from pchmr.door.arrays import read_arrays
+from pchmr.perception.people import LARGEST
+from pchmr.personalize.consistency import SIDE
+from pchmr.personalize.users import REVIEW, NothingToLearnError, User, too_few
 
 FEWEST_HALVES = 4
 
@@ -22,12 +29,21 @@ def own_user(config: PersonalizeConfig, body: BodyModel, side: int) -> User:
     """Labels the pictures, or reads what was given, and deals them.
 
     Raises:
-        UserError: Nobody in the pictures, several people and no choice, labels of another body.
+        UserError: Nobody in the pictures, several people and no choice, labels of another body, or
+            no label that counts.
     """
     folder = labels_of(config)
+    require_choice(config, folder)
     kept = (ACCEPTED, REVIEW) if config.fitting_options.use_review else (ACCEPTED,)
-    train = LabeledPictures(folder, "train", body=body, image_size=side, statuses=kept)
-    held = LabeledPictures(folder, "test", body=body, image_size=side, statuses=kept)
+    found = Counter[str]()
+    for row in LabelFolder.open(folder).rows.values():
+        found.update(row.get("status", {}))
+    if not any(found[status] for status in kept):
+        raise NothingToLearnError(too_few(folder, found, 0, config.fitting_options))
+    train, held, close = (
+        LabeledPictures(folder, split, body=body, image_size=size, statuses=kept)
+        for split, size in (("train", side), ("test", side), ("test", SIDE))
+    )
     first = second = np.arange(len(held))
     if len(held) >= FEWEST_HALVES:
         first, second = np.array_split(first, 2)
@@ -36,8 +52,19 @@ def own_user(config: PersonalizeConfig, body: BodyModel, side: int) -> User:
         train=train,
         validation=Subset(held, first),
         test=Subset(held, second),
-        about={"labels": counts(train)},
+        about={"labels": dict(found)},
+        close=Subset(close, second),
+        times=_times(config.images, held.columns["frame"][second]),
+        labeled_with=config.labeling_options.keypoint_prior,
     )
+
+
+def _times(images: Path, frames: np.ndarray) -> np.ndarray | None:
+    """When frames of a video were taken, seconds; None of photos."""
+    if not is_video(images):
+        return None
+    every = np.array([time for _, time in video_frames(images)])
+    return every[frames]
 
 
 def labels_of(config: PersonalizeConfig) -> Path:
@@ -51,9 +78,42 @@ def labels_of(config: PersonalizeConfig) -> Path:
         return config.labels
     labeling = config.labeling_options
     wanted = AnnotateConfig(
-        images=config.images, output=config.output / "labels", mode=labeling.mode,
-        body=config.model_options.body, bbox=labeling.bbox,
-        keypoint_prior=labeling.keypoint_prior, keypoint_weights=labeling.keypoint_weights,
-        accept_mm=labeling.accept_mm, reject_mm=labeling.reject_mm, device=config.device,
-    )  # fmt: skip
+        images=config.images,
+        output=config.output / "labels",
+        mode=labeling.mode,
+        body=config.model_options.body,
+        bbox=labeling.bbox,
+        person=labeling.person or LARGEST,
+        keypoint_prior=labeling.keypoint_prior,
+        keypoint_weights=labeling.keypoint_weights,
+        accept_mm=labeling.accept_mm,
+        reject_mm=labeling.reject_mm,
+        device=config.device,
+    )
     return job.run(wanted)
+
+
+def require_choice(config: PersonalizeConfig, folder: Path) -> None:
+    """Refuses pictures of several people, one of whom nobody chose.
+
+    Raises:
+        SettingError: With how to choose.
+    """
+    labeling = config.labeling_options
+    if config.labels is not None or labeling.bbox or labeling.person:
+        return
+    crowded = [clip for clip in LabelFolder.open(folder).rows.values() if _is_crowded(folder, clip)]
+    if crowded:
+        first = Path(str(crowded[0].get("source"))).name
+        raise SettingError(
+            f"{len(crowded)} of the pictures, {first} first, show several people: say whose model "
+            "it becomes with --person largest, a number of --person, or --bbox x,y,w,h"
+        )
+
+
+def _is_crowded(folder: Path, row: dict) -> bool:
+    """Whether a labeled picture, or a frame of a video, shows somebody else too."""
+    if "labels" not in row:
+        return False
+    hidden = read_arrays(folder / row["labels"], (BYSTANDERS,)).get(BYSTANDERS)
+    return hidden is not None and bool(hidden.any())

@@ -5,7 +5,7 @@ split, and are kept for the next run. The truth is handed on for scores and teac
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -21,7 +21,7 @@ from pchmr.annotate.labels import LABEL_VERSION, LabelFolder
 from pchmr.annotate.modes import best_mode
 from pchmr.annotate.pictures import PictureReader, stack
 from pchmr.annotate.quality import load_predictors
-from pchmr.annotate.starts import stack_starts
+from pchmr.annotate.starts import HmrStarts, stack_starts
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
 from pchmr.config import AnnotateConfig, PersonalizeConfig, SettingError
@@ -33,7 +33,9 @@ from pchmr.data.synthetic.recipe import Split
 from pchmr.door.arrays import read_arrays
 from pchmr.geometry import centered
 from pchmr.metrics import MM_PER_METRE, mpjpe
+from pchmr.models import HMRModel
 from pchmr.perception.boxes import whole
+from pchmr.personalize.consensus import consensus
 from pchmr.personalize.users import User, counts, held_out
 from pchmr.progress import bar
 
@@ -79,25 +81,54 @@ def users_of(splits: dict[Split, SyntheticPeople], root: Path, count: int | None
     return common[:count]
 
 
+def rows_of(people: SyntheticPeople, subject: int) -> np.ndarray:
+    """Rows that show a subject."""
+    return np.flatnonzero(people.columns["subject"] == subject)
+
+
 @dataclass(frozen=True)
 class RootLabeler:
-    """Labels the rows of a rendered root from their pictures alone."""
+    """Labels the rows of a rendered root from their pictures alone.
+
+    Attributes:
+        config: How.
+        body: Of the labels.
+        reader: Priors.
+        annotator: Fits the body.
+        network: Predicts where fits begin.
+        network_mm: Its error on others in the setting; None where that is not known, and then its
+            word alone makes no label.
+    """
 
     config: PersonalizeConfig
     body: BodyModel
     reader: PictureReader
     annotator: Annotator
+    network: HMRModel
+    network_mm: float | None = None
 
     @classmethod
-    def open(cls, config: PersonalizeConfig, body: BodyModel) -> "RootLabeler":
-        """Loads the priors that the config names."""
+    def open(
+        cls,
+        config: PersonalizeConfig,
+        body: BodyModel,
+        network: HMRModel,
+        network_mm: float | None = None,
+    ) -> "RootLabeler":
+        """Loads the priors that the config names; the network's predictions are one more start."""
         labeling, model = config.labeling_options, config.model_options
         prior = labeling.keypoint_prior or "embedded"  # it saw such people; its error is calibrated
         wanted = AnnotateConfig(
-            images=config.images, mode=labeling.mode, body=model.body,
-            keypoint_prior=prior, keypoint_weights=labeling.keypoint_weights,
-        )  # fmt: skip
-        return cls(config, body, PictureReader.open(wanted, body), Annotator(body))
+            images=config.images,
+            mode=labeling.mode,
+            body=model.body,
+            keypoint_prior=prior,
+            keypoint_weights=labeling.keypoint_weights,
+        )
+        reader = PictureReader.open(wanted, body)
+        starts = HmrStarts.of(network, body)
+        reader = replace(reader, starts=starts)
+        return cls(config, body, reader, Annotator(body), network, network_mm)
 
     def user(self, splits: dict[Split, SyntheticPeople], subject: int, side: int) -> User:
         """The user that a subject is, with labels of every split.
@@ -107,26 +138,63 @@ class RootLabeler:
             subject: Of the user.
             side: Of the model's crops in pixels.
         """
-        place = self.config.labels or self.config.output / "labels"
-        folder = LabelFolder.open(place / str(subject))
-        labeled: dict[str, Relabeled] = {}
-        truth: dict[str, PeopleDataset] = {}
-        for split, people in splits.items():
-            rows = np.flatnonzero(people.columns["subject"] == subject)
-            arrays = self._labels(folder, split, people, rows)
-            truth[split] = Subset(resized(people, side), rows)
-            labeled[split] = Relabeled(
-                resized(people, side), rows, arrays, body=self.body, side=people.image_size
-            )
+        labeled = {split: self.part(splits, subject, split, side) for split in SPLITS}
+        truth = {
+            split: Subset(resized(people, side), rows_of(people, subject))
+            for split, people in splits.items()
+        }
         options = self.config.fitting_options
+        taught = self.taught(splits, subject, side)
+        own_mm = float(label_errors_mm(self.body, labeled["train"], truth["train"]).mean())
         return User(
             name=str(subject),
-            train=labeled["train"],
+            train=taught,
             validation=held_out(labeled["validation"], options),
             test=held_out(labeled["test"], options),
             truth=truth,
-            about=about_labels(self.body, labeled["train"], truth["train"]),
+            about={
+                **about_labels(self.body, taught, truth["train"]),
+                "annotator_error_mm": own_mm,
+                "network_error_mm": self.network_mm,
+            },
         )
+
+    def taught(self, splits: dict[Split, SyntheticPeople], subject: int, side: int) -> Relabeled:
+        """The training pictures of a subject with the labels that may teach.
+
+        SMPLify-X's are its own; DePoser's give way where the network is surer.
+        """
+        people, rows = splits["train"], rows_of(splits["train"], subject)
+        arrays = self._arrays(people, subject, "train")
+        shown = resized(people, side)
+        if self.network_mm is not None and not self.config.labeling_options.mode.startswith("smpl"):
+            arrays = consensus(
+                self.body,
+                self.network,
+                Subset(shown, rows),
+                arrays,
+                self.network_mm,
+                people.image_size,
+            )
+        return Relabeled(shown, rows, arrays, body=self.body, side=people.image_size)
+
+    def part(
+        self, splits: dict[Split, SyntheticPeople], subject: int, split: Split, side: int
+    ) -> Relabeled:
+        """The pictures of one split of a subject with the annotator's labels, rejected or not."""
+        people, arrays = splits[split], self._arrays(splits[split], subject, split)
+        return Relabeled(
+            resized(people, side),
+            rows_of(people, subject),
+            arrays,
+            body=self.body,
+            side=people.image_size,
+        )
+
+    def _arrays(self, people: SyntheticPeople, subject: int, split: str) -> dict[str, np.ndarray]:
+        place = self.config.labels or self.config.output / "labels"
+        folder = LabelFolder.open(place / str(subject))
+        return self._labels(folder, split, people, rows_of(people, subject))
 
     def _labels(
         self, folder: LabelFolder, split: str, people: SyntheticPeople, rows: np.ndarray
@@ -186,18 +254,27 @@ class RootLabeler:
         options = self.config.labeling_options
         mode = best_mode(observations) if options.mode == "auto" else options.mode
         labeler = Labeler(
-            annotator=self.annotator, predictors=load_predictors(), mode=mode,
-            accept_mm=options.accept_mm, reject_mm=options.reject_mm, source=self.reader.source,
-        )  # fmt: skip
+            annotator=self.annotator,
+            predictors=load_predictors(),
+            mode=mode,
+            accept_mm=options.accept_mm,
+            reject_mm=options.reject_mm,
+            source=self.reader.source,
+        )
         arrays = labeler.label(
             observations,
             lambda part: [] if start is None else [Start(start.rotmat[part], start.betas[part])],
         )
         arrays = {name: value for name, value in arrays.items() if name != "vertices"}
         folder.write(
-            split, arrays | {"row": rows}, key, source=str(people.folder.resolve()), mode=mode,
-            provenance=self.reader.provenance, **clip_summary(arrays),
-        )  # fmt: skip
+            split,
+            arrays | {"row": rows},
+            key,
+            source=str(people.folder.resolve()),
+            mode=mode,
+            provenance=self.reader.provenance,
+            **clip_summary(arrays),
+        )
 
 
 class AboutLabels(TypedDict):

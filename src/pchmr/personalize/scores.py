@@ -14,26 +14,30 @@ from pchmr.door import Json
 from pchmr.evaluation import Scores, score
 from pchmr.personalize.users import User, usable
 
-SCORED = ("before", "after", "before_truth", "after_truth", "constant_truth",
-          "constant_labels_truth")  # fmt: skip
+SCORED = (
+    "before",
+    "settled",
+    "after",
+    "before_truth",
+    "settled_truth",
+    "after_truth",
+    "constant_truth",
+    "constant_labels_truth",
+)
 AGAINST_LABELS = "against held-out labels of the same annotator: consistency, not accuracy"
 
 
-ScoresByName = dict[str, dict[str, float | None]]
-"""Rows of scores, by the names that a summary has for them."""
-
-
-def named(before: Mapping[str, Scores], after: Mapping[str, Scores]) -> ScoresByName:
+def named(moments: Mapping[str, Mapping[str, Scores]]) -> Json:
     """Scores under the names of a summary: against labels, and against the truth if it is known."""
     names = {"labels": "", "truth": "_truth"}
     return {
         f"{when}{names[kind]}": scores.row()
-        for when, found in (("before", before), ("after", after))
+        for when, found in moments.items()
         for kind, scores in found.items()
     }
 
 
-def constants(body: BodyModel, user: User) -> ScoresByName:
+def constants(body: BodyModel, user: User) -> Json:
     """Scores against the truth of one mesh for every picture; nothing where there is no truth.
 
     `constant_truth` is fitted on the truth of all training pictures, which is more than the model

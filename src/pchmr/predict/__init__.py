@@ -46,6 +46,7 @@ def run(config: PredictConfig) -> Path:
         not images.is_dir() or images.resolve() != config.output.resolve(),
         f"--output {config.output} is the folder of the photos: give another",
     )
+    _require_read(config)
     pictures = find_pictures(images)
     stem = config.output / pictures.names[0]
     make_private(config.output, "--output")
@@ -70,6 +71,17 @@ def run(config: PredictConfig) -> Path:
     return config.output
 
 
+def _require_read(config: PredictConfig) -> None:
+    """Refuses settings that would be ignored."""
+    require(
+        not config.model_options.smpl_head,
+        "--smpl-head adds what training needs; predictions take the mesh: leave it out",
+    )
+    if not config.images.exists() or (not config.images.is_dir() and is_clip(config.images)):
+        return
+    require(config.smoothing == "clip", "--smoothing belongs to a video: leave it out")
+
+
 def _predict_photo(
     tools: Tools, config: PredictConfig, path: Path, photo: Photo, box: Box | None, stem: Path
 ) -> None:
@@ -78,7 +90,7 @@ def _predict_photo(
     if photo.note:
         say(photo.note)
     _tell_found(path, people)
-    write_people(stem, photo.pixels, people, tools.body, config.shape)
+    write_people(stem, photo.pixels, people, tools.body, config.shape, config.formats)
 
 
 def _tell_found(path: Path, people: People) -> None:

@@ -1,6 +1,7 @@
 """What is written about the people of a picture: the overlay, the scene and the arrays."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,31 +14,60 @@ from pchmr.body import BodyModel
 from pchmr.config import ShapeExport
 from pchmr.perception.interfaces import Image
 from pchmr.predict.drawing import glb, overlay
+from pchmr.predict.formats import WRITERS, Export
 from pchmr.predict.motion import exported
-from pchmr.predict.people import People
+from pchmr.predict.people import People, as_clip
 from pchmr.predict.posed import posed
 from pchmr.runs import write_bytes
 
+WRITTEN = {"overlay": "_overlay.png", "glb": ".glb", "npz": ".npz"}
+"""Files of a picture that are not those of a clip, by format."""
+FILES = tuple(WRITTEN)
+
 
 def write_people(
-    stem: Path, image: Image, people: People, body: BodyModel, shape: ShapeExport = "neutral"
+    stem: Path,
+    image: Image,
+    people: People,
+    body: BodyModel,
+    shape: ShapeExport = "neutral",
+    formats: Sequence[str] = FILES,
 ) -> None:
-    """Writes `<stem>_overlay.png`, `<stem>.glb` and `<stem>.npz`, each whole or not at all.
+    """Writes `<stem>_overlay.png`, `<stem>.glb`, `<stem>.npz`, or others that are asked for.
 
-    A picture without people gets arrays of none, an overlay that is the picture, and no scene.
-    The arrays and the overlay show the fitted shape, the scene what `shape` says.
+    Each is written whole or not at all. A picture without people gets arrays of none, an overlay
+    that is the picture, and nothing else. The arrays and the overlay show the fitted shape, the
+    others what `shape` says; glTF, BVH and CSV hold the picture as a motion of one frame. Overlay,
+    scene and arrays of an earlier run that are not asked for go.
     """
-    faces = body.faces.cpu()
-    picture, arrays = io.BytesIO(), io.BytesIO()
-    Pictures.fromarray(overlay(image, people, faces)).save(picture, format="PNG")
-    np.savez_compressed(arrays, **arrays_of(people, image))  # pyright: ignore[reportArgumentType]
-    write_bytes(stem.with_name(f"{stem.name}_overlay.png"), picture.getvalue())
-    scene = stem.with_name(f"{stem.name}.glb")
-    if len(people.track_id):
-        write_bytes(scene, glb(meshes_of(people, body, shape), people.track_id, faces))
+    for ending in (WRITTEN[name] for name in WRITTEN if name not in formats):
+        stem.with_name(f"{stem.name}{ending}").unlink(missing_ok=True)
+    for name in formats:
+        if name in WRITTEN:
+            path = stem.with_name(f"{stem.name}{WRITTEN[name]}")
+            content = _content(name, image, people, body, shape)
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_bytes(path, content)
+        elif len(people.track_id):
+            clip = as_clip(people)
+            WRITERS[name](stem, Export(clip=clip, body=body, shape=shape, frames=lambda: iter(())))
+
+
+def _content(
+    name: str, image: Image, people: People, body: BodyModel, shape: ShapeExport
+) -> bytes | None:
+    """The bytes of an overlay, a scene or arrays; None for the scene of nobody."""
+    faces, buffer = body.faces.cpu(), io.BytesIO()
+    if name == "glb":
+        someone = len(people.track_id) > 0
+        return glb(meshes_of(people, body, shape), people.track_id, faces) if someone else None
+    if name == "overlay":
+        Pictures.fromarray(overlay(image, people, faces)).save(buffer, format="PNG")
     else:
-        scene.unlink(missing_ok=True)
-    write_bytes(stem.with_name(f"{stem.name}.npz"), arrays.getvalue())
+        np.savez_compressed(buffer, **arrays_of(people, image))  # pyright: ignore[reportArgumentType]
+    return buffer.getvalue()
 
 
 def meshes_of(

@@ -67,3 +67,15 @@ class Clip:
     bbox_xyxy: Float[np.ndarray, "frames people 4"]
     time_seconds: Float[np.ndarray, " frames"]
     has_person: Bool[np.ndarray, "frames people"]
+
+
+def as_clip(people: People) -> Clip:
+    """A picture as a clip of one frame."""
+    in_time = ("joints", "global_orient", "body_pose", "transl", "keypoints_2d", "bbox_xyxy")
+    once = ("joint_names", "betas", "intrinsics", "keypoint_names", "track_id")
+    return Clip(
+        time_seconds=np.zeros(1),
+        has_person=np.ones((1, len(people.track_id)), dtype=bool),
+        **{name: getattr(people, name)[None] for name in in_time},
+        **{name: getattr(people, name) for name in once},
+    )

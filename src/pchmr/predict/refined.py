@@ -29,5 +29,6 @@ def fit_people(annotator: Annotator, seen: Observations, starts: Sequence[Start]
     transl = fit.state.transl.clone()
     transl[:, 2] *= (shared - fit.state.log_focal).exp()
     state = fit.state._replace(log_focal=torch.zeros_like(focal), transl=transl)
-    done = run_stages(objective, mode.refine[-1:], state)
+    last = (mode if seen.keypoints_3d is None else mode.near).refine[-1:]
+    done = run_stages(objective, last, state)
     return replace(fit, state=done.state, energy=done.energy, objective=objective)

@@ -94,6 +94,8 @@ def predict_clip(
     seen = joined(parts.done)
     if not len(seen.frame):
         say(f"{path}: no person was found in any of its {len(seen)} frames")
+    if config.smoothing == "clip" and annotator is None:
+        say("note: nothing fits this clip, so its motion is filtered as it comes, as with live")
     with bar("people over time", len(seen.frame)) as advance:
         clip = steady_clip(
             seen, body, config.smoothing, advance, annotator=annotator, who=config.person

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pchmr.config import (
     DataOptions,
@@ -31,6 +31,17 @@ class AttackedRun(FederateConfig):
     attack: str
     num_bad: int
     gate: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderRun(FederateConfig):
+    """A control that takes as many steps as a federated run, on the images of all its clients.
+
+    Attributes:
+        rung: What it shares with federated training, see `bench.ladder`.
+    """
+
+    rung: Literal["sequential", "minibatch", "redealt"]
 
 
 @dataclass(frozen=True, kw_only=True)

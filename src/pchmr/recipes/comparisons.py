@@ -35,6 +35,7 @@ WHOLE_B = 12_000  # ten images or more for each of 1000 clients
 SERVERS: dict[str, tuple[ServerChanges, ...]] = {
     "fedavg": ({}, {"server_learning_rate": 1.5}),
     "fedavgm": ({"server_momentum": 0.3}, {"server_momentum": 0.6}),
+    "nesterov": ({"server_momentum": 0.3}, {"server_momentum": 0.6}),
     "fedprox": ({"mu": 0.01}, {"mu": 0.1}),
     "fedadam": ({"server_learning_rate": 1e-3}, {"server_learning_rate": 3e-3}),
     "fedyogi": ({"server_learning_rate": 1e-3}, {"server_learning_rate": 3e-3}),
@@ -46,16 +47,17 @@ SERVERS: dict[str, tuple[ServerChanges, ...]] = {
 
 def client_scale(rows: Rows) -> list[Cell]:
     """Centralized, then 10, 100 and 1000 clients, whose optimizers begin every round anew or go on
-    from the average; with the first network also momentum at the server for many clients, and sums
-    alone in place of single updates.
+    from the average; with the first network also a control of as many steps, momentum at the server
+    for many clients, and sums alone in place of single updates.
 
     For the first seed also centralized with twice the images; last, for the first network,
     random weights to start from.
     """
     made = [rows.before(), rows.centralized()]
-    made += [rows.iid(number) for number in (10, 100, 1000)]
-    made += [rows.with_state(number) for number in (10, 100, 1000)]
+    for number in (10, 100, 1000):
+        made += [rows.iid(number), rows.with_state(number)]
     if rows.model == rows.scale.models[0]:
+        made.append(rows.rung("minibatch"))
         made += [rows.with_momentum(100), rows.with_momentum(1000)]
         made += [rows.summed(10), rows.summed(100)]
     if rows.seed == 0:
@@ -68,6 +70,17 @@ def client_scale(rows: Rows) -> list[Cell]:
                 f"{EVERYONE}-random-start", "10 of 10 clients, random start", 10, from_scratch=True
             ),
         ]
+    return made
+
+
+def ladder(rows: Rows) -> list[Cell]:
+    """From centralized to federated training, one change a rung."""
+    if rows.model != rows.scale.models[0]:
+        return []
+    made = [rows.before(), rows.centralized()]
+    made += [rows.rung(name) for name in ("sequential", "minibatch", "redealt")]
+    for number in (10, 100):
+        made += [rows.with_state(number), rows.with_state(number, "keep"), rows.iid(number)]
     return made
 
 
@@ -222,6 +235,7 @@ COMPARISONS: dict[str, Callable[[Rows], list[Cell]]] = {
     "learning-curves": learning_curves,
     "learning-samples": learning_samples,
     "client-scale": client_scale,
+    "ladder": ladder,
     "convergence": convergence,
     "lda": lda,
     "natural": natural,

@@ -15,7 +15,7 @@ from pchmr.config import (
     ServerOptions,
     TrainConfig,
 )
-from pchmr.recipes.cells import AttackedRun, Cell, Run, Scale, ServerChanges
+from pchmr.recipes.cells import AttackedRun, Cell, LadderRun, Run, Scale, ServerChanges
 
 BEFORE, CENTRALIZED = "before", "centralized"
 ATTACKS = ("updates backwards", "updates times 100", "one value", "labels of other pictures")
@@ -167,6 +167,25 @@ class Rows:
             contest=contest,
         )
 
+    def rung(self, name: str) -> Cell:
+        """A control of ten clients (`bench.ladder`).
+
+        One that takes a client's steps alone has the learning rate of FedAvg, one that takes as
+        many as centralized training that of centralized training; the one between has its own.
+        """
+        base = self._as_rung(name)
+        tuned_on: Run = self.first._as_rung(name)
+        if name == "sequential":
+            tuned_on = self.first._central(False)
+        if name == "redealt":
+            tuned_on = self.first._rounds(PER_ROUND, False)
+        return self._cell(f"control-{name}", RUNGS[name], base, tuned_on)
+
+    def _as_rung(self, name: str) -> LadderRun:
+        plain = self._rounds(PER_ROUND, False)
+        settings = {f.name: getattr(plain, f.name) for f in fields(FederateConfig)}
+        return LadderRun(**settings, rung=name)
+
     def summed(self, num_clients: int) -> Cell:
         """The same clients and learning rate, of whose updates the server sees the sum alone."""
         plain = self.iid(num_clients)
@@ -283,6 +302,11 @@ def of_clients(num_clients: int) -> str:
 PER_ROUND = 10
 EVERYONE = of_clients(PER_ROUND)
 SMALL_BATCH = 2
+RUNGS = {
+    "sequential": "control: batches of ten clients one after the other",
+    "minibatch": "control: batches of ten clients at once",
+    "redealt": "control: local steps, people dealt anew each round",
+}
 STATES = {"average": "averaged", "keep": "kept", "reset": "forgotten"}
 MOMENTA = ({"server_momentum": 0.5}, {"server_momentum": 0.7})
 LONGER = "centralized-twice-as-long"

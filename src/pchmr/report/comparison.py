@@ -4,33 +4,28 @@ Raises on no row: what it does not hold is absent.
 """
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from scipy import stats
 
-from pchmr.results import AVERAGED, BEFORE, CENTRALIZED, FEDERATED, CurvePoint, Number, ResultRow
+from pchmr.report.crossed import Estimate, difference, gap, relative_difference
+from pchmr.results import (
+    AVERAGED,
+    BEFORE,
+    CENTRALIZED,
+    CONTROL,
+    FEDERATED,
+    CurvePoint,
+    Number,
+    ResultRow,
+)
 
 MPJPE, GAP = "mpjpe_mm", "gap_closed_percent"
 TARGET_SHARE = 0.7  # of the gap that centralized training closes
-CONFIDENCE = 0.95
 BySeed = Mapping[int | None, ResultRow]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its 95 % interval, how many seeds it rests on, and what it is over."""
-
-    mean: float
-    low: float
-    high: float
-    num_seeds: int
-    over: str
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
 def error_of(row: ResultRow | None) -> Number | None:
@@ -63,7 +58,7 @@ def with_gaps(rows: list[ResultRow]) -> list[ResultRow]:
     made = []
     for row in rows:
         gap = None
-        if row.kind in (FEDERATED, AVERAGED):
+        if row.kind in (FEDERATED, AVERAGED, CONTROL):
             gap = gap_closed(row, before, central.get(row.seed))
         made.append(row if gap is None else replace(row, scores={**row.scores, GAP: gap}))
     return made
@@ -79,32 +74,42 @@ def first_of_id(rows: Iterable[ResultRow], name: str) -> ResultRow | None:
     return next(iter(of_id(rows, name).values()), None)
 
 
-def difference_percent(ours: BySeed, theirs: BySeed) -> Interval | None:
-    """How much larger our MPJPE is than theirs, in percent of theirs, paired by seed and person.
-
-    The interval is over held-out people (their mean over the seeds), or over seeds where there are
-    several and that one is wider.
-    """
-    seeds = [s for s in ours if s in theirs and ours[s].people_mm and theirs[s].people_mm]
-    pairs = [(np.array(ours[s].people_mm), np.array(theirs[s].people_mm)) for s in seeds]
-    if not pairs or len({len(side) for pair in pairs for side in pair}) != 1:
+def table_of(members: BySeed) -> np.ndarray | None:
+    """MPJPE of every held-out person, seeds by persons; None where a row does not tell them."""
+    rows = [members[seed].people_mm for seed in sorted(members, key=str)]
+    if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
         return None
-    scale = float(np.mean([b for _, b in pairs]))
-    if scale == 0:
-        return None
-    apart = 100 * np.stack([a - b for a, b in pairs]) / scale
-    found = [_interval(apart.mean(axis=0), len(seeds), "people")]
-    if len(seeds) > 1:
-        found.append(_interval(apart.mean(axis=1), len(seeds), "seeds"))
-    return max((f for f in found if f is not None), key=lambda i: i.high - i.low, default=None)
+    return np.array(rows, dtype=np.float64)
 
 
-def _interval(values: np.ndarray, num_seeds: int, over: str) -> Interval | None:
-    if len(values) < 2:
+def difference_percent(ours: BySeed, theirs: BySeed) -> Estimate | None:
+    """How much larger our MPJPE is than theirs, in percent of theirs."""
+    return _held_against(ours, theirs, relative_difference)
+
+
+def difference_mm(ours: BySeed, theirs: BySeed) -> Estimate | None:
+    """How much larger our MPJPE is than theirs."""
+    return _held_against(ours, theirs, difference)
+
+
+def _held_against(
+    ours: BySeed, theirs: BySeed, statistic: Callable[..., Estimate]
+) -> Estimate | None:
+    a, b = table_of(ours), table_of(theirs)
+    if a is None or b is None or a.shape[1] != b.shape[1] or a.shape[1] < 2 or not b.mean():
         return None
-    mean, error = float(values.mean()), float(stats.sem(values))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
-    return Interval(mean, mean - half, mean + half, num_seeds, over)
+    return statistic(a, b)
+
+
+def gap_of(ours: BySeed, before: ResultRow | None, central: BySeed) -> Estimate | None:
+    """Share of the gap that a row's runs close, in percent; None where it is not known."""
+    a, c = table_of(ours), table_of(central)
+    b = None if before is None else table_of({0: before})
+    if a is None or b is None or c is None or not a.shape[1] == b.shape[1] == c.shape[1]:
+        return None
+    if any(start_of(row) != start_of(before) for row in ours.values()) or b.mean() == c.mean():
+        return None
+    return gap(b, a, c)
 
 
 def skew_correlation(rows: Iterable[ResultRow]) -> tuple[float, int] | None:
@@ -160,4 +165,16 @@ def reached(
         if later.mpjpe_mm <= target < earlier.mpjpe_mm:
             share = (earlier.mpjpe_mm - target) / (earlier.mpjpe_mm - later.mpjpe_mm)
             return CurvePoint(*(a + share * (b - a) for a, b in zip(earlier, later, strict=True)))
+    return None
+
+
+def error_at(row: ResultRow, before: ResultRow | None, num_bytes: float) -> float | None:
+    """MPJPE when so many bytes had moved, the way between points taken to be straight; None where
+    the curve does not tell.
+    """
+    for earlier, later in pairwise(curve_of(row, before)):
+        moved = later.num_bytes - earlier.num_bytes
+        if moved > 0 and earlier.num_bytes <= num_bytes <= later.num_bytes:
+            share = (num_bytes - earlier.num_bytes) / moved
+            return earlier.mpjpe_mm + share * (later.mpjpe_mm - earlier.mpjpe_mm)
     return None

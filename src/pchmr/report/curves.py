@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy import stats
 
-from pchmr.report.comparison import CONFIDENCE, curve_of, error_of, first_of_id, of_id
+from pchmr.report.comparison import curve_of, error_of, first_of_id, of_id
+from pchmr.report.crossed import CONFIDENCE
 from pchmr.report.figures import INK, STYLE, as_it_is
 from pchmr.results import AVERAGED, BEFORE, CENTRALIZED, ResultRow
 

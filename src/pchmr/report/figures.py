@@ -3,6 +3,7 @@
 import io
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pchmr.report.headline import Difference
 from pchmr.report.records import EVALUATION, SCORES, RunRecord
 from pchmr.report.tables import BASELINES, Comparison, variant_labels
 from pchmr.results import CENTRALIZED, FEDERATED
@@ -22,7 +24,8 @@ BASELINE_COLOR = "#8d939c"
 DASHES = ("-", "--", ":", "-.")
 BASELINE_DASHES = {"mean_pose": (0, (6, 3)), "t_pose": (0, (2, 2))}
 CURVED = ("mpjpe_mm", "pa_mpjpe_mm")
-FLOOR = 0.85  # of the lowest value shown: where the vertical axis begins
+AIR = 0.35  # of what the runs span: shown below and above them
+LEAST_SPAN_MM = 4.0  # a smaller difference is drawn small
 UNLISTED = "_"  # matplotlib leaves such labels out of the legend
 # Matplotlib writes this literally; the page then puts its own text color there.
 INK, INK_TOKEN = "#010203", "currentColor"
@@ -106,15 +109,16 @@ def _curve(comparison: Comparison, score: str, lines: list[RunLine]) -> Curve:
                 linewidth=1.8,
                 label=as_it_is(line.label) or UNLISTED,
             )
+        low, high = _range_that_matters(lines)
         for row, name in zip(comparison.rows, BASELINES, strict=False):
             held = row.scores.get(score)
-            if held is not None:
+            if held is not None and low <= held.mean <= high:
                 dash = BASELINE_DASHES[name]
                 axes.axhline(
                     held.mean, color=BASELINE_COLOR, linewidth=1.2, linestyle=dash, label=row.label
                 )
         _dress(axes, score)
-        axes.set_ylim(bottom=FLOOR * axes.dataLim.ymin)
+        axes.set_ylim(low, high)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     ends = "; ".join(
@@ -124,6 +128,35 @@ def _curve(comparison: Comparison, score: str, lines: list[RunLine]) -> Curve:
     )
     title = f"{SCORES[score]} per round or epoch"
     return Curve(title, _inline(buffer.getvalue()), f"{title}: {ends}")
+
+
+def _range_that_matters(lines: list[RunLine]) -> tuple[float, float]:
+    """What the runs span, with air; baselines far away would hide the differences."""
+    values = [value for line in lines for _, value in line.points]
+    span = max(max(values) - min(values), LEAST_SPAN_MM)
+    return max(min(values) - AIR * span, 0.0), max(values) + AIR * span
+
+
+def difference_bars(found: Sequence[Difference]) -> Curve:
+    """Every row against centralized training: mean and 95 % interval in mm, zero marked."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 0.7 + 0.45 * len(found)), layout="constrained")
+        axes = figure.add_subplot()
+        for place, row in enumerate(found):
+            color = OTHER_COLOR if row.is_chance else COLORS[FEDERATED]
+            axes.plot(row.found.interval, [place, place], color=color, linewidth=3)
+            axes.plot(row.found.value, place, marker="o", color=color, markersize=7)
+        axes.axvline(0, color=INK, linewidth=1, alpha=0.6)
+        axes.set_yticks(range(len(found)), [as_it_is(row.label) for row in found])
+        axes.set_ylim(len(found) - 0.5, -0.5)
+        axes.set_xlabel("MPJPE above centralized (mm)")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.8)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    told = "; ".join(f"{row.label} {row.found} mm" for row in found)
+    title = "Difference to centralized, 95 % intervals"
+    return Curve(title, _inline(buffer.getvalue()), f"{title}: {told}")
 
 
 def _dress(axes: Axes, score: str) -> None:

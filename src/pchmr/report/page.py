@@ -1,25 +1,22 @@
 """The page's content, gathered from runs, and its template filled in."""
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from pchmr.config.options import PRIVATE_DATA
-from pchmr.examples import EXAMPLES, VIEWS, draw, read_examples
 from pchmr.report import paper
-from pchmr.report.figures import Curve, curves
-from pchmr.report.files import is_file, read_bytes
+from pchmr.report.figures import Curve, curves, difference_bars
+from pchmr.report.files import read_bytes
+from pchmr.report.headline import differences, headline
 from pchmr.report.records import SCORES, Plain, RunRecord, number
 from pchmr.report.results import TEXT_COLUMNS, notes_of, pictures, tables_of
+from pchmr.report.sheets import Sheet, address, sheets
 from pchmr.report.tables import (
     ABSENT,
     Comparison,
@@ -32,19 +29,7 @@ from pchmr.report.tables import (
 
 HASH_LENGTH = 16
 WEB = "pchmr.web"
-# What drawing raises on arrays that no run has written.
-UNDRAWABLE = (ValueError, RuntimeError, IndexError, ArithmeticError, MemoryError, TypeError)
 MEDIA = {".svg": "image/svg+xml", ".jpg": "image/jpeg"}
-
-
-@dataclass(frozen=True)
-class SheetRow:
-    """An example of the contact sheet: pictures as data addresses, in the order of the views."""
-
-    rank: str
-    index: int
-    error_mm: float
-    pictures: list[str]
 
 
 @dataclass(frozen=True)
@@ -54,18 +39,19 @@ class RunPart:
     title: str
     folder: str
     unfinished: bool
-    sheet: list[SheetRow]
     facts: list[tuple[str, str]]
     config: str
-    private: bool
 
 
 @dataclass(frozen=True)
 class Section:
-    """A comparison with its curves and its runs."""
+    """A comparison: what it found in sentences and in bars, its curves, people and runs."""
 
     comparison: Comparison
+    headline: list[str]
+    bars: Curve | None
     curves: list[Curve]
+    sheets: list[Sheet]
     runs: list[RunPart]
 
 
@@ -89,7 +75,6 @@ def render(
             sections=sections,
             more=more,
             scores=SCORES,
-            views=VIEWS,
             paper=paper,
             absent=ABSENT,
             num_runs=len(records),
@@ -103,7 +88,7 @@ def render(
 def results_section(folder: Path) -> Markup:
     """The tables, curves and contact sheets of a folder of `pchmr bench`, as a section."""
     shown = [
-        {"name": path.stem, "address": _address(MEDIA[path.suffix], content)}
+        {"name": path.stem, "address": address(MEDIA[path.suffix], content)}
         for path in pictures(folder)
         if (content := read_bytes(folder, path.relative_to(folder).as_posix())) is not None
     ]
@@ -131,9 +116,9 @@ def _environment() -> Environment:
 
 def _holds(sections: list[Section]) -> str:
     """What of people is in the page, in words, counted in it."""
-    runs = [run for section in sections for run in section.runs]
-    private = sum(len(run.sheet) for run in runs if run.private)
-    rendered = sum(len(run.sheet) for run in runs if not run.private)
+    held = [sheet for section in sections for sheet in section.sheets]
+    private = sum(len(sheet.rows) for sheet in held if sheet.private)
+    rendered = sum(len(sheet.rows) for sheet in held if not sheet.private)
     if private:
         return f"This page holds pictures of people: {private} examples, with their meshes."
     told = "This page holds no picture and no mesh of a person who stood before a camera"
@@ -141,23 +126,34 @@ def _holds(sections: list[Section]) -> str:
 
 
 def _section(comparison: Comparison, with_pictures: bool) -> Section:
-    labels = variant_labels(comparison.records)
-    runs = [
-        _run_part(record, labels[record.variant], with_pictures) for record in comparison.records
+    names = variant_labels(comparison.records)
+    labels = [names[record.variant] for record in comparison.records]
+    found = differences(comparison)
+    shown = [
+        (record, label)
+        for record, label in zip(comparison.records, labels, strict=True)
+        if with_pictures or not record.is_private
     ]
-    return Section(comparison, curves(comparison), runs)
+    return Section(
+        comparison=comparison,
+        headline=headline(comparison, found),
+        bars=difference_bars(found) if len(found) > 1 else None,
+        curves=curves(comparison),
+        sheets=sheets(*zip(*shown, strict=True)) if shown else [],
+        runs=[
+            _run_part(record, label)
+            for record, label in zip(comparison.records, labels, strict=True)
+        ],
+    )
 
 
-def _run_part(record: RunRecord, title: str, with_pictures: bool) -> RunPart:
-    shown = with_pictures or not record.is_private
+def _run_part(record: RunRecord, title: str) -> RunPart:
     config = _placeless(record.config) if record.is_private else record.config
     return RunPart(
         title=title,
         folder=record.path.name,
         unfinished=not record.finished,
-        sheet=_sheet(record) if shown else [],
         facts=_facts(record),
-        private=record.is_private,
         config=json.dumps(config, indent=2),
     )
 
@@ -176,19 +172,6 @@ def _placeless(value: object) -> object:
 
 def _is_hash(data: object) -> bool:
     return str(data).startswith(PRIVATE_DATA)
-
-
-def _sheet(record: RunRecord) -> list[SheetRow]:
-    """The contact sheet of a run; empty where its examples cannot be read or drawn."""
-    held = record.path / EXAMPLES if is_file(record.path, EXAMPLES) else None
-    examples = read_examples(held)
-    try:
-        return [
-            SheetRow(p.rank, p.index, p.error_mm, [_data_address(tile) for tile in p.tiles])
-            for p in (draw(examples) if examples else ())
-        ]
-    except UNDRAWABLE:
-        return []
 
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:
@@ -229,15 +212,3 @@ def _listed(packages: Plain) -> str:
 
 def _short_hash(value: object) -> str | None:
     return f"sha256 {str(value)[:HASH_LENGTH]}" if value else None
-
-
-def _data_address(tile: np.ndarray) -> str:
-    """A PNG of at most 256 colors as a data address: a fifth of the bytes, no visible loss."""
-    buffer = io.BytesIO()
-    image = Image.fromarray(tile).quantize(256, method=Image.Quantize.FASTOCTREE)
-    image.save(buffer, format="PNG", optimize=True)
-    return _address("image/png", buffer.getvalue())
-
-
-def _address(media: str, content: bytes) -> str:
-    return f"data:{media};base64," + base64.b64encode(content).decode()

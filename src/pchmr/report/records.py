@@ -148,6 +148,12 @@ def number(value: object) -> float | None:
     return None if known is None else float(known)
 
 
+def number_list(value: object) -> list[float]:
+    """The numbers of a list; none where one of its values is no figure."""
+    found = [number(v) for v in value] if isinstance(value, list) else []
+    return [] if None in found else [v for v in found if v is not None]
+
+
 def _dict(value: object) -> Plain:
     return value if isinstance(value, dict) else {}
 

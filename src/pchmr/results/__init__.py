@@ -46,6 +46,9 @@ VALUE = "value"
 FIGURE = "figure"
 BEFORE, CONSTANT = "before", "constant"
 CENTRALIZED, AVERAGED, FEDERATED = "centralized", "averaged", "federated"
+CONTROL = "control"
+VALIDATION = "validation_mpjpe_mm"
+"""Score on people by which settings and the best of several rows are chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What runs leave on disk: files written whole, one process a folder, checkpoints, run folders."""
 
 from pchmr.runs.checkpoints import Checkpoint, Checkpoints
-from pchmr.runs.environment import commit, environment
+from pchmr.runs.environment import commit, environment, num_threads
 from pchmr.runs.files import (
     FILE_MODE,
     FOLDER_MODE,
@@ -15,6 +15,8 @@ from pchmr.runs.files import (
 from pchmr.runs.folder import (
     CONFIG,
     ENVIRONMENT,
+    EXAMPLES,
+    EXAMPLES_BEFORE,
     METRICS,
     MODEL,
     START,
@@ -28,6 +30,8 @@ from pchmr.runs.lock import LOCK, alone, locked
 __all__ = [
     "CONFIG",
     "ENVIRONMENT",
+    "EXAMPLES",
+    "EXAMPLES_BEFORE",
     "FILE_MODE",
     "FOLDER_MODE",
     "LOCK",
@@ -46,6 +50,7 @@ __all__ = [
     "locked",
     "make_folder",
     "make_private",
+    "num_threads",
     "replacing",
     "settings_of",
     "shipped",

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -20,9 +21,16 @@ def environment() -> Json:
         "machine": platform.machine(),
         "system": platform.system(),
         "cpu_count": os.cpu_count(),
+        "threads": num_threads(),
         "commit": commit(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def num_threads() -> int | None:
+    """Threads that compute, of which the last digits of weights depend; None where nothing does."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else torch.get_num_threads()
 
 
 def _version(package: str) -> str | None:

@@ -29,7 +29,7 @@ CONFIG, ENVIRONMENT, START, METRICS, SUMMARY, MODEL = (
     "summary.json",
     "model.safetensors",
 )
-EXAMPLES = "examples.npz"
+EXAMPLES, EXAMPLES_BEFORE = "examples.npz", "examples_before.npz"
 OLD_STATE = "training_state.safetensors"  # of version 0.1
 
 
@@ -156,7 +156,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Removes the results of an earlier run."""
-        for name in (ENVIRONMENT, START, METRICS, SUMMARY, MODEL, EXAMPLES, OLD_STATE):
+        pictures = (EXAMPLES, EXAMPLES_BEFORE)
+        for name in (ENVIRONMENT, START, METRICS, SUMMARY, MODEL, *pictures, OLD_STATE):
             (self.path / name).unlink(missing_ok=True)
         self.checkpoints.clear()
 

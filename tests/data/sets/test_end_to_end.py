@@ -88,7 +88,7 @@ def test_emdb_is_scored_in_the_world(tiny_sets, tiny_bodies, tmp_path: Path) -> 
     world = scored["emdb2"]["world"]
     assert world.pop("camera") == "the data set's own"
     assert set(world) == {
-        "w_mpjpe_mm", "wa_mpjpe_mm", "rte_percent", "jitter_m_s3", "foot_sliding_mm",
+        "mrpe_mm", "w_mpjpe_mm", "wa_mpjpe_mm", "rte_percent", "jitter_m_s3", "foot_sliding_mm",
     }  # fmt: skip
     assert world["w_mpjpe_mm"] >= world["wa_mpjpe_mm"] > 0
     with pytest.raises(InputError, match="no people of the split train"):

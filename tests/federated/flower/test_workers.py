@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy import config_of, folder, world_of
 
-from pchmr.config import SettingError
+from pchmr.config import PrivacyOptions, SettingError
 from pchmr.federated import run_federated
 from pchmr.federated.flower.api import (
     ArrayRecord,
@@ -73,6 +73,27 @@ def test_workers_end_with_the_same_bits(algorithm, tmp_path):
         assert not any(row["quarantined"] for row in result.rows)
         ends.append(state_sha256(result.state_dict))
     assert ends[0] == ends[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["fedavg", "fedyogi"])
+def test_workers_sum_under_masks_as_one_process_does(algorithm, tmp_path):
+    """Up to the roundings, which come from the system; without AdamW, which magnifies them."""
+    torch.set_num_threads(1)
+    ends = []
+    for num_workers in (1, 2):
+        config = config_of(
+            algorithm=algorithm,
+            num_workers=num_workers,
+            num_clients=6,
+            clients_per_round=6,
+            privacy_options=PrivacyOptions(aggregation="secure", secure_bits=32),
+        )
+        world = world_of(config, optimizer="sgd")
+        result = run_federated(config, world, folder(tmp_path / str(num_workers)))
+        assert [row["sum"]["survivors"] for row in result.rows] == [6, 6, 6]
+        ends.append(torch.cat([v.flatten().float() for v in result.state_dict.values()]))
+    assert torch.allclose(ends[0], ends[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

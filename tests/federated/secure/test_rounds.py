@@ -76,7 +76,10 @@ def losing(lost: Any) -> tuple[Engine, list[tuple[str, int]]]:
     [
         ("fedavg", 20, 1e-3),
         ("fedavg", 32, 1e-6),
+        ("fedavgm", 20, 1e-3),
         ("fedadam", 32, 1e-6),
+        ("fedyogi", 32, 1e-6),
+        ("fedadagrad", 32, 1e-6),
         ("scaffold", 20, 1e-3),
         ("fednova", 32, 1e-6),
     ],

@@ -15,6 +15,7 @@ from pchmr.annotate.solver import normal_equations
 from pchmr.body.joints import COCO_17
 
 LEAST_WEIGHT = 1e-3  # of all keypoints together
+SPARE = ("limits", "scale", "bones", "tilt")  # residuals that are signals where they are there
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def inspect(annotator: Annotator, fit: Fit) -> Inspection:
         "relief": _relief(annotator, fit),
     }
     evidence = objective.evidence
-    signals |= {name: residuals[name] for name in ("limits", "scale") if name in residuals}
+    signals |= {name: residuals[name] for name in SPARE if name in residuals}
     for name, sure in (("depth", evidence.depth_confidence), ("dense", evidence.ray_confidence)):
         if name in residuals and sure is not None:
             signals[name] = residuals[name].masked_fill(sure.sum(dim=-1) <= 0, torch.nan)

@@ -1,6 +1,9 @@
 """Observed depth at keypoints, and what a unit of it may be worth in metres."""
 
+import math
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.annotate.residuals.frame import Frame
@@ -9,11 +12,25 @@ from pchmr.annotate.residuals.seen import Evidence
 from pchmr.annotate.residuals.term import Term, Weights, sharpened
 
 DEPTH_SD = 0.05
-METRIC_SCALE_SD = 0.05
-SCALES = {"metric": (1.0, METRIC_SCALE_SD), "relative": (1.0, 0.15)}
-METRIC_SHIFT_SD = 0.15  # metres, beside the error of the scale
+HELD_SCALE_SD, HELD_SHIFT_SD = 0.005, 0.01  # of metric depth that is trusted; the latter metres
+RELATIVE_SCALE_SD = 0.15
+SHIFT_REACH = 3.0  # metres at which doubts of a metric scale were met, beside the person's distance
 SHIFT_RHO = 0.75  # metres by which metric depth may be off before it stops to pull
 AFFINE_SCALE = (0.13, 0.10)  # metres per standard deviation of the person's depth: mean, sd
+
+
+def scale_prior(seen: Evidence) -> tuple[float, float]:
+    """Metres that a unit of observed depth is worth: mean and standard deviation."""
+    if seen.depth_kind == "metric":
+        return 1.0, math.hypot(HELD_SCALE_SD, seen.depth_scale_sd)
+    return (1.0, RELATIVE_SCALE_SD) if seen.depth_kind == "relative" else AFFINE_SCALE
+
+
+def shift_sd(seen: Evidence) -> Float[Tensor, " batch"]:
+    """Metres by which metric depth may be off as a whole; trusted depth holds the person."""
+    assert seen.depth_mean is not None
+    still = math.hypot(HELD_SHIFT_SD, SHIFT_REACH * seen.depth_scale_sd)
+    return (still**2 + (seen.depth_scale_sd * seen.depth_mean).square()).sqrt()
 
 
 def uses_keypoint_depth(seen: Evidence, weights: Weights) -> bool:
@@ -59,7 +76,7 @@ def scale_term(frame: Frame, seen: Evidence, weights: Weights) -> Term | None:
     """How many metres a unit of observed depth may be."""
     if not (uses_keypoint_depth(seen, weights) or uses_dense(frame, weights)):
         return None
-    mean, sd = SCALES.get(seen.depth_kind, AFFINE_SCALE)
+    mean, sd = scale_prior(seen)
     residual = (frame.state.depth[:, :1] - mean)[..., None]
     column = frame.skeleton.columns.depth.start
     weight = torch.full_like(residual[..., 0], 1 / sd)
@@ -72,7 +89,6 @@ def shift_term(frame: Frame, seen: Evidence, weights: Weights) -> Term | None:
     if mean is None or not (uses_keypoint_depth(seen, weights) or uses_dense(frame, weights)):
         return None
     residual = (frame.state.depth[:, 1] - mean)[:, None, None]
-    sd = (METRIC_SHIFT_SD**2 + (METRIC_SCALE_SD * mean).square()).sqrt()
-    known = torch.where(mean > 0, 1 / sd, 0.0)
+    known = torch.where(mean > 0, 1 / shift_sd(seen), 0.0)
     column = frame.skeleton.columns.depth.stop - 1
     return Term("shift", residual, lambda: frame.unit(residual, column), known[:, None], SHIFT_RHO)

@@ -63,4 +63,6 @@ class Objective:
         if not weights.dense or self.surface is None or self.evidence.rays is None:
             return None
         chain = self.frame(state).chain
-        return self.surface.nearest(chain, state.betas, observed_points(state, self.evidence)[0])
+        observed = observed_points(state, self.evidence)[0]
+        sides = self.evidence.rays_on_all_sides
+        return self.surface.nearest(chain, state.betas, observed, on_all_sides=sides)

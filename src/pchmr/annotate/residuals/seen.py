@@ -24,6 +24,7 @@ class Evidence:
         depth: Depth of the surface seen at the keypoints, centered (and scaled, if not metric).
         depth_confidence: 0 where depth is missing.
         depth_kind: Relation of `depth` to metres.
+        depth_scale_sd: Relative error of metric depth as a whole; 0 holds the person in its place.
         depth_reference: Metres; turns disparities into metres.
         depth_mean: Metres; where metric depth puts the person.
         surface_offset: How much farther each keypoint lies than the surface in front of it.
@@ -32,6 +33,7 @@ class Evidence:
         rays: Directions of dense depth points, z is 1.
         ray_depth: Their depth, centered like `depth`.
         ray_confidence: 0 for padding.
+        rays_on_all_sides: 1 where points also lie on sides of the body that the camera cannot see.
         rays_follow_focal: Whether rays were made from pixels with `focal`.
         bones: From one point of the body to another as seen in space, metres of a person of
             unknown size.
@@ -48,6 +50,7 @@ class Evidence:
     depth: Float[Tensor, "batch keypoints"] | None = None
     depth_confidence: Float[Tensor, "batch keypoints"] | None = None
     depth_kind: DepthKind = field(default="metric", metadata=SHARED)
+    depth_scale_sd: float = field(default=0.0, metadata=SHARED)
     depth_reference: Float[Tensor, " batch"] | None = None
     depth_mean: Float[Tensor, " batch"] | None = None
     surface_offset: Float[Tensor, " keypoints"] | None = field(default=None, metadata=SHARED)
@@ -56,6 +59,7 @@ class Evidence:
     rays: Float[Tensor, "batch rays 3"] | None = None
     ray_depth: Float[Tensor, "batch rays"] | None = None
     ray_confidence: Float[Tensor, "batch rays"] | None = None
+    rays_on_all_sides: Float[Tensor, " batch"] | None = None
     rays_follow_focal: bool = field(default=True, metadata=SHARED)
     bones: Float[Tensor, "batch bones 3"] | None = None
     bone_weight: Float[Tensor, "batch bones"] | None = None

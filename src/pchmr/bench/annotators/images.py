@@ -80,7 +80,7 @@ def image_rows(annotator: Annotator, data: Path | None) -> Iterator[ResultRow]:
 
         def compute(mode: str = mode, count: int = count) -> Run:
             truth = meshes(annotator.body, people, count)
-            return run_mode(annotator, truth, observed(count), mode)
+            return run_mode(annotator, truth, observed(count), mode, is_placed=False)
 
         run = kept(name, compute)
         about = About(n=count, seed=0, differs=words)

@@ -204,6 +204,7 @@ def observe(body: BodyModel, people: People, noise: OracleNoise, *, seed: int = 
         keypoint_depth=depth,
         points=points_xyz if noise.depth_kind == "metric" else None,
         depth_kind=noise.depth_kind,
+        depth_scale_sd=noise.scale_sd,
     )
 
 

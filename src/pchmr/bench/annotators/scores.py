@@ -25,14 +25,14 @@ from pchmr.annotate.quality import inspect
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_23, EVALUATION_14, SMPL_24
 from pchmr.data.synthetic.people import default_cache
-from pchmr.metrics import MM_PER_METRE, mpjpe, mpvpe, pa_mpjpe
+from pchmr.metrics import MM_PER_METRE, mpjpe, mpvpe, mrpe, pa_mpjpe
 from pchmr.runs import replacing
 from pchmr.seeds import derive_seed
 
 BATCH = 32
 FAILURE_MM = 150.0
 BOOTSTRAPS = 1000
-SCORES = ("mpvpe_mm", "mpjpe_mm", "pa_mpjpe_mm", "foot_mm", "hand_mm")
+SCORES = ("mpvpe_mm", "mpjpe_mm", "pa_mpjpe_mm", "foot_mm", "hand_mm", "mrpe_mm")
 SIGNAL = "signal_"
 DECIDING = (
     "annotate/**/*.py",
@@ -67,8 +67,18 @@ def run_mode(
     mode: str,
     *,
     batch: int = BATCH,
+    is_placed: bool = True,
 ) -> Run:
-    """Annotates people batch by batch and scores them; time is process CPU time of the fit."""
+    """Annotates people batch by batch and scores them; time is process CPU time of the fit.
+
+    Args:
+        annotator: Body and prior.
+        vertices: True meshes.
+        observations: What is seen of them.
+        mode: One of `FITTERS`.
+        batch: People fitted together.
+        is_placed: Whether the true meshes stand where the camera saw them.
+    """
     scores: list[dict[str, Tensor]] = []
     signals: list[dict[str, np.ndarray]] = []
     spent = 0.0
@@ -77,7 +87,7 @@ def run_mode(
         began = time.process_time()
         fit = FITTERS[mode](annotator, observations.take(rows), ())
         spent += time.process_time() - began
-        scores.append(score(annotator, fit, vertices[rows]))
+        scores.append(score(annotator, fit, vertices[rows], is_placed=is_placed))
         signals.append(inspect(annotator, fit).signals)
     return Run(
         {name: torch.cat([part[name] for part in scores]).numpy() for name in SCORES},
@@ -87,21 +97,30 @@ def run_mode(
 
 
 def score(
-    annotator: Annotator, fit: Fit, truth: Float[Tensor, "people vertices 3"]
+    annotator: Annotator,
+    fit: Fit,
+    truth: Float[Tensor, "people vertices 3"],
+    *,
+    is_placed: bool = True,
 ) -> dict[str, Tensor]:
-    """Errors in mm, all about the mean of the hips of the evaluation joints."""
+    """Errors in mm about the root, the mean of the hips of the evaluation joints, and its own.
+
+    The root's own error (MRPE) is NaN where the truth is not placed.
+    """
     body, found = annotator.body, annotator.vertices(fit)
     root = list(EVALUATION_14.root)
-    sides = []
+    sides, places = [], []
     for vertices in (found, truth):
         joints = body.regress(vertices, EVALUATION_14)
         center = joints[:, root].mean(dim=1, keepdim=True)
         sides.append((vertices - center, joints - center))
+        places.append(center[:, 0])
     (vertices, joints), (true_vertices, true_joints) = sides
     errors = {
         "mpvpe_mm": mpvpe(vertices, true_vertices),
         "mpjpe_mm": mpjpe(joints, true_joints),
         "pa_mpjpe_mm": pa_mpjpe(joints, true_joints),
+        "mrpe_mm": mrpe(*places) if is_placed else torch.full_like(places[0][:, 0], torch.nan),
     }
     for name, chosen in (("foot_mm", FOOT_POINTS), ("hand_mm", HAND_POINTS)):
         ends = [_ends(body, part, chosen) for part in (vertices, true_vertices)]

@@ -22,6 +22,7 @@ NAMES = {
     "mpvpe_mm": "MPVPE",
     "foot_mm": "foot",
     "hand_mm": "hand",
+    "mrpe_mm": "MRPE",
 }
 Crowd = Literal["matched", "clothes", "strangers"]
 
@@ -161,6 +162,8 @@ def error_row(case: Case, run: Run, about: About) -> ResultRow:
     intervals: dict[str, tuple[Number, ...]] = {}
     for name in SCORES:
         values = run.scores[name]
+        if not np.isfinite(values).all():
+            continue
         low, high = interval([values], lambda a: a)
         scores[name] = round(float(values.mean()), 2)
         intervals[name] = (round(low, 2), round(high, 2))
@@ -181,6 +184,8 @@ def ratio_rows(case: Case, run: Run, strong: Run, about: About) -> list[ResultRo
     rows = []
     for name in SCORES:
         pair = [run.scores[name], strong.scores[name]]
+        if not np.isfinite(pair).all():
+            continue
         between = interval(pair, lambda a, b: a / b)
         most = case.targets.get(name)
         label = f"{case.cell}, {NAMES[name]} over {STRONG}"

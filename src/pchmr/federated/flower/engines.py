@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pchmr.federated.client import World
 from pchmr.federated.flower.api import Array, SharedArray, new_context, wire_array
 from pchmr.federated.flower.client_app import make_client_app
 from pchmr.federated.flower.grid import InProcessGrid
@@ -22,6 +21,7 @@ from pchmr.federated.flower.server import Server
 from pchmr.federated.flower.server_app import make_server_app
 from pchmr.federated.flower.tasks import task_sizes
 from pchmr.federated.flower.workers import WorkerGrid
+from pchmr.federated.world import World
 
 RUN_ID = 1
 

@@ -17,13 +17,14 @@ from typing import Any
 import torch
 
 from pchmr.config import SettingError
-from pchmr.federated.client import Worker, World
+from pchmr.federated.client import Worker
 from pchmr.federated.flower.api import wire_array
 from pchmr.federated.flower.client_app import make_client_app
 from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.server import Server
 from pchmr.federated.flower.server_app import make_server_app
 from pchmr.federated.policy import Guard
+from pchmr.federated.world import World
 
 _HERE: list[Residence] = []
 

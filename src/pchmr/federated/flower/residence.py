@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pchmr.config import FederateConfig, from_json
-from pchmr.federated.client import Worker, World
+from pchmr.federated.client import Worker
 from pchmr.federated.policy import ClientPolicy, Guard
+from pchmr.federated.world import World
 
 
 @dataclass

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pchmr.federated.client import World
 from pchmr.federated.flower.api import (
     ArrayRecord,
     ClientApp,
@@ -36,6 +35,7 @@ from pchmr.federated.flower.api import (
 from pchmr.federated.flower.client_app import make_client_app, refusal
 from pchmr.federated.flower.grid import InProcessGrid
 from pchmr.federated.flower.residence import Residence
+from pchmr.federated.world import World
 
 STOP_SECONDS = 5.0
 _KINDS = {"config": ConfigRecord, "metrics": MetricRecord}

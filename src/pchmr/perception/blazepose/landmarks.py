@@ -113,7 +113,11 @@ def sound(crop: TurnedCrop, image: UInt8[ndarray, "height width 3"]) -> bool:
 def refined(
     shares: Float[ndarray, "points 2"], heat: Float[ndarray, "rows columns points"]
 ) -> Float[ndarray, "points 2"]:
-    """Points moved to the mean of their heat map close by, where it is hot enough."""
+    """Points moved to the mean of their heat map close by, where it is hot enough.
+
+    A cell stands for its upper left corner: the maps were taught so, and half a cell is a percent
+    of a person.
+    """
     rows, columns, _ = heat.shape
     found = shares.copy()
     reach = REFINED // 2
@@ -125,8 +129,8 @@ def refined(
         near = _chance(heat[top : row + reach + 1, left : column + reach + 1, point])
         if near.max() >= LEAST_HEAT:
             down, across = np.indices(near.shape)
-            found[point, 0] = (left + (near * across).sum() / near.sum() + 0.5) / columns
-            found[point, 1] = (top + (near * down).sum() / near.sum() + 0.5) / rows
+            found[point, 0] = (left + (near * across).sum() / near.sum()) / columns
+            found[point, 1] = (top + (near * down).sum() / near.sum()) / rows
     return found
 
 

@@ -1,12 +1,11 @@
 """The photo-trained prior: who is in a picture, and 33 named points of each, in 2D and in space.
 
-The detector looks at the whole picture, then at tiles for people who are small in it, and at finer
-tiles where it found such. Each find is looked at twice by the landmark network, in a crop that is
+What the detector finds (`places`) is looked at twice by the landmark network, in a crop that is
 turned with the body. Who is not seen surely must be seen in the mirror image too: of a cat, a cup
 and flowers the two differ.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +13,42 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from pchmr.body.joints import mirror_name
-from pchmr.perception.blazepose.detector import SIZE, Detection, detect
+from pchmr.perception.blazepose.detector import detect
 from pchmr.perception.blazepose.landmarks import NAMES, Landmarks, look, look_twice, sound
 from pchmr.perception.blazepose.networks import NAME, open_network
+from pchmr.perception.blazepose.places import places, wide_places
 from pchmr.perception.detection import LEAST_CONFIDENCE, LEAST_SEEN, box_of
 from pchmr.perception.fetched import DETECTOR, FETCHED, LANDMARKS
 from pchmr.perception.interfaces import Box, Image, Provenance
 from pchmr.perception.people import LIMBS, SeenPerson, similarity, without_doubles
 from pchmr.perception.turned import TurnedCrop
 
-LEAST_FOUND = 0.5  # score of the detector from which the landmark network looks
-SURE = 0.8  # score from which a person needs no second word
-ALIKE = 0.7  # similarity of a pose and that of the mirror image, below which nobody is there
+SHOWN = 0.5  # chance from which a cell shows the person
 PRESENT = 0.5  # person flag from which a crop shows somebody
-TILES = (0.6, 0.35)  # sides of tiles, of the picture's longer side
-STEP = 2 / 3  # of a tile's side, to the next tile at most
-SMALL = 0.45  # of the longer side: crops below it call for finer tiles
-LEAST_TILE = 160  # pixels
 AROUND = 1.6  # of a box's longer side: the window in which a person of the box is looked for
 BOX_PADDING = 1.25
-SAME_PLACE = 0.15  # of a crop's side, between the middles of two finds of one person
-SAME_SIDE = 1.4  # ratio of the sides of two finds of one person
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What the mirror image must show of somebody.
+
+    Attributes:
+        sure: Score from which a person needs no second word.
+        presence: Person flag, at least.
+        pose: Similarity of the two poses, at least.
+        mask: Intersection over union of the two masks, at least.
+    """
+
+    sure: float
+    presence: float
+    pose: float
+    mask: float
+
+
+USUAL = Proof(sure=0.95, presence=PRESENT, pose=0.7, mask=0.6)
+STRICT = Proof(sure=2.0, presence=0.8, pose=0.8, mask=0.85)
+"""Of who was found only where nothing was found at first."""
 
 
 class BlazePose:
@@ -80,15 +94,23 @@ class BlazePose:
 
     def people(self, image: Image) -> list[SeenPerson]:
         """Everybody who is seen in a picture, the surest first; empty where nobody is."""
-        seen = [self._look(image, crop) for crop in self._places(image)]
+        found = self._true(image, places(self.detector, image), USUAL)
+        if not found:
+            for crop in wide_places(self.detector, image):
+                if found := self._true(image, [crop], STRICT):
+                    break
+        return found
+
+    def _true(self, image: Image, crops: list[TurnedCrop], proof: Proof) -> list[SeenPerson]:
+        """The people in some crops, each once, without those who are none."""
         people = [
             self._person(image, marks, box)
-            for marks in seen
+            for marks in (self._look(image, crop) for crop in crops)
             if marks.presence >= PRESENT
             and (box := box_of(_inside(marks.points, image))) is not None
         ]
         kept = without_doubles(people, self.names)
-        return [p for p in kept if p.score >= SURE or self._mirrored_alike(image, p)]
+        return [p for p in kept if p.score >= proof.sure or self._proven(image, p, proof)]
 
     def follow(self, image: Image, last: SeenPerson) -> SeenPerson | None:
         """Somebody of the frame before, by one pass and no detector; None where they are lost."""
@@ -100,17 +122,20 @@ class BlazePose:
             return None
         return self._person(image, marks, box)
 
-    def _mirrored_alike(self, image: Image, person: SeenPerson) -> bool:
-        """Whether the mirror image shows the same pose, as it does of people and rarely else."""
+    def _proven(self, image: Image, person: SeenPerson, proof: Proof) -> bool:
+        """Whether the mirror image shows the same pose and mask, as it does of people."""
         marks = self._in_mirror(image, person)
-        if marks.presence < PRESENT:
+        if marks.presence < proof.presence:
             return False
-        mirrored = marks.points[list(self.mirror), :2] * [-1, 1] + [image.shape[1], 0]
+        shown, mirrored = person.cells >= SHOWN, marks.mask[:, ::-1] >= SHOWN
+        if (shown & mirrored).sum() < proof.mask * (shown | mirrored).sum():
+            return False
+        points = marks.points[list(self.mirror), :2] * [-1, 1] + [image.shape[1], 0]
         limbs = [self.names.index(name) for name in LIMBS]
         seen = [row for row in limbs if person.keypoints[row, 2] > LEAST_CONFIDENCE]
         rows = seen if len(seen) >= LEAST_SEEN else limbs
         size = (person.box.width * person.box.height) ** 0.5
-        return similarity(person.keypoints[rows, :2], mirrored[rows], size) >= ALIKE
+        return similarity(person.keypoints[rows, :2], points[rows], size) >= proof.pose
 
     def mirrored(self, image: Image, person: SeenPerson) -> Float[ndarray, "keypoints 3"]:
         """See `PeoplePrior`."""
@@ -145,50 +170,6 @@ class BlazePose:
             cells=marks.mask,
             next_crop=marks.next_crop,
         )
-
-    def _places(self, image: Image) -> list[TurnedCrop]:
-        """Crops to look at closer: finds in the whole picture and in tiles, each person once."""
-        height, width = image.shape[:2]
-        longer = max(height, width)
-        whole = TurnedCrop(width / 2, height / 2, float(longer))
-        finds = detect(self.detector, image, whole, LEAST_FOUND)
-        for share in TILES:
-            if share * longer < LEAST_TILE or longer <= SIZE:
-                break
-            for tile in tiles(width, height, share * longer):
-                finds += detect(self.detector, image, tile, LEAST_FOUND)
-            if not any(find.crop.side < SMALL * longer for find in finds):
-                break
-        return once(finds)
-
-
-def tiles(width: int, height: int, side: float) -> Iterator[TurnedCrop]:
-    """Squares over a picture that overlap by a third or more."""
-    for y in _middles(height, side):
-        for x in _middles(width, side):
-            yield TurnedCrop(x, y, side)
-
-
-def _middles(length: int, side: float) -> list[float]:
-    if side >= length:
-        return [length / 2]
-    count = int(np.ceil((length - side) / (STEP * side) - 1e-9)) + 1
-    return np.linspace(side / 2, length - side / 2, count).tolist()
-
-
-def once(finds: list[Detection]) -> list[TurnedCrop]:
-    """Crops of finds, the surest of those that lie in one place and are of one size."""
-    found: list[TurnedCrop] = []
-    for find in sorted(finds, key=lambda find: -find.score):
-        if not any(_same(find.crop, other) for other in found):
-            found.append(find.crop)
-    return found
-
-
-def _same(a: TurnedCrop, b: TurnedCrop) -> bool:
-    low, high = sorted((a.side, b.side))
-    apart = float(np.hypot(*(a.middle - b.middle)))
-    return apart < SAME_PLACE * low and high < SAME_SIDE * low
 
 
 def _inside(points: Float[ndarray, "points 3"], image: Image) -> Float[ndarray, "points 3"]:

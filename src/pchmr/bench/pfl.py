@@ -1,0 +1,218 @@
+"""`pchmr bench pfl`: what personalization gives clients whose people are from one scene each.
+
+Every client keeps a quarter of its images to be scored on. Some clients take no part in the rounds:
+half of them choose the rates of what is trained alone, the other half are scored as newcomers. A
+row a method and seed: errors over the clients that took part, over newcomers, and of the clients'
+networks on people of other scenes. A method that stands in the file is not run again, and stopped
+rounds go on.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pchmr.bench import append, stamped
+from pchmr.bench.comparison import UNFINISHED, whole_lines
+from pchmr.bench.estimate import SECONDS_PER_IMAGE
+from pchmr.bench.tailoring import People, Trained, deal_people, tailor, train_rounds
+from pchmr.config import BenchConfig, FederateConfig, ModelOptions, ServerOptions
+from pchmr.data.sample import Subset
+from pchmr.evaluation import evaluate
+from pchmr.experiment.scene import Scene, open_scene
+from pchmr.progress import say
+from pchmr.recipes.personal import GLOBAL, METHODS, PERSONAL, Method, Part, PersonalScale
+from pchmr.results import Number, ResultRow
+from pchmr.seeds import derive_seed
+
+FILE = "pfl"
+
+
+def run(config: BenchConfig) -> Path:
+    """Measures what the file does not hold yet; returns it."""
+    path, size = config.output / f"{FILE}.jsonl", PERSONAL
+    known = {row.key: row for row in whole_lines(path)}
+    plans = [
+        (model, seed, name)
+        for seed in range(config.num_seeds)
+        for model in size.models
+        for name in METHODS
+    ]
+    left = [plan for plan in plans if _key(size, *plan) not in known]
+    say(f"{len(left)} of {len(plans)} runs are left: about {_hours(size, left):.1f} CPU hours")
+    for model, seed, name in left:
+        key = _key(size, model, seed, name)
+        bench = Bench.of(size, model, seed, config.output / UNFINISHED)
+        whole = known.get(_key(size, model, seed, GLOBAL))
+        row = replace(bench.measured(name, whole), key=key)
+        for made in stamped(model, [row]):
+            append(path, made)
+            known[key] = made
+        if METHODS[name].algorithm != METHODS[GLOBAL].algorithm:  # nobody goes on from it
+            shutil.rmtree(bench.folder(METHODS[name]), ignore_errors=True)
+        say(f"  {row.label}, seed {seed}: {row.scores['own_mm']} mm")
+    return path
+
+
+def _key(size: PersonalScale, model: str, seed: int, name: str) -> str:
+    parts = [dataclasses.asdict(size), dataclasses.asdict(METHODS[name]), model, seed]
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def _hours(size: PersonalScale, left: Sequence[tuple[str, int, str]]) -> float:
+    """CPU hours of training, rounds that methods share counted once, evaluation left out."""
+    rounds = {(model, seed, METHODS[name].algorithm) for model, seed, name in left}
+    twice = sum(algorithm in ("ditto", "apfl") for _, _, algorithm in rounds)
+    images = size.num_seen * (sum(a is not None for _, _, a in rounds) + twice)
+    alone = sum(len(METHODS[name].parts) for _, _, name in left)
+    images += alone * size.alone_epochs * size.data.num_samples
+    return images * SECONDS_PER_IMAGE / 3600
+
+
+@dataclass
+class Bench:
+    """One network and seed.
+
+    Attributes:
+        size: Of the comparison.
+        seed: Of dealing and training.
+        model: Name of the network.
+        scene: Network and people; the network is changed.
+        people: Who holds what.
+        scratch: Where rounds that were stopped are kept.
+    """
+
+    size: PersonalScale
+    seed: int
+    model: str
+    scene: Scene
+    people: People
+    scratch: Path
+
+    @classmethod
+    def of(cls, size: PersonalScale, model: str, seed: int, scratch: Path) -> "Bench":
+        """Opens the scene and deals its people."""
+        scene = open_scene(config_of(size, model, seed, METHODS[GLOBAL]))
+        return cls(size, seed, model, scene, deal_people(size, scene.train_set, seed), scratch)
+
+    def measured(self, name: str, whole: ResultRow | None) -> ResultRow:
+        """The row of a method.
+
+        Args:
+            name: Of `METHODS`.
+            whole: The row of one network for all, which others are held against.
+        """
+        began, method = time.process_time(), METHODS[name]
+        config = config_of(self.size, self.model, self.seed, method)
+        trained = train_rounds(config, method, self.scene, self.people, self.folder(method))
+        rates = {p: self._chosen(p, method, config, trained) for p in sorted(method.parts)}
+        own, others = self._scored(
+            trained, config, self.people.seated, method.after, rates, with_others=True
+        )
+        new, _ = self._scored(trained, config, self.people.newcomers, method.newcomer, rates)
+        chosen, _ = self._scored(trained, config, self.people.choosing, method.newcomer, rates)
+        scores: dict[str, Number | None] = {
+            **_spread("own", own),
+            **_spread("newcomers", new),
+            "choosing_mm": round(float(np.mean(chosen)), 3),
+            "others_mm": round(float(np.mean(others)), 3),
+        }
+        before = scores["others_mm"] if whole is None else whole.scores.get("others_mm")
+        if before is not None:
+            scores["forgotten_mm"] = round(float(np.mean(others)) - float(before), 3)
+        return ResultRow(
+            id=name,
+            label=method.label,
+            seed=self.seed,
+            scores=scores,
+            clients_mm=tuple(np.round(own, 2).tolist()),
+            chosen={f"rate_{part}": rate for part, rate in rates.items()},
+            client_samples=self.people.sizes,
+            differs="rendered people of domain B by scene, embedded body, start from domain A",
+            cpu_seconds=round(time.process_time() - began, 1),
+            config={"algorithm": method.algorithm or "none"},
+        )
+
+    def folder(self, method: Method) -> Path:
+        """Where the rounds of a method are kept."""
+        return self.scratch / f"pfl-{self.model}-{self.seed}-{method.algorithm}"
+
+    def _chosen(
+        self, part: Part, method: Method, config: FederateConfig, trained: Trained
+    ) -> float:
+        """The rate at which the choosing clients end best."""
+
+        def error(rate: float) -> float:
+            found, _ = self._scored(trained, config, self.people.choosing, part, {part: rate})
+            return float(np.mean(found))
+
+        return min(self.size.alone_rates, key=error)
+
+    def _scored(
+        self,
+        trained: Trained,
+        config: FederateConfig,
+        clients: Sequence[int],
+        part: Part | None,
+        rates: dict[Part, float],
+        *,
+        with_others: bool = False,
+    ) -> tuple[list[float], list[float]]:
+        """Mean errors in mm of some clients' networks on images of their own, and of others."""
+        scene, own, others = self.scene, [], []
+        for client in clients:
+            trained.show(scene.model, client)
+            rows = self.people.to_learn[client]
+            seed = derive_seed(self.seed, "alone", client)
+            if part is not None:
+                options = replace(config.optim_options, learning_rate=rates[part])
+                learned = Subset(scene.train_set, rows)
+                tailor(scene, learned, part, options, self.size.alone_epochs, seed)
+            held = Subset(scene.train_set, self.people.to_score[client])
+            own.append(_error(scene, held))
+            if with_others:
+                rng = np.random.default_rng(seed)
+                some = rng.permutation(len(scene.test_set))[: self.size.num_others]
+                others.append(_error(scene, Subset(scene.test_set, np.sort(some))))
+        return own, others
+
+
+def _error(scene: Scene, people: Subset) -> float:
+    found = evaluate(scene.model, scene.body, people).mpjpe_mm
+    assert found is not None
+    return found
+
+
+def _spread(name: str, errors: Sequence[float]) -> dict[str, Number | None]:
+    """Mean over clients, standard deviation, and 0.9 quantile."""
+    return {
+        f"{name}_mm": round(float(np.mean(errors)), 3),
+        f"{name}_sd_mm": round(float(np.std(errors, ddof=1)), 3),
+        f"{name}_worst_decile_mm": round(float(np.quantile(errors, 0.9)), 3),
+    }
+
+
+def config_of(size: PersonalScale, model: str, seed: int, method: Method) -> FederateConfig:
+    """The rounds of a method, on as many images as any other's."""
+    images = size.data.num_samples * (1 - size.held_share) * size.per_round / size.num_clients
+    rounds = max(1, round(size.num_seen / images / method.local_epochs))
+    return FederateConfig(
+        seed=seed,
+        num_clients=size.num_seated,
+        clients_per_round=min(size.per_round, size.num_seated),
+        num_rounds=rounds,
+        local_epochs=method.local_epochs,
+        algorithm=method.algorithm or "fedavg",
+        partition="natural",
+        evaluate_every=0,
+        data_options=size.data,
+        model_options=ModelOptions(model=model),
+        optim_options=size.optim,
+        server_options=ServerOptions(round_schedule="cosine"),
+    )

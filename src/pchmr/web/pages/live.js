@@ -1,0 +1,207 @@
+// The live page: a camera or a dropped file in, the mesh over it. Nothing is sent anywhere.
+
+import { Stage, hasWebGL } from "./stage.js";
+import { readArrays } from "./arrays.js";
+import { fastest } from "./threads.js";
+import { Source } from "./source.js";
+
+const find = (id) => document.getElementById(id);
+const WINDOW = 2000; // milliseconds over which the rate is told
+const NOBODY = "Nobody is in view. Step back until head and hips are in the picture.";
+
+const state = {
+  status: "opening", words: "", provider: "", threads: 0, timings: {}, meshes: 0, frames: 0,
+  fps: 0, latency: 0, longest: 0, last: null, saved: null,
+};
+window.pchmr = { state };
+// A page that reads pictures has no use for a way to send them past its server.
+for (const name of ["RTCPeerConnection", "webkitRTCPeerConnection", "WebTransport"]) delete window[name];
+
+let worker = null, stage = null, source = null, isBusy = false, isRecording = false, shown = [];
+
+main().catch((error) => tell("failed", `The page cannot start: ${error.message}. Reload it, or start pchmr live again.`));
+
+async function main() {
+  watchMainThread();
+  tell("opening", "Loading the model …");
+  const about = await (await read("live.json")).json();
+  describe(about);
+  if (about.refusal) return tell("failed", about.refusal);
+  const names = ["body", "model", ...(about.has_landmarks ? ["detector", "landmarks"] : [])];
+  const buffers = await Promise.all(names.map(async (name) => (await read(`${name}.bin`)).arrayBuffer()));
+  const files = Object.fromEntries(names.map((name, k) => [name, buffers[k]]));
+  await openStage(readArrays(files.body));
+  tell("opening", "Measuring what is fastest here …");
+  const found = await fastest(about, files, (words) => tell("opening", words));
+  worker = found.worker;
+  worker.onmessage = ({ data }) => ANSWERS[data.task]?.(data);
+  worker.onerror = () => tell("failed", "The worker stopped. Reload the page.");
+  Object.assign(state, { provider: found.provider, threads: found.threads, timings: found.timings });
+  find("runs-on").textContent = found.words;
+  enable(true);
+  worker.postMessage({ task: "forget" });
+  tell("ready", "Ready. Start the camera, or drop a photo or a video here.");
+}
+
+async function openStage({ faces, template }) {
+  find("no-webgl").hidden = hasWebGL();
+  if (!hasWebGL()) return;
+  stage = new Stage(find("over"), find("side"), faces);
+  await stage.warmUp(template);
+}
+
+async function read(name) {
+  const answer = await fetch(name, { cache: "no-store" });
+  if (!answer.ok) throw new Error(`${name} was refused (${answer.status})`);
+  return answer;
+}
+
+function describe(about) {
+  find("model").textContent = `${about.model} (${about.form})`;
+  find("hash").textContent = about.sha256;
+  find("version").textContent = about.version;
+  find("cost").textContent = about.cost;
+  find("landmarks").textContent = about.landmarks;
+}
+
+const ANSWERS = {
+  frame({ number, bitmap, camera, seen, ms }) {
+    isBusy = false;
+    if (number !== source?.generation) return bitmap.close();
+    draw(bitmap, camera, seen);
+    count(seen, ms, camera);
+    source.next();
+  },
+  save({ format, count, blob }) {
+    state.saved = { format, count, bytes: blob?.size ?? 0 };
+    if (blob) offer(blob, `pchmr-recording.${format}`);
+    tell(state.status, blob ? `${count} frames saved as ${format}.` : "Nothing was recorded: nobody was in view.");
+  },
+  failed({ during, reason }) {
+    isBusy = false;
+    tell("failed", `The network failed (${during}): ${reason}. Reload the page; if it stays, export the model again.`);
+  },
+};
+
+function draw(bitmap, camera, seen) {
+  const picture = find("picture");
+  if (picture.width !== camera.width || picture.height !== camera.height) {
+    picture.width = camera.width;
+    picture.height = camera.height;
+    find("view").style.aspectRatio = `${camera.width} / ${camera.height}`;
+  }
+  picture.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
+  bitmap.close();
+  stage?.show(seen?.vertices ?? null, camera);
+}
+
+function count(seen, ms, camera) {
+  const now = performance.now();
+  state.frames += 1;
+  state.last = seen && { vertices: seen.vertices, keypoints: seen.keypoints, joints: seen.joints, camera, ms };
+  if (seen) {
+    state.meshes += 1;
+    shown.push(now);
+  }
+  shown = shown.filter((then) => now - then < WINDOW);
+  const span = shown.length > 1 ? now - shown[0] : 0;
+  state.fps = span ? (1000 * (shown.length - 1)) / span : 0;
+  state.latency = now - source.taken;
+  find("fps").textContent = state.fps.toFixed(1);
+  find("latency").textContent = `${state.latency.toFixed(0)} ms`;
+  if (state.status === "failed") return;
+  if (seen) tell("running", isRecording ? "Recording …" : "Running.");
+  else tell("nobody", NOBODY);
+}
+
+function take(bitmap, seconds) {
+  isBusy = true;
+  worker.postMessage({ task: "frame", bitmap, number: source.generation, seconds }, [bitmap]);
+}
+
+async function begin(open) {
+  source?.stop();
+  worker.postMessage({ task: "forget" });
+  shown = [];
+  state.last = null;
+  const mine = (source = new Source(find("video"), take, () => !isBusy));
+  try {
+    await open(mine);
+    if (mine !== source) return;
+    tell("running", "Running.");
+    find("stop").disabled = false;
+  } catch (error) {
+    tell("no-source", error.message);
+  }
+}
+
+function stop() {
+  source?.stop();
+  find("stop").disabled = true;
+  tell("ready", "Stopped. Start the camera, or drop a photo or a video here.");
+}
+
+function record() {
+  isRecording = !isRecording;
+  find("record").textContent = isRecording ? "Stop and save" : "Record";
+  find("record").setAttribute("aria-pressed", String(isRecording));
+  worker.postMessage(isRecording ? { task: "record" } : { task: "save", format: find("format").value });
+}
+
+function offer(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+function enable(isOn) {
+  for (const id of ["camera", "file", "record"]) find(id).disabled = !isOn;
+}
+
+function tell(status, words) {
+  state.status = status;
+  if (state.words === words) return;
+  state.words = words;
+  find("status").textContent = words;
+  find("status").dataset.status = status;
+  document.title = `${status} - pchmr live`;
+}
+
+// How long anything kept the main thread from answering, since the page was ready.
+function watchMainThread() {
+  if (!PerformanceObserver.supportedEntryTypes.includes("longtask")) return;
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) {
+      if (["running", "nobody"].includes(state.status)) state.longest = Math.max(state.longest, entry.duration);
+    }
+  }).observe({ type: "longtask", buffered: false });
+}
+
+find("camera").onclick = () => begin((mine) => mine.camera());
+find("stop").onclick = stop;
+find("record").onclick = record;
+find("file").onchange = ({ target }) => {
+  const [file] = target.files;
+  target.value = "";
+  if (file) begin((mine) => mine.file(file));
+};
+find("opacity").oninput = ({ target }) => {
+  if (!stage) return;
+  stage.opacity = Number(target.value);
+  stage.draw();
+};
+for (const kind of ["dragover", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    const [file] = kind === "drop" ? event.dataTransfer.files : [];
+    if (file && worker) begin((mine) => mine.file(file));
+  });
+}
+const KEYS = { c: "camera", s: "stop", r: "record", o: "file" };
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input[type=range]")) return;
+  const button = find(KEYS[event.key.toLowerCase()] ?? "");
+  if (button && !button.disabled) button.click();
+});
