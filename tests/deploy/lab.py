@@ -113,7 +113,7 @@ class Lab:
         joined = Joined([world.train_set for world in worlds])
         parts = np.split(np.arange(len(joined)), joined.ends[:-1])
         world = World(worlds[0].model, worlds[0].body, joined, parts)  # type: ignore[arg-type]
-        folder = self.path / "in-process"
+        folder = self.path / f"in-process-{self.run_folder().path.name}"
         shutil.rmtree(folder, ignore_errors=True)
         run = RunFolder(folder)
         most = max(device.most_samples for device in self.federation.devices)

@@ -107,7 +107,7 @@ class BenchConfig:
     """Measure, and append one JSON line per figure; without a name, list the benchmarks."""
 
     name: Annotated[str, tyro.conf.Positional] = ""
-    """Benchmark: speed, rasterizer, body, federated, faults, secure, audit, noise, deploy, models,
+    """Benchmark: speed, rasterizer, body, federated, faults, secure, deploy, audit, noise, models,
     export, annotators, placing, people, realism, crowds, seen, clips, personalize, pfl, or a
     comparison of runs: learning-curves, learning-samples, client-scale, ladder, convergence, lda,
     natural, optimizers, finetune, byzantine. Without one, each is listed and none is run."""

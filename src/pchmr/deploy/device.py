@@ -188,6 +188,7 @@ def _network(config: FederateConfig) -> str:
     server = config.server_options
     said = (
         asdict(config.model_options),
+        config.algorithm,
         config.data_options.image_size,
         server.trainable,
         server.lora_rank,

@@ -14,7 +14,6 @@ from pchmr.deploy import processes, wire
 from pchmr.deploy.device import (
     AUTHORITY,
     DEFAULT_NAME,
-    NODE_KEY,
     TRUSTED,
     AboutDevice,
     DeviceFolder,
@@ -149,9 +148,9 @@ def start(folder: DeviceFolder, *, background: bool = True) -> None:
     processes.stop(about.authority, folder.path, folder.live)
     processes.prepare(folder.live)
     env = processes.environment(about.authority, folder.path, folder.live)
-    command = [str(Path(sys.executable).with_name("flower-supernode")), *arguments(folder)]
+    command = [sys.executable, "-m", "pchmr.deploy.supernode"]
     if not background:
-        os.execve(command[0], command, env)
+        os.execve(sys.executable, command, env)
     begun = processes.start(command, folder.live, env)
 
     def is_connected() -> bool:
@@ -169,15 +168,3 @@ def _require_key_is_known(folder: DeviceFolder) -> None:
     """Refuses to start where the server would let nobody in."""
     key = folder.identity().public.hex()
     wire.ask(folder.about.address, folder.authority, "/pchmr/known", {"key": key})
-
-
-def arguments(folder: DeviceFolder) -> list[str]:
-    """What Flower's program is told."""
-    options = {
-        "--root-certificates": folder.path.resolve() / AUTHORITY,
-        "--superlink": folder.about.address,
-        "--port": processes.free_port(),
-        "--auth-supernode-private-key": folder.path.resolve() / NODE_KEY,
-        "--trusted-entities": folder.path.resolve() / TRUSTED,
-    }
-    return [str(word) for pair in options.items() for word in pair]

@@ -18,9 +18,8 @@ from pchmr.data import load_people
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.deploy.device import DeviceFolder
 from pchmr.federated import World
-from pchmr.federated.client import Worker
-from pchmr.federated.trainable import trainable
-from pchmr.federated.vector import FlatSpec
+from pchmr.federated.client import Worker, layout_of
+from pchmr.federated.trainable import part_that_trains
 from pchmr.models import load_model
 
 
@@ -46,7 +45,7 @@ class NoPeople:
 def server_world(config: FederateConfig, roster: bytes) -> World:
     """The network, and as many clients as there are, whose people are elsewhere."""
     world = _world(config)
-    world.train_set = NoPeople(roster, world.model.image_size)  # type: ignore[assignment]
+    world.train_set = NoPeople(roster, world.train_set.image_size)
     world.partitions = [np.empty(0, dtype=np.int64) for _ in range(config.num_clients)]
     return world
 
@@ -60,7 +59,7 @@ def _world(config: FederateConfig) -> World:
         image_size=config.data_options.image_size,
     )
     model.to(body.v_template.device)
-    return World(model, body, NoPeople(b"", model.image_size), [])  # type: ignore[arg-type]
+    return World(model, body, NoPeople(b"", model.image_size), [])
 
 
 def device_world(config: FederateConfig, data: Path, clients: tuple[int, ...]) -> World:
@@ -76,7 +75,7 @@ def device_world(config: FederateConfig, data: Path, clients: tuple[int, ...]) -
         "train",
         body=world.body,
         seed=config.seed,
-        image_size=world.model.image_size,
+        image_size=world.train_set.image_size,
     )
     world.train_set, world.partitions = people, deal(people, clients)
     return world
@@ -87,14 +86,14 @@ def device_worker(config: FederateConfig, folder: DeviceFolder) -> Iterator[Work
     """What trains on a device; trainable is what the settings say as long as it is entered."""
     about = folder.about
     world = device_world(config, Path(about.data), about.clients)
-    with trainable(config, world.model):
+    with part_that_trains(config, world.model):
         yield Worker(world, config, folder.path)
 
 
 def fingerprint_of(config: FederateConfig, world: World) -> str:
     """Of the layout that clients and server must share."""
-    with trainable(config, world.model):
-        return FlatSpec.of(world.model, config.server_options.batch_norm).fingerprint
+    with part_that_trains(config, world.model):
+        return layout_of(world.model, config).fingerprint
 
 
 def deal(people: PeopleDataset, clients: tuple[int, ...]) -> list[np.ndarray]:

@@ -1,7 +1,9 @@
 """The app that the server runs for a run: its rounds, over whatever carries the messages."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from pchmr.config import FederateConfig, from_json
 from pchmr.deploy.federation import Federation, nodes_of, public_keys, roster_of
@@ -9,10 +11,12 @@ from pchmr.deploy.people import server_world
 from pchmr.deploy.processes import PLACE
 from pchmr.federated import FederatedResult, World, run_federated
 from pchmr.federated.client import layout_of
+from pchmr.federated.clip_gate import ClipGate
 from pchmr.federated.flower.api import Context, Grid, ServerApp, wire_array
 from pchmr.federated.flower.engines import Engine
 from pchmr.federated.flower.server import Server
 from pchmr.federated.validation import Gate
+from pchmr.models import HMRModel, save_checkpoint
 from pchmr.runs import CONFIG, MODEL, SUMMARY, RunFolder, state_sha256
 
 app = ServerApp()
@@ -30,8 +34,6 @@ def serve_run(
     federation: Federation, run: RunFolder, grid: Grid, *, resume: bool
 ) -> FederatedResult:
     """The rounds of a run that are left, and the model with its summary at the end."""
-    from dataclasses import replace
-
     config = from_json(FederateConfig, (run.path / CONFIG).read_text(encoding="utf-8"))
     devices = federation.devices
     world = server_world(config, roster_of(devices).fingerprint)
@@ -56,8 +58,6 @@ def _rounds(server: Server, grid: Grid) -> None:
 
 def gate_for(config: FederateConfig, world: World, most_samples: int) -> Gate:
     """The gate of a server that does not know how many samples its clients hold."""
-    from pchmr.federated.clip_gate import ClipGate
-
     clip = config.privacy_options.dp_clip
     if clip is not None:
         return ClipGate.within(clip, most_samples)
@@ -72,10 +72,8 @@ def gate_for(config: FederateConfig, world: World, most_samples: int) -> Gate:
 
 def finish(run: RunFolder, config: FederateConfig, world: World, result: FederatedResult) -> None:
     """Writes weights and, last, the summary that marks the run as finished."""
-    from pchmr.models import save_checkpoint
-
     known = result.guarantee
-    run.write_with(MODEL, lambda path: save_checkpoint(path, world.model, {}))
+    run.write_with(MODEL, lambda path: save_checkpoint(path, cast(HMRModel, world.model), {}))
     summary = {
         "kind": "federated between machines",
         "rounds": len(result.rows),

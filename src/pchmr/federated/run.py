@@ -22,7 +22,7 @@ from pchmr.federated.ledger import Ledger
 from pchmr.federated.outcome import Row
 from pchmr.federated.policy import Guard
 from pchmr.federated.secure.device import enroll, forget, wipe_rounds
-from pchmr.federated.trainable import trainable
+from pchmr.federated.trainable import part_that_trains
 from pchmr.federated.update import SECURE_SCHEMA
 from pchmr.federated.validation import Gate
 from pchmr.federated.vector import Counters, FlatSpec, FlatView
@@ -86,7 +86,7 @@ def run_federated(
     if config.privacy_options.is_noised:
         require_accountant()
     _require_samples(world, Guard.of(run.path / CLIENTS))
-    with trainable(config, world.model):
+    with part_that_trains(config, world.model):
         server = _run(
             config, world, run, evaluate_fn, on_round, engine or ENGINES[config.engine], gate
         )

@@ -9,7 +9,7 @@ from pchmr.models.low_rank import only_low_rank_trains
 from pchmr.models.trainable import only_head_trains
 
 
-def trainable(config: FederateConfig, model: nn.Module) -> AbstractContextManager[None]:
+def part_that_trains(config: FederateConfig, model: nn.Module) -> AbstractContextManager[None]:
     """Leaves trainable what the settings ask for, as long as it is entered."""
     options = config.server_options
     if options.trainable == "lora":

@@ -25,7 +25,6 @@ from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client import Worker
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.task import Task
-from pchmr.federated.trainable import trainable
 from pchmr.federated.vector import FlatSpec, FlatView
 from pchmr.federated.world import World
 from pchmr.privacy.audit.people import Cast
@@ -106,7 +105,7 @@ def replayed(
         partition_options=PartitionOptions(),
         num_workers=1,
     )
-    with tempfile.TemporaryDirectory() as folder, trainable(config, model):
+    with tempfile.TemporaryDirectory() as folder, part_that_trains(config, model):
         worker = Worker(World(model, body, cast.people, clients), playing, Path(folder))
         start = FlatView(model, worker.spec.parameters).read()
         made = Replay(config, cast, model, body, worker, start)

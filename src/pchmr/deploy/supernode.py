@@ -1,0 +1,60 @@
+"""A device's program: Flower's SuperNode, begun again whenever it ends by itself.
+
+Flower's program tries again after most failures of a network, but gives up where a connection is
+torn within a TLS handshake, and is not let in while the server takes its killed forerunner for
+alive. It is started anew until somebody ends this program (`python -m pchmr.deploy.supernode`).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from pchmr.deploy import processes
+from pchmr.deploy.device import AUTHORITY, NODE_KEY, TRUSTED, DeviceFolder
+
+PAUSES_SECONDS = (2.0, 5.0, 10.0, 30.0)
+LONG_SECONDS = 120.0  # who ran so long was connected
+
+
+def arguments(folder: DeviceFolder) -> list[str]:
+    """What Flower's program is told; a list of trusted signers is always there."""
+    options = {
+        "--root-certificates": folder.path.resolve() / AUTHORITY,
+        "--superlink": folder.about.address,
+        "--port": processes.free_port(),
+        "--auth-supernode-private-key": folder.path.resolve() / NODE_KEY,
+        "--trusted-entities": folder.path.resolve() / TRUSTED,
+    }
+    return [str(word) for pair in options.items() for word in pair]
+
+
+def keep_running(folder: DeviceFolder) -> None:
+    """Starts the SuperNode again and again, with longer pauses the sooner it ends."""
+    failures = 0
+    program = str(Path(sys.executable).with_name("flower-supernode"))
+    while True:
+        began = time.monotonic()
+        child = subprocess.Popen([program, *arguments(folder)])
+        signal.signal(signal.SIGTERM, lambda number, frame, child=child: _end(child, frame))
+        child.wait()
+        failures = 0 if time.monotonic() - began > LONG_SECONDS else failures + 1
+        time.sleep(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
+
+
+def _end(child: "subprocess.Popen[bytes]", frame: FrameType | None) -> None:
+    child.terminate()
+    child.wait()
+    sys.exit(0)
+
+
+def main() -> None:
+    """Runs for the folder in the environment."""
+    keep_running(DeviceFolder.open(Path(os.environ[processes.PLACE])))
+
+
+if __name__ == "__main__":
+    main()
