@@ -109,7 +109,7 @@ def _from_limbs(
         return np.zeros(len(pixels))
     ends = [(names.index(a), names.index(b)) for a, b in LIMBS if a in names and b in names]
     ends = [(a, b) for a, b in ends if sure[a] and sure[b]]
-    ends += [(joint, joint) for joint in np.flatnonzero(sure)]
+    ends += [(joint, joint) for joint in np.flatnonzero(sure).tolist()]
     first, last = (xy[[end[side] for end in ends]] for side in (0, 1))
     along = last - first
     length = np.maximum((along**2).sum(axis=-1), 1e-9)
@@ -128,7 +128,7 @@ def layered_share(xyz: Float[ndarray, "points 3"]) -> float:
     if len(xyz) < 2:
         return 0.0
     plane = xyz[:, :2] / xyz[:, 2:] * np.median(xyz[:, 2])
-    _, nearest = KDTree(plane).query(plane, k=2)
+    nearest = np.asarray(KDTree(plane).query(plane, k=2)[1])
     return float((np.abs(xyz[nearest[:, 1], 2] - xyz[nearest[:, 0], 2]) > BEHIND).mean())
 
 

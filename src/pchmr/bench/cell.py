@@ -227,7 +227,7 @@ def _climbed(run: LadderRun, scene: Scene, is_trial: bool) -> Measured:
 
     def score(number: int) -> None:
         if number % every == 0 or number == run.num_rounds:
-            found = scene.scores(scene.model).mpjpe_mm
+            found = scene.scores(scene.model).mpjpe_mm or float("nan")
             curve.append(CurvePoint(number, number * run.local_epochs * held, 0, found))
 
     climb(run, run.rung, world, score)

@@ -171,11 +171,19 @@ def _taught(school: School, users: list[User], kind: str) -> dict[str, Number]:
     return {name: mean(row[name] or 0.0 for row in scores) for name in scores[0]}
 
 
-def _row(study: Study, label: str, scores: dict, **more: str) -> ResultRow:
-    """Scores of one thing."""
+def _row(
+    study: Study, label: str, scores: dict, *, differs: str = "", paper: str = ""
+) -> ResultRow:
+    """Scores of one thing, how it differs from the paper's, and the paper's figure."""
     told = {name: round(value, 3) for name, value in scores.items() if value is not None}
     return ResultRow(
-        id=slug(label), label=label, seed=study.seed, n=study.num_users, scores=told, **more
+        id=slug(label),
+        label=label,
+        seed=study.seed,
+        n=study.num_users,
+        scores=told,
+        differs=differs,
+        paper=paper,
     )
 
 

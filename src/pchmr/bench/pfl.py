@@ -111,7 +111,9 @@ class Bench:
         began, method = time.process_time(), METHODS[name]
         config = config_of(self.size, self.model, self.seed, method)
         trained = train_rounds(config, method, self.scene, self.people, self.folder(method))
-        rates = {p: self._chosen(p, method, config, trained) for p in sorted(method.parts)}
+        rates: dict[Part, float] = {}
+        for part in sorted(method.parts):
+            rates[part] = self._chosen(part, method, config, trained)
         own, others = self._scored(
             trained, config, self.people.seated, method.after, rates, with_others=True
         )

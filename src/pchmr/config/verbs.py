@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from pchmr.choices import ALGORITHMS, PARTITIONS, readers
+from pchmr.choices import ALGORITHMS, PARTITIONS, Choice, readers
 from pchmr.config.errors import require
 from pchmr.config.marks import COMPARE, KEY, LONGER, RESUME, marked, marks_of
 from pchmr.config.options import (
@@ -72,7 +72,7 @@ class TrainConfig:
         require(self.keypoint_epochs >= 0, "--keypoint-epochs must not be negative; 0 is none")
 
 
-def _require_read(options: Any, table: Mapping[str, object], chosen: str) -> None:
+def _require_read(options: Any, table: Mapping[str, Choice], chosen: str) -> None:
     """Refuses a setting that was changed although the chosen partition or algorithm ignores it."""
     for f in dataclasses.fields(options):
         those = readers(table, f.name)

@@ -18,7 +18,7 @@ from pchmr.annotate.deposer import Annotator
 from pchmr.annotate.labels import LabelFolder
 from pchmr.config import SettingError
 from pchmr.data.errors import InputError
-from pchmr.data.labels import BYSTANDERS, DECIDED, GRAY, verdicts, without_bystanders
+from pchmr.data.labels import BYSTANDERS, DECIDED, GRAY, LabelRow, verdicts, without_bystanders
 from pchmr.data.photos import load_photo
 from pchmr.data.videos import is_video, video_frames
 from pchmr.door.arrays import read_arrays
@@ -219,7 +219,7 @@ def badness(item: Item) -> tuple[bool, bool, float]:
     return item.decided, known, -(item.error_mm or 0.0)
 
 
-def _item(clip: str, frame: int, arrays: dict[str, ndarray], row: dict) -> Item:
+def _item(clip: str, frame: int, arrays: dict[str, ndarray], row: LabelRow) -> Item:
     error = float(arrays["predicted_error_mm"][frame])
     said = [str(arrays[name][frame]) for name in ("reason", "doubt") if name in arrays]
     calibrated = bool(arrays["calibrated"][frame]) if "calibrated" in arrays else True
@@ -250,7 +250,7 @@ def _with(arrays: dict[str, ndarray], frame: int, label: dict[str, ndarray]) -> 
     return out
 
 
-def _frame(about: dict, frame: int) -> ndarray:
+def _frame(about: LabelRow, frame: int) -> ndarray:
     """The picture of a frame, unless it has changed since it was labeled.
 
     Raises:

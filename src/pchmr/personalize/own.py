@@ -14,8 +14,9 @@ from pchmr.annotate import job
 from pchmr.annotate.labels import LabelFolder
 from pchmr.body import BodyModel
 from pchmr.config import AnnotateConfig, PersonalizeConfig, SettingError
-from pchmr.data.labels import ACCEPTED, BYSTANDERS, LabeledPictures, is_labels
+from pchmr.data.labels import ACCEPTED, BYSTANDERS, LabeledPictures, LabelRow, is_labels
 from pchmr.data.sample import Subset
+from pchmr.data.synthetic.recipe import Split
 from pchmr.data.videos import is_video, video_frames
 from pchmr.door.arrays import read_arrays
 from pchmr.perception.people import LARGEST
@@ -40,9 +41,10 @@ def own_user(config: PersonalizeConfig, body: BodyModel, side: int) -> User:
         found.update(row.get("status", {}))
     if not any(found[status] for status in kept):
         raise NothingToLearnError(too_few(folder, found, 0, config.fitting_options))
+    wanted: tuple[tuple[Split, int], ...] = (("train", side), ("test", side), ("test", SIDE))
     train, held, close = (
         LabeledPictures(folder, split, body=body, image_size=size, statuses=kept)
-        for split, size in (("train", side), ("test", side), ("test", SIDE))
+        for split, size in wanted
     )
     first = second = np.arange(len(held))
     if len(held) >= FEWEST_HALVES:
@@ -111,7 +113,7 @@ def require_choice(config: PersonalizeConfig, folder: Path) -> None:
         )
 
 
-def _is_crowded(folder: Path, row: dict) -> bool:
+def _is_crowded(folder: Path, row: LabelRow) -> bool:
     """Whether a labeled picture, or a frame of a video, shows somebody else too."""
     if "labels" not in row:
         return False

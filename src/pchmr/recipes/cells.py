@@ -33,6 +33,10 @@ class AttackedRun(FederateConfig):
     gate: bool = True
 
 
+Rung = Literal["sequential", "minibatch", "redealt"]
+"""What a control shares with federated training, see `bench.ladder`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LadderRun(FederateConfig):
     """A control that takes as many steps as a federated run, on the images of all its clients.
@@ -41,7 +45,7 @@ class LadderRun(FederateConfig):
         rung: What it shares with federated training, see `bench.ladder`.
     """
 
-    rung: Literal["sequential", "minibatch", "redealt"]
+    rung: Rung
 
 
 @dataclass(frozen=True, kw_only=True)

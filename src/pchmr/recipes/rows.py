@@ -15,7 +15,7 @@ from pchmr.config import (
     ServerOptions,
     TrainConfig,
 )
-from pchmr.recipes.cells import AttackedRun, Cell, LadderRun, Run, Scale, ServerChanges
+from pchmr.recipes.cells import AttackedRun, Cell, LadderRun, Run, Rung, Scale, ServerChanges
 
 BEFORE, CENTRALIZED = "before", "centralized"
 ATTACKS = ("updates backwards", "updates times 100", "one value", "labels of other pictures")
@@ -167,7 +167,7 @@ class Rows:
             contest=contest,
         )
 
-    def rung(self, name: str) -> Cell:
+    def rung(self, name: Rung) -> Cell:
         """A control of ten clients (`bench.ladder`).
 
         One that takes a client's steps alone has the learning rate of FedAvg, one that takes as
@@ -181,7 +181,7 @@ class Rows:
             tuned_on = self.first._rounds(PER_ROUND, False)
         return self._cell(f"control-{name}", RUNGS[name], base, tuned_on)
 
-    def _as_rung(self, name: str) -> LadderRun:
+    def _as_rung(self, name: Rung) -> LadderRun:
         plain = self._rounds(PER_ROUND, False)
         settings = {f.name: getattr(plain, f.name) for f in fields(FederateConfig)}
         return LadderRun(**settings, rung=name)

@@ -107,7 +107,11 @@ def gap_of(ours: BySeed, before: ResultRow | None, central: BySeed) -> Estimate 
     b = None if before is None else table_of({0: before})
     if a is None or b is None or c is None or not a.shape[1] == b.shape[1] == c.shape[1]:
         return None
-    if any(start_of(row) != start_of(before) for row in ours.values()) or b.mean() == c.mean():
+    if (
+        before is None
+        or any(start_of(row) != start_of(before) for row in ours.values())
+        or b.mean() == c.mean()
+    ):
         return None
     return gap(b, a, c)
 

@@ -110,7 +110,8 @@ def _in_order(recipe: str, rows: list[ResultRow]) -> list[ResultRow]:
 
 
 def _claims_table(tables: Tables) -> str:
-    lines, found = [], []
+    lines: list[list[str]] = []
+    found: list[tuple[Claim, Estimate | None]] = []
     for family, said in FAMILIES.items():
         for claim in CLAIMS:
             models = [m for recipe, m in tables if recipe == claim.recipe and m.startswith(family)]

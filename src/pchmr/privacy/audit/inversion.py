@@ -124,7 +124,7 @@ def matched(
 
 
 def _cosine(
-    replay: Replay, sample: Sample, wanted: list[Tensor], aim: list[Tensor], length: Tensor
+    replay: Replay, sample: Sample, wanted: Sequence[Tensor], aim: Sequence[Tensor], length: Tensor
 ) -> Tensor:
     """Between an update and the squashed gradient of a picture."""
     with sdpa_kernel(SDPBackend.MATH), torch.random.fork_rng(devices=[]):

@@ -25,6 +25,7 @@ from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client import Worker
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.task import Task
+from pchmr.federated.trainable import part_that_trains
 from pchmr.federated.vector import FlatSpec, FlatView
 from pchmr.federated.world import World
 from pchmr.privacy.audit.people import Cast
