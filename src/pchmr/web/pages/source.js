@@ -65,13 +65,16 @@ export class Source {
   wait() {
     if (!this.isOn) return;
     this.video.requestVideoFrameCallback((now, { mediaTime }) => {
+      this.newest = mediaTime;
       if (this.isFree()) this.send(this.video, mediaTime);
       this.wait();
     });
   }
 
-  // The frame was answered: a photo is looked at a few times, until the fit rests.
+  // The frame was answered: the newest one goes at once, if there is another. A photo is looked at
+  // a few times, until the fit rests.
   next() {
+    if (this.isOn && this.newest !== undefined && this.newest !== this.sent) this.send(this.video, this.newest);
     if (this.still && this.isOn && this.looks++ < MOST_LOOKS) setTimeout(() => this.isOn && this.send(this.still, performance.now() / 1000), 200);
   }
 
@@ -80,6 +83,7 @@ export class Source {
     const width = picture.videoWidth ?? picture.width, height = picture.videoHeight ?? picture.height;
     if (!width || !height || this.isCutting) return;
     this.isCutting = true;
+    this.sent = seconds;
     const scale = Math.min(1, LONGEST / Math.max(width, height));
     const size = { resizeWidth: Math.round(width * scale), resizeHeight: Math.round(height * scale) };
     const bitmap = await createImageBitmap(picture, scale < 1 ? size : {});
