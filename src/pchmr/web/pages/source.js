@@ -79,17 +79,18 @@ export class Source {
   }
 
   async send(picture, seconds) {
-    this.taken = performance.now();
     const width = picture.videoWidth ?? picture.width, height = picture.videoHeight ?? picture.height;
     if (!width || !height || this.isCutting) return;
     this.isCutting = true;
     this.sent = seconds;
-    const scale = Math.min(1, LONGEST / Math.max(width, height));
+    const taken = performance.now(), scale = Math.min(1, LONGEST / Math.max(width, height));
     const size = { resizeWidth: Math.round(width * scale), resizeHeight: Math.round(height * scale) };
-    const bitmap = await createImageBitmap(picture, scale < 1 ? size : {});
+    const bitmap = await createImageBitmap(picture, scale < 1 ? size : {}).catch(() => null);
     this.isCutting = false;
-    if (this.isOn && this.isFree()) this.take(bitmap, seconds);
-    else bitmap.close();
+    if (!bitmap) return;
+    if (!this.isOn || !this.isFree()) return bitmap.close();
+    this.taken = taken;
+    this.take(bitmap, seconds);
   }
 
   stop() {
