@@ -73,7 +73,10 @@ function describe(about) {
 const ANSWERS = {
   frame({ number, bitmap, camera, seen, ms }) {
     isBusy = false;
-    if (number !== source?.generation) return bitmap.close();
+    if (number !== source?.generation) {
+      bitmap.close();
+      return source?.next();
+    }
     draw(bitmap, camera, seen);
     count(seen, ms, camera);
     source.next();
