@@ -39,7 +39,7 @@ TRAINED: dict[str, OracleNoise] = {STRONG: METRIC, KEYPOINT: AFFINE, DENSE: METR
 BASELINES = ("smplifyx", "smplifyx-given-focal")
 NUM_BASELINE = 32  # half a second each
 NUM_IMAGES = 500
-NUM_PHOTOS, PHOTO_SEED = 80, 0
+NUM_PHOTOS = {0: 80, 1: 40}  # by seed of the draw
 
 
 def oracle_predictors(count: int = 768, seed: int = 7) -> dict[str, ErrorPredictor]:
@@ -74,10 +74,14 @@ def image_predictors(count: int = NUM_IMAGES) -> dict[str, ErrorPredictor]:
     }
 
 
-def photo_predictors(count: int = NUM_PHOTOS) -> dict[str, ErrorPredictor]:
+def photo_predictors() -> dict[str, ErrorPredictor]:
     """Predictors for what the photo-trained prior sees, joints in space and without."""
     annotator, prior = Annotator(load_body()), BlazePose()
-    seen = [see(prior, annotator.body, d, "validation", count, PHOTO_SEED) for d in DOMAINS]
+    seen = [
+        see(prior, annotator.body, domain, "validation", count, seed)
+        for seed, count in NUM_PHOTOS.items()
+        for domain in DOMAINS
+    ]
     observations = stack([part.observations for part in seen])
     truth = torch.cat([part.vertices for part in seen])
     return {
