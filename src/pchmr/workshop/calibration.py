@@ -39,7 +39,7 @@ TRAINED: dict[str, OracleNoise] = {STRONG: METRIC, KEYPOINT: AFFINE, DENSE: METR
 BASELINES = ("smplifyx", "smplifyx-given-focal")
 NUM_BASELINE = 32  # half a second each
 NUM_IMAGES = 500
-NUM_PHOTOS = {0: 80, 1: 40}  # by seed of the draw
+NUM_PHOTOS, PHOTO_SEED = 80, 0
 
 
 def oracle_predictors(count: int = 768, seed: int = 7) -> dict[str, ErrorPredictor]:
@@ -75,19 +75,16 @@ def image_predictors(count: int = NUM_IMAGES) -> dict[str, ErrorPredictor]:
 
 
 def photo_predictors() -> dict[str, ErrorPredictor]:
-    """Predictors for what the photo-trained prior sees, joints in space and without."""
+    """A predictor for what the photo-trained prior sees, joints in space among it."""
     annotator, prior = Annotator(load_body()), BlazePose()
     seen = [
-        see(prior, annotator.body, domain, "validation", count, seed)
-        for seed, count in NUM_PHOTOS.items()
+        see(prior, annotator.body, domain, "validation", NUM_PHOTOS, PHOTO_SEED)
         for domain in DOMAINS
     ]
     observations = stack([part.observations for part in seen])
     truth = torch.cat([part.vertices for part in seen])
-    return {
-        f"{prior.provenance.name}/{mode}": _predictor(annotator, truth, observations, mode)
-        for mode in (STRONG, KEYPOINT)
-    }
+    name = f"{prior.provenance.name}/{KEYPOINT}"
+    return {name: _predictor(annotator, truth, observations, KEYPOINT)}
 
 
 def _predictor(
