@@ -139,6 +139,6 @@ def state(page) -> dict:  # type: ignore[no-untyped-def]
     return json.loads(
         page.evaluate(
             "JSON.stringify(window.pchmr?.state ?? {}, (k, v) => "
-            "['last', 'frames', 'label'].includes(k) ? undefined : v)"
+            "k && typeof v === 'object' && k !== 'timings' ? undefined : v)"
         )
     )

@@ -5,7 +5,6 @@ told before a browser is open, a model of another version, stands on the page to
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -50,8 +49,8 @@ def run(config: LiveConfig) -> None:
 
 def serve(server: LocalServer, words: str) -> None:
     """Answers until Ctrl-C."""
-    say(f"open {server.address} in a browser on this machine; {words}; Ctrl-C ends it")
-    sys.stdout.flush()
+    told = f"open {server.address} in a browser on this machine; {words}; Ctrl-C ends it"
+    print(told, flush=True)  # programs that start a page wait for its address
     try:
         server.serve_forever(poll_interval=0.2)
     except KeyboardInterrupt:

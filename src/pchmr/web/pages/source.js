@@ -65,27 +65,32 @@ export class Source {
   wait() {
     if (!this.isOn) return;
     this.video.requestVideoFrameCallback((now, { mediaTime }) => {
+      this.newest = mediaTime;
       if (this.isFree()) this.send(this.video, mediaTime);
       this.wait();
     });
   }
 
-  // The frame was answered: a photo is looked at a few times, until the fit rests.
+  // The frame was answered: the newest one goes at once, if there is another. A photo is looked at
+  // a few times, until the fit rests.
   next() {
+    if (this.isOn && this.newest !== undefined && this.newest !== this.sent) this.send(this.video, this.newest);
     if (this.still && this.isOn && this.looks++ < MOST_LOOKS) setTimeout(() => this.isOn && this.send(this.still, performance.now() / 1000), 200);
   }
 
   async send(picture, seconds) {
-    this.taken = performance.now();
     const width = picture.videoWidth ?? picture.width, height = picture.videoHeight ?? picture.height;
     if (!width || !height || this.isCutting) return;
     this.isCutting = true;
-    const scale = Math.min(1, LONGEST / Math.max(width, height));
+    this.sent = seconds;
+    const taken = performance.now(), scale = Math.min(1, LONGEST / Math.max(width, height));
     const size = { resizeWidth: Math.round(width * scale), resizeHeight: Math.round(height * scale) };
-    const bitmap = await createImageBitmap(picture, scale < 1 ? size : {});
+    const bitmap = await createImageBitmap(picture, scale < 1 ? size : {}).catch(() => null);
     this.isCutting = false;
-    if (this.isOn && this.isFree()) this.take(bitmap, seconds);
-    else bitmap.close();
+    if (!bitmap) return;
+    if (!this.isOn || !this.isFree()) return bitmap.close();
+    this.taken = taken;
+    this.take(bitmap, seconds);
   }
 
   stop() {
