@@ -23,8 +23,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels that are fitted in one step a stage."""
     whole = deposer.minimize
 
-    def once(objective: Any, state: Any, weights: Any, iterations: int, damping: Any) -> Any:
-        return whole(objective, state, weights, 1, damping)
+    def once(objective: Any, state: Any, weights: Any, iterations: int, *rest: Any, **more: Any):
+        return whole(objective, state, weights, 1, *rest, **more)
 
     monkeypatch.setattr(deposer, "minimize", once)
     monkeypatch.setattr(starts, "START_STEPS", 1)

@@ -50,6 +50,8 @@ def test_a_frame_without_depth_is_judged_by_the_mode_it_comes_down_to(
         ("observations", "deposer-keypoint", "deposer-keypoint", False),
         ("vitpose+depth-anything", "deposer-keypoint", "deposer-keypoint", False),
         ("embedded", "deposer-keypoint", "embedded/deposer-keypoint", True),
+        ("blazepose", "deposer-keypoint", "blazepose/deposer-keypoint", True),
+        ("blazepose+depth-pro", "deposer-keypoint", "deposer-keypoint", False),
         ("embedded+depth-pro", "strong-2d", "embedded/strong-2d", True),
         ("embedded+depth-pro", "deposer-keypoint", "deposer-keypoint", False),
         ("embedded+depth-pro", "deposer-dense", "deposer-dense", False),

@@ -51,10 +51,14 @@ def test_predictors_survive_their_file(tmp_path: Path) -> None:
 def test_a_fit_tells_what_the_shipped_predictors_ask(
     annotator: Annotator, noisy: Observations
 ) -> None:
+    flat = np.nan_to_num(noisy.keypoints_2d[..., :2]) / 200
+    in_space = np.concatenate([flat, 0 * flat[..., :1]], axis=-1)
+    with_space = Observations(**{**vars(noisy), "keypoints_3d": in_space})
     for mode, predictor in load_predictors().items():
         if mode.startswith("smplifyx"):
             continue
-        found = inspect(annotator, annotator.fit(noisy, MODES[mode.rpartition("/")[2]]))
+        seen = with_space if mode.startswith("blazepose") else noisy
+        found = inspect(annotator, annotator.fit(seen, MODES[mode.rpartition("/")[2]]))
         assert set(predictor.names) <= set(found.signals)
         assert found.joint_std.shape == (len(noisy), len(LABEL_POINTS))
         assert np.isfinite(found.joint_std).all()

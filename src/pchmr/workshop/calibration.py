@@ -74,16 +74,17 @@ def image_predictors(count: int = NUM_IMAGES) -> dict[str, ErrorPredictor]:
     }
 
 
-def photo_predictors(count: int = NUM_PHOTOS) -> dict[str, ErrorPredictor]:
-    """Predictors for what the photo-trained prior sees, joints in space and without."""
+def photo_predictors() -> dict[str, ErrorPredictor]:
+    """A predictor for what the photo-trained prior sees, joints in space among it."""
     annotator, prior = Annotator(load_body()), BlazePose()
-    seen = [see(prior, annotator.body, d, "validation", count, PHOTO_SEED) for d in DOMAINS]
+    seen = [
+        see(prior, annotator.body, domain, "validation", NUM_PHOTOS, PHOTO_SEED)
+        for domain in DOMAINS
+    ]
     observations = stack([part.observations for part in seen])
     truth = torch.cat([part.vertices for part in seen])
-    return {
-        f"{prior.provenance.name}/{mode}": _predictor(annotator, truth, observations, mode)
-        for mode in (STRONG, KEYPOINT)
-    }
+    name = f"{prior.provenance.name}/{KEYPOINT}"
+    return {name: _predictor(annotator, truth, observations, KEYPOINT)}
 
 
 def _predictor(
