@@ -1,7 +1,6 @@
 """`pchmr live --native`: bad sources in one line, and the exported network in place of its own."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from pchmr.config import LiveConfig, ReviewConfig, SettingError
 from pchmr.device import runtime
 from pchmr.device.chosen import ModelRefused, of_card
 from pchmr.device.native import Network
-from pchmr.device.runtime import fastest_model
+from pchmr.device.runtime import OnnxModel, fastest_model
 
 
 @pytest.mark.parametrize(
@@ -47,12 +46,19 @@ def test_an_export_that_is_none_is_told(tmp_path: Path, body) -> None:  # type: 
         of_card(tmp_path, "default", body)
 
 
-def test_the_fastest_number_of_threads_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def opened(path: Path, threads: int = 1) -> SimpleNamespace:
-        return SimpleNamespace(threads=threads, shape=(1, 3, 8, 8))
+class Stand(OnnxModel):
+    """A network without a file, which answers with its crops."""
 
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self.threads, self.shape = threads, (1, 3, 8, 8)
+
+    def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"vertices": images + 1, "camera": images}
+
+
+def test_the_fastest_number_of_threads_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     costs = {1: 48.0, 2: 33.0, 4: 50.0}
-    monkeypatch.setattr(runtime, "OnnxModel", opened)
+    monkeypatch.setattr(runtime, "OnnxModel", Stand)
     monkeypatch.setattr(runtime, "_milliseconds", lambda model, image: costs[model.threads])
     monkeypatch.setattr(runtime.os, "cpu_count", lambda: 8)
     model, spent = fastest_model(Path("model.onnx"))
@@ -60,7 +66,7 @@ def test_the_fastest_number_of_threads_is_taken(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_exported_network_answers_by_name() -> None:
-    network = Network(lambda images: {"vertices": images + 1, "camera": images})  # type: ignore[arg-type]
+    network = Network(Stand(Path("model.onnx")))
     found = network(torch.zeros(1, 3, 2, 2))
     assert np.allclose(found.vertices, 1.0) and hasattr(found, "camera")
 
