@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pchmr.deploy.hosting import CONTAINER, UNIT, write_hosting
+from pchmr.deploy.released import took_part
 
 
 def test_the_container_starts_the_server_in_the_foreground(tmp_path: Path) -> None:
@@ -38,3 +39,11 @@ def test_a_handler_of_keys_imports_no_torch(tmp_path: Path) -> None:
     code = "import sys, pchmr.deploy.client_app; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_who_was_lost_after_masking_is_in_the_model() -> None:
+    lost = [{"client_id": 4, "reason": "unavailable"}]
+    row = {"cohort": [0, 4], "changed": True, "quarantined": lost, "sum": {"survivors": 2}}
+    assert took_part(row) == {0, 4}
+    assert took_part(row | {"sum": None}) == {0}
+    assert took_part(row | {"changed": False}) == set()

@@ -1,7 +1,7 @@
 """`pchmr deploy down`: ends what runs and removes what it wrote meanwhile."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from pchmr.config import DeployConfig
@@ -9,6 +9,8 @@ from pchmr.deploy import processes
 from pchmr.deploy.device import ABOUT, DEFAULT_NAME, DeviceFolder, find_device
 from pchmr.deploy.federation import STATE, Federation, find_federation
 from pchmr.progress import say
+
+LOCK_SECONDS = 30.0
 
 
 def down(config: DeployConfig) -> None:
@@ -46,5 +48,9 @@ def _settle(federation: Federation) -> None:
     """Folds what the ended server had noted beside its database into it."""
     path = federation.path / STATE
     if path.exists():
-        with closing(sqlite3.connect(path)) as database:
+        with (
+            suppress(sqlite3.OperationalError),  # whoever reads it folds it in
+            closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as database,
+        ):
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             database.execute("PRAGMA journal_mode=DELETE")

@@ -6,7 +6,12 @@ from pchmr.runs import SUMMARY, RunFolder
 
 
 def took_part(row: dict) -> set[int]:
-    """Clients of a round whose updates are in the model; of a sum, all that may be."""
+    """Clients of a round whose updates are in the model; of a sum, all that may be in it.
+
+    Who is lost after masking stands among those left out, and its vector is in the sum.
+    """
+    if row["sum"] is not None:
+        return set(row["cohort"]) if row["changed"] else set()
     out = {found["client_id"] for found in row["quarantined"]}
     return set(row["cohort"]) - out if row["changed"] else set()
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
 from pchmr.deploy import processes
 from pchmr.deploy.device import AUTHORITY, NODE_KEY, TRUSTED, DeviceFolder
@@ -34,21 +33,24 @@ def arguments(folder: DeviceFolder) -> list[str]:
 
 def keep_running(folder: DeviceFolder) -> None:
     """Starts the SuperNode again and again, with longer pauses the sooner it ends."""
-    failures = 0
+    failures, told = 0, [False]
     program = str(Path(sys.executable).with_name("flower-supernode"))
-    while True:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    while not told[0]:
         began = time.monotonic()
         child = subprocess.Popen([program, *arguments(folder)])
-        signal.signal(signal.SIGTERM, lambda number, frame, child=child: _end(child, frame))
+
+        def end(number: int, frame: object, child: "subprocess.Popen[bytes]" = child) -> None:
+            told[0] = True  # the loop waits for it: waiting here would wait for the loop
+            child.terminate()
+
+        signal.signal(signal.SIGTERM, end)
         child.wait()
+        if told[0]:
+            return
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
         failures = 0 if time.monotonic() - began > LONG_SECONDS else failures + 1
         time.sleep(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
-
-
-def _end(child: "subprocess.Popen[bytes]", frame: FrameType | None) -> None:
-    child.terminate()
-    child.wait()
-    sys.exit(0)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pchmr.federated.flower.api import Grid, Message, SharedArray
+from pchmr.federated.flower.api import SERVER_NODE, Grid, Message, SharedArray
 from pchmr.federated.flower.egress import ERROR_CODE
 from pchmr.federated.update import CLIENT_REASONS, Rejected
 
@@ -74,7 +74,7 @@ def as_they_come(messages: Sequence[Message], replies: Iterable[Message]) -> Ite
         position = positions.get(answers)
         asked = None if position is None else messages[position].metadata.dst_node_id
         reason = None
-        if position is None or not answers or reply.metadata.src_node_id != asked:
+        if position is None or not answers or not (_is_from(reply, asked) or _by_server(reply)):
             position, reason = None, "unknown_sender"
         elif position in seen:
             reason = "duplicate"
@@ -85,6 +85,16 @@ def as_they_come(messages: Sequence[Message], replies: Iterable[Message]) -> Ite
         yield arrivals.pop()
     for position in sorted(set(range(len(messages))) - seen):
         yield Arrival(position, None, "no_reply")
+
+
+def _is_from(reply: Message, node: int | None) -> bool:
+    return reply.metadata.src_node_id == node
+
+
+def _by_server(reply: Message) -> bool:
+    """Whether Flower's server says, in a node's place, that no answer will come."""
+    from_server = reply.metadata.src_node_id == SERVER_NODE
+    return from_server and reply.has_error() and reply.error.code in FLOWER_REASONS
 
 
 def _owned(reply: Message) -> Message:
