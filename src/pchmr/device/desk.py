@@ -256,9 +256,10 @@ def _frame(about: LabelRow, frame: int) -> ndarray:
     Raises:
         InputError: It is not there any more.
     """
-    if not about.get("source"):
+    source = about.get("source")
+    if not source:
         raise InputError("labeled from keypoints, without a picture")
-    path = Path(about["source"])
+    path = Path(source)
     if not path.is_file() or file_sha256(path) != about.get("key", {}).get("input_sha256"):
         raise InputError(f"the picture {path.name} is gone or has changed")
     if not is_video(path):
