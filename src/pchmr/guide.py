@@ -109,8 +109,6 @@ NEXT: dict[str, Callable[[Any], str | None]] = {
     "live": _after_live,
     "personalize": _after_personalize,
     "loop": lambda config: f"pchmr personalize --images {config.images}",
-    "live": lambda config: "pchmr annotate PHOTO",
-    "review": lambda config: f"pchmr train --data {config.labels}",
     "deploy": lambda config: "pchmr deploy status",
     "audit": lambda config: "pchmr federate --aggregation secure",
     "export": lambda config: f"pchmr predict PHOTO, or read {config.output / 'card.json'}",
