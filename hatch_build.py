@@ -1,5 +1,6 @@
 """Bundles the pages' scripts into the wheel, and beside the sources of an editable install."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class PagesHook(BuildHookInterface):
             sys.path.remove(str(source))
         try:
             build()
-        except PagesNotBuilt as error:
+        except (PagesNotBuilt, OSError, subprocess.SubprocessError) as error:
             self.app.display_warning(f"pchmr live and review come without scripts: {error}")
             return
         build_data["artifacts"].append(ASSETS.relative_to(self.root).as_posix())
