@@ -44,7 +44,7 @@ def one_of_two(rank, body, people, folder):
 
 def test_two_processes_train_like_one(tiny_body, make_people, tmp_path):
     people = make_people(tiny_body, count=14, size=64)  # the last step: one row on each, then none
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")  # this process may have trained before
     both = [
         context.Process(target=one_of_two, args=(rank, tiny_body, people, tmp_path))
         for rank in range(2)

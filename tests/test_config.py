@@ -21,12 +21,18 @@ from pchmr.recipes.cells import SCALES
 from pchmr.runs import MODEL
 from pchmr.seeds import derive_seed
 
-REQUIRED = {"images": Path("a.jpg"), "task": "check", "labels": Path("labels")}
+REQUIRED = {
+    "images": Path("a.jpg"),
+    "task": "check",
+    "labels": Path("labels"),
+    "run": Path("runs/federated"),
+}
+TASKS = {config.PriorsConfig: "list", config.DeployConfig: "status"}
 
 
 def example(kind: type) -> object:
     known = {name: v for name, v in REQUIRED.items() if name in kind.__dataclass_fields__}
-    return kind(**known | ({"task": "list"} if kind is config.PriorsConfig else {}))
+    return kind(**known | ({"task": TASKS[kind]} if kind in TASKS else {}))
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -109,7 +109,7 @@ NEXT: dict[str, Callable[[Any], str | None]] = {
     "live": _after_live,
     "personalize": _after_personalize,
     "loop": lambda config: f"pchmr personalize --images {config.images}",
-    "deploy": lambda config: "pchmr deploy status",
+    "deploy": lambda config: None,  # each of its tasks says so itself
     "audit": lambda config: "pchmr federate --aggregation secure",
     "export": lambda config: f"pchmr predict PHOTO, or read {config.output / 'card.json'}",
     "data": _after_data,

@@ -1,5 +1,6 @@
 """A relay between devices and a server: opens TLS with the server's key and writes along."""
 
+import select
 import socket
 import ssl
 import struct
@@ -42,22 +43,31 @@ class Relay:
             raw.close()
             return
         self._open += [near, far]
-        number = len(self._open)
-        threading.Thread(target=self._pass, args=(far, near, None), daemon=True).start()
-        self._pass(near, far, number)
+        self._pass(near, far, len(self._open))
 
-    def _pass(self, source: socket.socket, sink: socket.socket, number: int | None) -> None:
+    def _pass(self, near: ssl.SSLSocket, far: ssl.SSLSocket, number: int) -> None:
+        """Both directions in one thread: an SSL socket may not be read and written by two."""
+        others = {near: far, far: near}
         try:
-            while data := source.recv(1 << 16):
-                if number is not None:
-                    self.said[number] += data
-                sink.sendall(data)
+            while ready := self._ready(near, far):
+                for source in ready:
+                    data = source.recv(1 << 16)
+                    if not data:
+                        raise ConnectionError
+                    if source is near:
+                        self.said[number] += data
+                    others[source].sendall(data)
         except (OSError, ValueError):
             pass
-        for end in (source, sink):
+        for end in (near, far):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+    @staticmethod
+    def _ready(*ends: ssl.SSLSocket) -> list[ssl.SSLSocket]:
+        """Those with something to read, decrypted already or on the wire."""
+        return [end for end in ends if end.pending()] or select.select(ends, [], [])[0]
 
     def reset(self) -> None:
         """Tears every connection down at once, as a failing network does."""

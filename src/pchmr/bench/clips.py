@@ -27,6 +27,7 @@ from pchmr.predict.tools import Tools, open_tools
 from pchmr.predict.watching import Watcher
 from pchmr.results import MEASURED, ResultRow, Target, figure
 
+WALKER = 0  # place of the only person
 FILE = "clips"
 SECONDS, FPS, SIZE, SEED = 10.0, 25.0, 256, 0
 LIVE_SIDE = 224
@@ -46,9 +47,9 @@ def tables(config: BenchConfig) -> Iterator[ResultRow]:
     names = clip.joint_names
     feet = [[names.index(name) for name in side] for side in FEET]
     hips = [names.index(name) for name in HIPS]
-    apart = [_error_mm(c.joints[:, 0], truth, hips) for c in (single, clip)]
-    jitters = [_jitter(joints, walk.time_seconds) for joints in (truth, clip.joints[:, 0])]
-    slides = [_slide(joints, walk, feet) for joints in (truth, clip.joints[:, 0])]
+    apart = [_error_mm(c.joints[:, WALKER], truth, hips) for c in (single, clip)]
+    jitters = [_jitter(joints, walk.time_seconds) for joints in (truth, clip.joints[:, WALKER])]
+    slides = [_slide(joints, walk, feet) for joints in (truth, clip.joints[:, WALKER])]
     what = f"walk of {SECONDS:.0f} s, {FPS:.0f} frames a second, {SIZE} px"
     for label, value, unit, target in (
         ("people too many or too few", abs(len(clip.track_id) - 1), "people", Target("<=", 0)),

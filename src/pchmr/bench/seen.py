@@ -148,7 +148,7 @@ def limb_errors(
     limbs = list(EVALUATION_14.indices(LIMBS))
     found = []
     for mine, joints in zip(pixels, truth, strict=True):
-        inside = joints[:, 2] > 0
+        inside = joints[..., 2] > 0
         size = float(np.ptp(joints[inside, :2], axis=0).max())
         apart = np.linalg.norm(mine[limbs] - joints[limbs, :2], axis=-1) / size
         found.append(apart[inside[limbs]])

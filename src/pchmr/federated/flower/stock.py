@@ -7,7 +7,7 @@ counts and metrics travel in the clear, and keys are not signed.
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +64,7 @@ class _Client(NumPyClient):
     def __init__(self, values: np.ndarray) -> None:
         self._values = values
 
-    def fit(self, parameters: list, config: dict) -> tuple[list, int, dict]:
+    def fit(self, parameters: list, config: Mapping) -> tuple[list, int, dict]:
         """What a client of the legacy interface answers."""
         return [self._values], WEIGHT, {}
 
