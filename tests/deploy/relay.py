@@ -51,7 +51,9 @@ class Relay:
         try:
             while ready := self._ready(near, far):
                 for source in ready:
-                    data = source.recv(1 << 16)
+                    data = self._read(source)
+                    if data is None:
+                        continue
                     if not data:
                         raise ConnectionError
                     if source is near:
@@ -63,6 +65,17 @@ class Relay:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+    @staticmethod
+    def _read(source: ssl.SSLSocket) -> bytes | None:
+        """What it says; nothing where what came is TLS's own, as a session's ticket is."""
+        source.setblocking(False)
+        try:
+            return source.recv(1 << 16)
+        except ssl.SSLWantReadError:
+            return None
+        finally:
+            source.setblocking(True)
 
     @staticmethod
     def _ready(*ends: ssl.SSLSocket) -> list[ssl.SSLSocket]:
