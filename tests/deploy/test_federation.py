@@ -1,6 +1,7 @@
 """Five devices and a server as real processes on loopback: same result, faults, capture, the end.
 
-The tests share one federation and go on in the order in which they stand.
+The tests share one federation and go on in the order in which they stand. `make test-deploy` runs the
+first of them; all together (`pytest -m deploy tests/deploy`) take a quarter of an hour and more.
 """
 
 import ssl
@@ -67,6 +68,7 @@ def test_who_is_neither_operator_nor_device_is_shut_out(lab: Lab, relay: Relay):
         connection.close()
 
 
+@pytest.mark.slow
 def test_no_canary_leaves_a_device_and_sizes_tell_nothing(lab: Lab, relay: Relay):
     people = SyntheticPeople.open(lab.people(0) / "train")
     image, sample = people.image(0), people.batch([0])
@@ -95,6 +97,7 @@ def test_no_canary_leaves_a_device_and_sizes_tell_nothing(lab: Lab, relay: Relay
     assert len(apart) == 1
 
 
+@pytest.mark.slow
 def test_another_roster_is_refused_and_the_right_one_is_pinned(lab: Lab, relay: Relay):
     right = roster_of(lab.federation.devices).fingerprint.hex()
     assert right in lab.ok("status", lab.fed)
@@ -106,6 +109,7 @@ def test_another_roster_is_refused_and_the_right_one_is_pinned(lab: Lab, relay: 
         lab.ok("join", invite, "--data", lab.people(number), "--roster", right)
 
 
+@pytest.mark.slow
 def test_a_secure_run_over_tls_opens_the_same_sums(lab: Lab, relay: Relay, monkeypatch):
     lab.ok("run", lab.fed, "--aggregation", "secure")
     monkeypatch.setattr(encoding, "os", SimpleNamespace(urandom=bytes))
@@ -115,6 +119,7 @@ def test_a_secure_run_over_tls_opens_the_same_sums(lab: Lab, relay: Relay, monke
         assert row["sum"] == other["sum"] and row["sum"]["survivors"] == 5
 
 
+@pytest.mark.slow
 def test_a_device_killed_after_masking_costs_the_sum_nothing(lab: Lab, relay: Relay, monkeypatch):
     log = lab.device(4) / "live" / "log.txt"
     before = log.read_text().count("Sending: train.sa_masked")
@@ -134,6 +139,7 @@ def test_a_device_killed_after_masking_costs_the_sum_nothing(lab: Lab, relay: Re
     lab.ok("join", lab.fed / "d4.invite", "--data", lab.people(4))
 
 
+@pytest.mark.slow
 def test_a_torn_network_and_a_killed_server_change_nothing(lab: Lab, relay: Relay):
     number = len(lab.federation.run_folders)
     running = lab.begin("run", lab.fed, "--seed", 5, "--num-rounds", 2, *SCRATCH)
@@ -155,6 +161,7 @@ def test_a_torn_network_and_a_killed_server_change_nothing(lab: Lab, relay: Rela
     assert lab.summary()["model_sha256"] == lab.in_process(DEVICES)[0]
 
 
+@pytest.mark.slow
 def test_no_device_runs_a_bundle_that_the_operator_did_not_sign(
     lab: Lab, relay: Relay, tmp_path: Path
 ):
@@ -175,6 +182,7 @@ def test_no_device_runs_a_bundle_that_the_operator_did_not_sign(
     assert {found["reason"] for found in row["quarantined"]} == {"bundle"} and not row["changed"]
 
 
+@pytest.mark.slow
 def test_status_shows_pseudonyms_and_reasons_and_nobody(lab: Lab, relay: Relay):
     said = lab.ok("status", lab.fed, "--page")
     for device in lab.federation.devices:
@@ -185,6 +193,7 @@ def test_status_shows_pseudonyms_and_reasons_and_nobody(lab: Lab, relay: Relay):
         assert lab.people(0).name not in text and "d0" not in text.split()
 
 
+@pytest.mark.slow
 def test_who_withdraws_is_gone_and_learns_which_models_stay(lab: Lab, relay: Relay):
     first = lab.federation.run_folders[0].name
     said = lab.ok("withdraw", lab.device(4))
@@ -196,6 +205,7 @@ def test_who_withdraws_is_gone_and_learns_which_models_stay(lab: Lab, relay: Rel
     assert lab.run_folder().read_rows()[0]["cohort"] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_down_leaves_no_process_no_port_and_no_file(lab: Lab, relay: Relay):
     mark, before = lab.federation.authority, set(lab.fed.rglob("*"))
     assert processes.marked(mark)
