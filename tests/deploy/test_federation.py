@@ -1,7 +1,7 @@
 """Five devices and a server as real processes on loopback: same result, faults, capture, the end.
 
-The tests share one federation and go on in the order in which they stand. `make test-deploy` runs the
-first of them; all together (`pytest -m deploy tests/deploy`) take a quarter of an hour and more.
+The tests share one federation and go on in the order in which they stand. `make test-deploy` runs
+the quick ones; all (`pytest -m deploy tests/deploy`) take a quarter of an hour and more.
 """
 
 import ssl
@@ -68,7 +68,6 @@ def test_who_is_neither_operator_nor_device_is_shut_out(lab: Lab, relay: Relay):
         connection.close()
 
 
-@pytest.mark.slow
 def test_no_canary_leaves_a_device_and_sizes_tell_nothing(lab: Lab, relay: Relay):
     people = SyntheticPeople.open(lab.people(0) / "train")
     image, sample = people.image(0), people.batch([0])
