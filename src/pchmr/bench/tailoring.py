@@ -15,10 +15,10 @@ from pchmr.experiment.scene import Scene
 from pchmr.federated import ALGORITHMS, World, run_federated
 from pchmr.federated.client import layout_of
 from pchmr.federated.client_state import ClientStates
-from pchmr.federated.personal import head, only_trains, show_own
+from pchmr.federated.personal import head, show_own
 from pchmr.federated.run import CLIENTS
 from pchmr.models.low_rank import only_low_rank_trains
-from pchmr.models.trainable import only_norms_train
+from pchmr.models.trainable import only_norms_train, only_trains
 from pchmr.recipes.personal import Method, Part, PersonalScale
 from pchmr.runs import RunFolder
 from pchmr.seeds import derive_seed

@@ -9,8 +9,8 @@ images (kNN-Per) are left out: they mix distributions over classes, and a mean o
 meshes is no mesh of this one.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from pchmr.config import ServerOptions
 from pchmr.federated.vector import FlatSpec, FlatView
-from pchmr.models.trainable import BACKBONE
+from pchmr.models.trainable import BACKBONE, only_trains
 
 Flat = Float[np.ndarray, " size"]
 KEPT, OWN = "kept", "own"
@@ -111,19 +111,6 @@ def show_own(
     if beside is not None and OWN in kept:
         view = FlatView(model, spec.parameters)
         view.write(beside.shown(kept[OWN], view.read(), options))
-
-
-@contextmanager
-def only_trains(model: nn.Module, wanted: Callable[[str], bool]) -> Iterator[None]:
-    """Takes other weights out of training, and puts them back."""
-    frozen = [p for n, p in model.named_parameters() if p.requires_grad and not wanted(n)]
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
 
 
 def in_turn(model: nn.Module, kept: set[str], is_last: bool) -> AbstractContextManager[None]:

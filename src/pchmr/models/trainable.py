@@ -3,8 +3,8 @@
 Low-rank corrections are in `low_rank.py`. Nothing here knows a federation.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MethodType
 
 from torch import nn
@@ -50,19 +50,9 @@ def frozen_norms(model: nn.Module, every: bool) -> Iterator[None]:
 
 
 @contextmanager
-def only_head_trains(model: nn.Module, active: bool) -> Iterator[None]:
-    """Takes the backbone's weights out of training, and puts them back.
-
-    Raises:
-        SettingError: The model has no part called backbone.
-    """
-    frozen = [
-        p
-        for name, p in model.named_parameters()
-        if active and p.requires_grad and name.startswith(BACKBONE)
-    ]
-    if active and not frozen:
-        raise SettingError("--trainable head: this model has no backbone; use --trainable all")
+def only_trains(model: nn.Module, wanted: Callable[[str], bool]) -> Iterator[None]:
+    """Takes weights with other names out of training, and puts them back."""
+    frozen = [p for n, p in model.named_parameters() if p.requires_grad and not wanted(n)]
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
@@ -70,6 +60,20 @@ def only_head_trains(model: nn.Module, active: bool) -> Iterator[None]:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
+
+
+def only_head_trains(model: nn.Module, active: bool) -> AbstractContextManager[None]:
+    """Takes the backbone's weights out of training, and puts them back.
+
+    Raises:
+        SettingError: The model has no part called backbone.
+    """
+    if not active:
+        return nullcontext()
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    if not any(name.startswith(BACKBONE) for name in trained):
+        raise SettingError("--trainable head: this model has no backbone; use --trainable all")
+    return only_trains(model, lambda name: not name.startswith(BACKBONE))
 
 
 @contextmanager
