@@ -170,15 +170,19 @@ def _rows(records: list[RunRecord]) -> list[Row]:
 
 def variant_labels(records: list[RunRecord]) -> dict[str, str]:
     """What to call each variant: its paradigm, numbered where there are several."""
-    kinds = {r.variant: r.kind for r in records}
+    names = {r.variant: _paradigm(r) for r in records}
     places: dict[str, int] = {}
     labels = {}
-    for variant, kind in kinds.items():
-        places[kind] = places.get(kind, 0) + 1
-        label = LABELS.get(kind, kind.capitalize())
-        several = list(kinds.values()).count(kind) > 1
-        labels[variant] = f"{label} {places[kind]}" if several else label
+    for variant, name in names.items():
+        places[name] = places.get(name, 0) + 1
+        several = list(names.values()).count(name) > 1
+        labels[variant] = f"{name} {places[name]}" if several else name
     return labels
+
+
+def _paradigm(record: RunRecord) -> str:
+    label = LABELS.get(record.kind, record.kind.capitalize())
+    return f"{label}, secure" if record.settings.get("aggregation") == "secure" else label
 
 
 def _mean(records: list[RunRecord], name: str) -> dict[str, Spread | None]:
