@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = PACKAGE / "shipped.json"
 SHIPPED_FILES = ("*/assets/*", "*/weights/*")
+BUILT = "web/assets"  # made by the build, out of pinned packages: never recorded here
 
 
 class ShippedFileError(UserError):
@@ -65,7 +66,8 @@ def shipped(path: Path) -> Path:
 def shipped_hashes() -> dict[str, str]:
     """SHA-256 of every file that ships with the package, by its path in it."""
     files = [path for files in SHIPPED_FILES for path in PACKAGE.glob(files) if path.is_file()]
-    return {path.relative_to(PACKAGE).as_posix(): file_sha256(path) for path in sorted(files)}
+    kept = sorted(path for path in files if path.parent != PACKAGE / BUILT)
+    return {path.relative_to(PACKAGE).as_posix(): file_sha256(path) for path in kept}
 
 
 def record_shipped() -> Path:
