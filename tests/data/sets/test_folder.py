@@ -203,8 +203,8 @@ def test_check_sees_a_wrong_camera(sets, arrays, gendered, bodies, make_job, tmp
 
     entry = emdb._entry
 
-    def zoomed(file, group, named, key, *shape):
-        found = entry(file, group, named, key, *shape)
+    def zoomed(file, group, named, key, *shape, **options):
+        found = entry(file, group, named, key, *shape, **options)
         return found * [[1.6], [1.6], [1]] if key == "intrinsics" else found
 
     with mock.patch.object(emdb, "_entry", zoomed):
