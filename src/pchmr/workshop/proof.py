@@ -7,6 +7,7 @@ rendered crowds of validation people, whole and cut at the hips; benchmarks are 
 import json
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from pchmr.body import load_body
 from pchmr.data.photos import read_photo
 from pchmr.data.pictures import find_pictures
 from pchmr.data.synthetic.crowds import Crowd
-from pchmr.perception.blazepose.painted import painted_over
+from pchmr.perception.blazepose.painted import painted_over, places_of
 from pchmr.perception.blazepose.places import places, wide_places
 from pchmr.perception.blazepose.prior import BlazePose
 from pchmr.perception.blazepose.proof import PROOF, SIGNALS
@@ -29,7 +30,7 @@ from pchmr.perception.people import SeenPerson
 from pchmr.runs import write_bytes
 from pchmr.runs.hashes import record_shipped
 
-SEED, SIZE = 0, 3
+SEED, SIZE, NUM_CROWDS = 0, 3, 6
 CUT = 0.62  # of the height, where people end at the hips
 MIDDLE = slice(1, 5)  # sixths of the width
 
@@ -45,7 +46,8 @@ def of_people(prior: BlazePose) -> tuple[list[ndarray], list[ndarray]]:
     """Signals of people in crowds, and of what is nobody in them."""
     body, people, nobody = load_body(), [], []
     for domain in DOMAINS:
-        for crowd in crowds(rendered(domain, SEED, body, "validation"), SIZE, SEED):
+        shown = rendered(domain, SEED, body, "validation")
+        for crowd in islice(crowds(shown, SIZE, SEED), NUM_CROWDS):
             for image in _views(prior, crowd):
                 for person, signs in finds(prior, image):
                     best = max(alike(person, prior.names, truth) for truth in crowd.keypoints)
@@ -62,7 +64,7 @@ def _views(prior: BlazePose, crowd: Crowd) -> Iterator[Image]:
     yield image
     yield np.ascontiguousarray(image[: round(CUT * len(image))])
     if found := prior.people(image):
-        yield painted_over(image, found)
+        yield painted_over(image, places_of(found, *image.shape[:2]))
 
 
 def of_things(prior: BlazePose, folder: Path) -> Iterator[Float[ndarray, " 4"]]:

@@ -6,28 +6,43 @@ What hides somebody draws the networks to itself; blurred surroundings do not.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from numpy import ndarray
 from PIL import Image as Pictures
 from scipy.ndimage import gaussian_filter, maximum_filter
 
+from pchmr.perception.detection import LEAST_CONFIDENCE
 from pchmr.perception.people import SeenPerson
 
 SHOWN = 0.5  # chance from which a pixel shows a person
 COARSE = 96  # cells of the longer side of the blurred surroundings
 SPREAD = 6.0  # cells
 BORDER = 3  # cells of the coarse picture around a person that tell nothing of the surroundings
+MOST_PAINTED = 0.5  # of the points that are seen of somebody
 RIM = 1 / 240  # of the height, painted beyond a person's own mask
 
 
-def painted_over(
-    image: UInt8[ndarray, "height width 3"], people: Sequence[SeenPerson]
-) -> UInt8[ndarray, "height width 3"]:
-    """The picture without some people; their places are filled with what lies around them."""
-    height, width = image.shape[:2]
+def places_of(
+    people: Sequence[SeenPerson], height: int, width: int
+) -> Bool[ndarray, "height width"]:
+    """Pixels of a picture that show some people, and a rim around them."""
     shown = np.max([one.mask(height, width) for one in people], axis=0) >= SHOWN
-    rim = 2 * max(round(RIM * height), 1) + 1
-    shown = maximum_filter(shown, rim)
+    return maximum_filter(shown, 2 * max(round(RIM * height), 1) + 1)
+
+
+def is_ghost(person: SeenPerson, painted: Bool[ndarray, "height width"]) -> bool:
+    """Whether most of what is seen of a person lies where others were painted over."""
+    seen = person.keypoints[person.keypoints[:, 2] > LEAST_CONFIDENCE, :2]
+    limit = np.array(painted.shape[::-1]) - 1
+    column, row = seen.astype(int).clip(0, limit).T
+    return bool(painted[row, column].mean() > MOST_PAINTED) if len(seen) else True
+
+
+def painted_over(
+    image: UInt8[ndarray, "height width 3"], shown: Bool[ndarray, "height width"]
+) -> UInt8[ndarray, "height width 3"]:
+    """The picture with some places filled with what lies around them."""
+    height, width = shown.shape
     filled = Pictures.fromarray(_surroundings(image, shown)).resize(
         (width, height), Pictures.Resampling.BILINEAR
     )

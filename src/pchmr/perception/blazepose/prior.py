@@ -16,7 +16,7 @@ from numpy import ndarray
 from pchmr.perception.blazepose.detector import Detection, detect
 from pchmr.perception.blazepose.landmarks import NAMES, Landmarks, look, look_twice, sound
 from pchmr.perception.blazepose.networks import NAME, open_network
-from pchmr.perception.blazepose.painted import painted_over
+from pchmr.perception.blazepose.painted import is_ghost, painted_over, places_of
 from pchmr.perception.blazepose.places import places, wide_places
 from pchmr.perception.blazepose.proof import MIRROR, load_proof, signals
 from pchmr.perception.detection import box_of
@@ -27,7 +27,8 @@ from pchmr.perception.turned import TurnedCrop
 
 PRESENT = 0.5  # person flag from which a crop shows somebody
 PROVEN = 0.6  # chance from which a find is a person
-SURELY = 0.8  # of who is found only in a painted picture, or where nothing was found at first
+SURELY = 0.9  # of who is found only in a painted picture, or where nothing was found at first
+ROUNDS = 2  # of painting over
 AROUND = 1.6  # of a box's longer side: the window in which a person of the box is looked for
 BOX_PADDING = 1.25
 
@@ -77,14 +78,24 @@ class BlazePose:
     def people(self, image: Image) -> list[SeenPerson]:
         """Everybody who is seen in a picture, the surest first; empty where nobody is."""
         found = self._true(image, places(self.detector, image), PROVEN)
-        if len(found) > 1:
-            rest = painted_over(image, found)
-            hidden = self._true(rest, places(self.detector, rest), SURELY)
-            return without_doubles([*found, *hidden], self.names)
-        if not found:
-            for find in wide_places(self.detector, image):
-                if found := self._true(image, [find], SURELY):
-                    break
+        if found:
+            return self._with_hidden(image, found)
+        for find in wide_places(self.detector, image):
+            if found := self._true(image, [find], SURELY):
+                break
+        return found
+
+    def _with_hidden(self, image: Image, found: list[SeenPerson]) -> list[SeenPerson]:
+        """People, and those who are seen once they are painted over; again where there are some."""
+        for _ in range(ROUNDS):
+            painted = places_of(found, *image.shape[:2])
+            rest = painted_over(image, painted)
+            more = self._true(rest, places(self.detector, rest), SURELY)
+            more = [one for one in more if not is_ghost(one, painted)]
+            everybody = without_doubles([*found, *more], self.names)
+            if len(everybody) <= len(found):
+                break
+            found = everybody
         return found
 
     def _true(self, image: Image, finds: Sequence[Detection], least: float) -> list[SeenPerson]:
