@@ -3,5 +3,9 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "device"))
+
+pytest.register_assert_rewrite("readable")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from chromium import need_chromium, wait_for
 from labeled import write_labels
-from readable import low_contrast, on_a_phone, too_wide
+from readable import SCHEMES, low_contrast, on_a_phone, too_wide
 
 from pchmr import demo
 from pchmr.body import BodyModel
@@ -28,12 +28,14 @@ DOCS = ("index.html", "api.html", "privacy.html", "deploying.html", "guides/own-
 
 def check(address: str, folder: Path, origin: str | None = None, ready: str = "true") -> None:
     """Fails where the page scrolls sideways, cannot be read, or asks another for something."""
-    with on_a_phone(address, folder, origin) as page:
-        wait_for(page, ready)
-        wide, low = too_wide(page), low_contrast(page)
-        page.screenshot(path=folder / "phone.png", full_page=True)
-        assert not wide
-        assert not low
+    with on_a_phone(folder, origin) as page:
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            page.goto(address)
+            wait_for(page, ready)
+            found = too_wide(page) + low_contrast(page, scheme)
+            page.screenshot(path=folder / f"{scheme}.png", full_page=True)
+            assert not found
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +61,10 @@ def test_a_page_that_is_hard_to_read_would_be_seen(tmp_path: Path) -> None:
     wide = "<div style='width:500px'>wide</div><img src='http://127.0.0.1:9/far.png'>"
     page = tmp_path / "page.html"
     page.write_text(f"<!doctype html><body>{pale}{wide}")
-    with pytest.raises(AssertionError, match="far"), on_a_phone(page.as_uri(), tmp_path) as opened:
+    with pytest.raises(AssertionError, match="far"), on_a_phone(tmp_path) as opened:
+        opened.goto(page.as_uri())
         assert too_wide(opened) == ["DIV.: 508"]
-        assert len(low_contrast(opened)) == 18
+        assert len(low_contrast(opened, "light")) == 9
 
 
 @pytest.fixture(scope="module")

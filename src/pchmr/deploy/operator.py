@@ -23,9 +23,9 @@ from pchmr.deploy.certificates import (
     check_server,
     make_authority,
     make_server,
-    require_closed,
 )
 from pchmr.deploy.federation import ABOUT, About, Federation, find_federation
+from pchmr.deploy.folders import require_closed
 from pchmr.deploy.hosting import write_hosting
 from pchmr.deploy.invites import INVITE_DAYS, make_invite
 from pchmr.deploy.wire import fetch_authority
