@@ -161,7 +161,9 @@ def test_constraints_hold_pins_only() -> None:
     assert lines and all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines)
 
 
-def test_results_readme_equals_what_is_regenerated() -> None:
-    from pchmr.report.results import results_markdown
+def test_pages_of_results_equal_what_is_regenerated() -> None:
+    from pchmr.report.results import pages_of
 
-    assert (ROOT / "results" / "README.md").read_text() == results_markdown(ROOT / "results")
+    folder, pages = ROOT / "results", pages_of(ROOT / "results")
+    assert {p.relative_to(folder).as_posix() for p in folder.glob("**/*.md")} == set(pages)
+    assert not [name for name, text in pages.items() if (folder / name).read_text() != text]

@@ -235,7 +235,7 @@ class _Job:
         more = f", {failed} clips failed (see manifest.jsonl)" if failed else ""
         kept = f", {self.kept} kept from before" if self.kept else ""
         print(f"{len(rows)} clips: {words or 'nothing'}{kept}{more}")
-        print(printable(f"labels: {self.folder.path}   next: pchmr labels {self.folder.path}"))
+        print(printable(f"labels: {self.folder.path}"))
 
 
 def _digest(path: Path) -> str:

@@ -242,4 +242,4 @@ def tell(config: PersonalizeConfig, summary: Mapping[str, Any]) -> None:
     if "before_truth" not in summary:
         say(AGAINST_LABELS)
     model = config.output / (MODEL if "own" in summary["users"] else f"{USERS}/USER/{MODEL}")
-    say(f"personal model: {model}   next: pchmr predict PHOTO --checkpoint {model}")
+    say(f"personal model: {model}")
