@@ -258,7 +258,9 @@ def test_paper_losses_bring_the_published_augmentation(
 ) -> None:
     seen = []
     monkeypatch.setattr(
-        training, "augment", lambda sample, _, extent: seen.append(extent) or sample
+        training,
+        "changed_batch",
+        lambda of, rows, _, extent: seen.append(extent) or of.batch(rows),
     )
     few = Subset(people, np.arange(2))
     for changes in ({}, {"paper_losses": True}, {"paper_losses": True, "paper_augment": False}):

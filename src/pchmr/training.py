@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pchmr import compute
 from pchmr.body import BodyModel
 from pchmr.config import DivergedError, OptimOptions, TrainConfig, require
-from pchmr.data.augment import DEFAULT, PUBLISHED, augment
+from pchmr.data.augment import DEFAULT, PUBLISHED, changed_batch
 from pchmr.data.sample import PeopleDataset, RenewedPeople, Sample
 from pchmr.door import Json
 from pchmr.losses import LOSSES, targets
@@ -119,9 +119,11 @@ def train_epoch(
         for rows, start in _shares(order, options.batch_size):
             now = epoch + start / len(order)
             set_rate(optimizer, options.learning_rate * factor(now))
-            sample = dataset.batch(order[:1] if not len(rows) else rows)
+            taken = rows if len(rows) else order[:1]
             if options.augment:
-                sample = augment(sample, generator, extent)
+                sample = changed_batch(dataset, taken, generator, extent)
+            else:
+                sample = dataset.batch(taken)
             terms = train_step(
                 model, body, sample, optimizer, options, epoch=now, weight=float(len(rows))
             )

@@ -106,11 +106,11 @@ def drawn(settings, people, monkeypatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Angles in degrees and enlargements that an augmentation turns people by."""
     found = []
 
-    def note(sample, angle, scale):
+    def note(sample, angle, scale, side):
         found.append((angle.rad2deg(), scale))
         return sample
 
-    monkeypatch.setattr(room, "turn", note)
+    monkeypatch.setattr(room, "turn_labels", note)
     generator, sample = torch.Generator().manual_seed(0), all_rows(people)
     for _ in range(150):
         augment(sample, generator, settings)

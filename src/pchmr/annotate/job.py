@@ -10,7 +10,8 @@ import torch
 from numpy import ndarray
 
 from pchmr.annotate.deposer import Annotator, Start
-from pchmr.annotate.fitting import OBSERVED, Labeler
+from pchmr.annotate.fitting import Labeler
+from pchmr.annotate.judging import OBSERVED
 from pchmr.annotate.labels import LABEL_VERSION, LEFT_OUT, LabelFolder
 from pchmr.annotate.modes import best_mode
 from pchmr.annotate.observed import Observations

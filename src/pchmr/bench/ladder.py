@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from pchmr.config import FederateConfig
-from pchmr.data.augment import DEFAULT, PUBLISHED, augment
+from pchmr.data.augment import DEFAULT, PUBLISHED, changed_batch
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.federated import ALGORITHMS, World
 from pchmr.federated.client import Worker
@@ -68,9 +68,11 @@ class _Client:
 
     def batch(self, number: int) -> Sample:
         """A batch; they are asked for in order."""
-        options, sample = self.config.optim_options, self.people.batch(self.batches[number])
+        options, rows = self.config.optim_options, self.batches[number]
+        if not options.augment:
+            return self.people.batch(rows)
         extent = PUBLISHED if options.augments_as_published else DEFAULT
-        return augment(sample, self.generator, extent) if options.augment else sample
+        return changed_batch(self.people, rows, self.generator, extent)
 
 
 def _clients(config: FederateConfig, world: World, epoch: int) -> list[_Client]:

@@ -45,6 +45,10 @@ class Resized(Subset):
         zoom = sample.intrinsics.new_tensor([[scale], [scale], [1.0]])
         return replace(sample, images=images.clamp(0, 1), intrinsics=sample.intrinsics * zoom)
 
+    def wide_batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
+        """The rows asked for: nothing beyond the edges is scaled."""
+        return self.batch(indices)
+
 
 def resized(dataset: PeopleDataset, image_size: int) -> PeopleDataset:
     """The data set itself where its crops have the size, else a view that scales them."""

@@ -165,3 +165,15 @@ class Subset:
     def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
         """The rows asked for, counted within the subset."""
         return self.dataset.batch(self.rows[np.asarray(indices)])
+
+    def wide_batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
+        """`wide_batch` of the rows asked for."""
+        return wide_batch(self.dataset, self.rows[np.asarray(indices)])
+
+
+def wide_batch(people: PeopleDataset, indices: Sequence[int] | np.ndarray) -> Sample:
+    """A batch whose pictures go beyond the crops' edges where a data set stores more; labels, and
+    so coordinates and camera, are those of the crop in their middle.
+    """
+    own = getattr(people, "wide_batch", None)
+    return people.batch(indices) if own is None else own(indices)

@@ -82,7 +82,7 @@ def _read(file: BufferedIOBase, num_bytes: int, name: str) -> ndarray:
         array = np.empty(size, dtype=np.uint8)
         _fill(file, array)
         array = array.view(kind).astype(kind.newbyteorder("="), copy=False)
-        _check_letters(array)
+        check_letters(array)
     except ValueError as error:
         raise ValueError(f"array {name}: {error}") from None
     return array.reshape(shape[::-1]).T if in_columns else array.reshape(shape)
@@ -136,7 +136,7 @@ def _fill(file: BufferedIOBase, array: ndarray) -> None:
         array[start : start + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
 
 
-def _check_letters(array: ndarray) -> None:
+def check_letters(array: ndarray) -> None:
     """Refuses numbers that stand for no letter: taking them as text would fail later."""
     if array.dtype.kind != "U" or not array.size:
         return

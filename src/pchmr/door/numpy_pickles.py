@@ -14,12 +14,19 @@ import numpy as np
 from numpy import ndarray
 from scipy.sparse import csr_matrix
 
-from pchmr.door.arrays import header_text
+from pchmr.door.arrays import check_letters, header_text
 from pchmr.door.files import FileError, read_bytes, refusing
-from pchmr.door.limits import ARRAYS_BYTES, CHAIN_DEPTH, DENSE_BYTES, MIB, PICKLE_BYTES
+from pchmr.door.limits import (
+    ARRAYS_BYTES,
+    CHAIN_DEPTH,
+    DENSE_BYTES,
+    MIB,
+    PICKLE_BYTES,
+    TEXT_ITEM_BYTES,
+)
 from pchmr.door.pickles import Bag, Call, Machine, PickleError, PlainDict
 
-PLAIN_KINDS = "fiub"
+PLAIN_KINDS, TEXT_KINDS = "fiub", ("S", "U")
 NUMPY_CORES = ("numpy.core.", "numpy._core.")
 LONGEST_SIDE = 2**31 - 1
 
@@ -35,13 +42,15 @@ class RawType(Bag):
         found.spec = spec
         return found
 
-    def real(self) -> np.dtype:
-        """The NumPy type; only plain numbers up to eight bytes."""
+    def real(self, *, is_text: bool = False) -> np.dtype:
+        """The NumPy type: plain numbers up to eight bytes, or short text where asked for."""
         if type(self.spec) is not str or len(self.spec) > 4:
             raise ValueError("array of an unknown type")
         order = self.state[1] if type(self.state) is tuple and len(self.state) > 1 else "="
         kind = np.dtype(self.spec)
-        if kind.hasobject or kind.kind not in PLAIN_KINDS or kind.itemsize > 8:
+        short = kind.kind in TEXT_KINDS and 0 < kind.itemsize <= TEXT_ITEM_BYTES
+        plain = not kind.hasobject and kind.kind in PLAIN_KINDS and kind.itemsize <= 8
+        if not (short if is_text else plain):
             raise ValueError(f"array of type {self.spec}: only plain numbers are read")
         return kind.newbyteorder(order) if order in ("<", ">") else kind
 
@@ -49,8 +58,15 @@ class RawType(Bag):
 class RawArray(Bag):
     """Stands for `numpy.ndarray`: shape, type and bytes as the pickle gave them."""
 
-    def real(self) -> ndarray:
-        """The array, once its bytes agree with its shape."""
+    @property
+    def is_text(self) -> bool:
+        """Whether its type is of text."""
+        kind = self.state[-3] if type(self.state) is tuple and len(self.state) > 3 else None
+        spec = kind.spec if isinstance(kind, RawType) else None
+        return type(spec) is str and spec.lstrip("<>|=")[:1] in TEXT_KINDS
+
+    def real(self, *, is_text: bool = False) -> ndarray:
+        """The array, once its bytes agree with its shape; of text only where that is asked for."""
         if type(self.state) is not tuple or len(self.state) < 4:
             raise ValueError("array without content")
         shape, kind, in_columns, raw = self.state[-4:]
@@ -59,13 +75,14 @@ class RawArray(Bag):
         if not isinstance(kind, RawType):
             raise ValueError("array of an unknown type")
         data = raw.encode("latin1") if isinstance(raw, str) else raw
-        dtype = kind.real()
+        dtype = kind.real(is_text=is_text)
         size = dtype.itemsize * math.prod(shape)
         if not isinstance(data, (bytes, bytearray)) or len(data) != size:
             raise ValueError("array whose bytes do not fit its shape")
         if math.prod(max(n, 1) for n in shape) > ARRAYS_BYTES:
             raise ValueError("array of a shape that is too large")
         flat = np.frombuffer(bytes(data), dtype=dtype).astype(dtype.newbyteorder("="))
+        check_letters(flat)
         return flat.reshape(shape[::-1]).T if in_columns else flat.reshape(shape)
 
 

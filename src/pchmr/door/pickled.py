@@ -63,7 +63,7 @@ class _Plain:
         entries = state[-1] if type(state) is tuple and len(state) > 3 else None
         if type(entries) is list:  # an array of objects is a list of them
             return self.value(entries, 1)
-        array = raw.real()
+        array = raw.real(is_text=raw.is_text)
         self._bytes += array.nbytes
         if self._bytes > ARRAYS_BYTES:
             raise ValueError(f"arrays of more than {ARRAYS_BYTES // MIB} MiB")

@@ -27,6 +27,20 @@ NAMINGS = {
     "poser": ("hip", "abdomen", "chest", "chest2", "neck", "head",
               "{}Thigh", "{}Shin", "{}Foot", "{}Toe",
               "{}Collar", "{}Shldr", "{}ForeArm", "{}Hand", ("l", "r")),
+    "biped": ("Bip01 Pelvis", "Bip01 Spine", "Bip01 Spine1", "Bip01 Spine2", "Bip01 Neck",
+              "Bip01 Head", "Bip01 {} Thigh", "Bip01 {} Calf", "Bip01 {} Foot", "Bip01 {} Toe0",
+              "Bip01 {} Clavicle", "Bip01 {} UpperArm", "Bip01 {} Forearm", "Bip01 {} Hand",
+              ("L", "R")),
+    "acclaim": ("root", "lowerback", "upperback", "thorax", "lowerneck", "head",
+                "{}femur", "{}tibia", "{}foot", "{}toes",
+                "{}clavicle", "{}humerus", "{}radius", "{}wrist", ("l", "r")),
+    "game": ("pelvis", "spine_01", "spine_02", "spine_03", "neck_01", "head",
+             "thigh_{}", "calf_{}", "foot_{}", "ball_{}",
+             "clavicle_{}", "upperarm_{}", "lowerarm_{}", "hand_{}", ("l", "r")),
+    "character": ("Actor7_Hips", "Actor7_Spine", "Actor7_Spine1", "Actor7_Spine2", "Actor7_Neck",
+                  "Actor7_Head", "Actor7_{}UpperLeg", "Actor7_{}LowerLeg", "Actor7_{}Foot",
+                  "Actor7_{}Toes", "Actor7_{}Shoulder", "Actor7_{}UpperArm", "Actor7_{}LowerArm",
+                  "Actor7_{}Hand", ("Left", "Right")),
     "lafan": ("Hips", "Spine", "Spine1", "Spine2", "Neck", "Head",
               "{}Hip", "{}Knee", "{}Ankle", "{}Toe",
               "{}Collar", "{}Shoulder", "{}Elbow", "{}Wrist", ("Left", "Right")),
@@ -193,5 +207,17 @@ def test_recordings_become_rendered_people_on_the_ground(body, tmp_path) -> None
         assert min(np.abs(pose - own).max() for own in wanted) < 1e-4
     upright = body(torch.zeros(2, 3), sample.body_pose, sample.betas).vertices
     assert (upright[..., 1].amax(dim=1) - upright[..., 1].amin(dim=1) > 0.5).all()
-    with pytest.raises(UserError, match="three splits need 3"):
-        import_poses("bvh", tmp_path / "source" / "0.bvh", tmp_path / "few", body, lambda *_: None)
+
+
+def test_few_recordings_are_cut_in_time(body, tmp_path) -> None:
+    """One recording fills three splits with other moments of it, if it is long enough."""
+    write_bvh(tmp_path / "one.bvh", "cmu", frames=23)
+    whole = read_bvh(tmp_path / "one.bvh", "one", rest_of(body)).rotvec
+    import_poses("bvh", tmp_path / "one.bvh", tmp_path / "one", body, lambda *_: None)
+    found = PoseSet.open(tmp_path / "one")
+    np.testing.assert_allclose(found.rotvec, whole, atol=1e-6)
+    lengths = np.diff(found.start)
+    assert [lengths[found.of_split(s)].sum() for s in ("train", "validation", "test")] == [15, 4, 4]
+    write_bvh(tmp_path / "short.bvh", "cmu", frames=4)
+    with pytest.raises(UserError, match="4 frames of motion in"):
+        import_poses("bvh", tmp_path / "short.bvh", tmp_path / "few", body, lambda *_: None)

@@ -82,7 +82,12 @@ def tiny_bodies(tmp_path_factory: pytest.TempPathFactory, tiny_body: BodyModel, 
     for name, scale in (("NEUTRAL", 1.0), ("MALE", 1.04), ("FEMALE", 0.97)):
         own = plain | {"v_template": (scale * plain["v_template"]).astype(np.float32)}
         np.savez(folder / f"SMPL_{name}.npz", **own)
-    levels = tiny_body.hierarchy
+    levels_file(folder, tiny_body.hierarchy)
+    return folder
+
+
+def levels_file(folder: Path, levels) -> None:
+    """`mesh_downsampling.npz` of some mesh levels."""
     down = [
         csr_matrix((np.ones(len(r)), (range(len(r)), r)), shape=m.shape[::-1])
         for r, m in zip(levels.kept, levels.upsample, strict=True)
@@ -93,7 +98,12 @@ def tiny_bodies(tmp_path_factory: pytest.TempPathFactory, tiny_body: BodyModel, 
     for name, found in tables.items():
         whole[name][:] = found
     np.savez(folder / "mesh_downsampling.npz", **whole)
-    return folder
+
+
+@pytest.fixture(scope="session")
+def write_levels():
+    """The function that writes mesh levels beside body files."""
+    return levels_file
 
 
 def tiny_arrays_of(body: BodyModel) -> dict[str, np.ndarray]:

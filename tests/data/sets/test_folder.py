@@ -10,15 +10,17 @@ from pathlib import Path
 import layouts
 import numpy as np
 import pytest
+import torch
 
 from pchmr.config import DataOptions, UserError
 from pchmr.data import load_people
+from pchmr.data.augment import PUBLISHED, augment, changed_batch, warped
 from pchmr.data.errors import InputError
-from pchmr.data.sample import PeopleDataset
+from pchmr.data.sample import PeopleDataset, Subset, wide_batch
 from pchmr.data.sets import DATASETS, importing
 from pchmr.data.sets.check import check_set
 from pchmr.data.sets.draft import IMAGES, LABELS, MANIFEST
-from pchmr.data.sets.folder import ImportedPeople, is_imported
+from pchmr.data.sets.folder import MARGIN_SHARE, ImportedPeople, is_imported
 from pchmr.data.sets.importing import import_set
 from pchmr.data.sets.metro_writer import write_tsv
 from pchmr.data.sets.placing import Bodies
@@ -138,6 +140,32 @@ def test_another_process_gets_the_folder_and_no_pictures(imported) -> None:
     assert (again.batch([1]).images == people.batch([1]).images).all()
 
 
+@pytest.mark.parametrize("side", [64, 40])
+def test_augmented_crops_show_what_lies_beyond_their_edges(side: int, imported) -> None:
+    """A smaller scale brings the stored margin into view, as a crop of the photo would."""
+    people = ImportedPeople(imported["truth"].folder, None, image_size=side)
+    plain, wide = people.batch([0]), wide_batch(Subset(people, np.array([3, 0])), [1])
+    margin = (wide.images.shape[-1] - side) // 2
+    assert margin == side // MARGIN_SHARE
+    inner = wide.images[..., margin:-margin, margin:-margin]
+    torch.testing.assert_close(inner, plain.images, atol=2 / 255 + 1e-6, rtol=0)
+    torch.testing.assert_close(wide.intrinsics, plain.intrinsics)
+    still = torch.zeros(1)
+    larger = warped(wide.images, side, still, still + 1 / 1.25, still > 0)
+    assert larger[..., 0, :].mean() > 0.2
+    black = warped(plain.images, side, still, still + 1 / 1.25, still > 0)
+    assert black[..., 0, :].max() == 0
+    same = warped(wide.images, side, still, still + 1, still > 0)
+    torch.testing.assert_close(same, inner, atol=1e-5, rtol=0)
+    mirrored = warped(wide.images, side, still, still + 1, still == 0)
+    torch.testing.assert_close(mirrored, inner.flip(-1), atol=1e-5, rtol=0)
+    first = changed_batch(people, [0], torch.Generator().manual_seed(5), PUBLISHED)
+    second = augment(plain, torch.Generator().manual_seed(5), PUBLISHED)
+    torch.testing.assert_close(first.keypoints_2d, second.keypoints_2d)
+    torch.testing.assert_close(first.intrinsics, second.intrinsics)
+    assert first.images.shape == second.images.shape
+
+
 def test_another_body_is_refused(imported, tiny_body) -> None:
     with pytest.raises(InputError, match="imported with another body: give its --body"):
         ImportedPeople(imported["3dpw"].folder, "train", body=tiny_body)
@@ -203,8 +231,8 @@ def test_check_sees_a_wrong_camera(sets, arrays, gendered, bodies, make_job, tmp
 
     entry = emdb._entry
 
-    def zoomed(file, group, named, key, *shape):
-        found = entry(file, group, named, key, *shape)
+    def zoomed(file, group, named, key, *shape, **options):
+        found = entry(file, group, named, key, *shape, **options)
         return found * [[1.6], [1.6], [1]] if key == "intrinsics" else found
 
     with mock.patch.object(emdb, "_entry", zoomed):

@@ -28,20 +28,20 @@ CHANNELS = (*AXES, "Xposition", "Yposition", "Zposition")
 SIDES = {"left": ("left", "l"), "right": ("right", "r")}
 NAMES: dict[str, tuple[str, ...]] = {
     "pelvis": ("hips", "hip", "pelvis", "root"),
-    "spine1": ("lowerback", "spine", "abdomen", "torso"),
-    "spine2": ("spine1", "chest", "abdomen2"),
-    "spine3": ("spine2", "spine3", "upperchest", "chest2", "chest1"),
-    "neck": ("neck", "neck1"),
+    "spine1": ("lowerback", "spine", "spine01", "abdomen", "torso"),
+    "spine2": ("spine1", "spine02", "upperback", "chest", "abdomen2"),
+    "spine3": ("spine2", "spine3", "spine03", "upperchest", "chest2", "chest1", "thorax"),
+    "neck": ("neck", "neck1", "neck01", "lowerneck"),
     "head": ("head",),
 }
 SIDED_NAMES: dict[str, tuple[str, ...]] = {
-    "hip": ("upleg", "thigh", "upperleg", "hip"),
-    "knee": ("leg", "shin", "knee", "lowerleg", "calf"),
+    "hip": ("upleg", "thigh", "upperleg", "femur", "hip"),
+    "knee": ("leg", "shin", "knee", "lowerleg", "calf", "tibia"),
     "ankle": ("foot", "ankle"),
-    "foot": ("toebase", "toe", "toes"),
-    "shoulder": ("arm", "upperarm", "shldr", "uparm", "shoulder"),
+    "foot": ("toebase", "toe", "toes", "toe0", "ball"),
+    "shoulder": ("arm", "upperarm", "shldr", "uparm", "humerus", "shoulder"),
     "collar": ("collar", "clavicle", "shoulder"),
-    "elbow": ("forearm", "lowerarm", "elbow", "lowarm"),
+    "elbow": ("forearm", "lowerarm", "elbow", "lowarm", "radius"),
     "wrist": ("hand", "wrist"),
 }
 """Words for each of our joints, best first; a word goes to the first joint that it can mean."""
@@ -91,17 +91,15 @@ def _nodes(path: Path, words: Iterator[str]) -> list[Node]:
     """Joints in the order of their channels."""
     nodes: list[Node] = []
     stack: list[int] = []
-    pending, ends = "", 0
+    ends = 0
     try:
         for word in words:
             if word in ("ROOT", "JOINT"):
-                pending = next(words)
+                nodes.append(Node(_named(words), stack[-1] if stack else -1, np.zeros(3)))
+                stack.append(len(nodes) - 1)
             elif word == "End":
                 next(words)
                 ends += 1
-            elif word == "{" and not ends:
-                nodes.append(Node(pending, stack[-1] if stack else -1, np.zeros(3)))
-                stack.append(len(nodes) - 1)
             elif word == "OFFSET":
                 _place(nodes[stack[-1]], np.array([float(next(words)) for _ in "xyz"]), ends > 0)
             elif word == "CHANNELS":
@@ -116,6 +114,14 @@ def _nodes(path: Path, words: Iterator[str]) -> list[Node]:
     if not nodes or not known or not all(np.isfinite(node.offset).all() for node in nodes):
         raise InputError(f"{path} holds no skeleton that we read: save it as plain BVH")
     return nodes
+
+
+def _named(words: Iterator[str]) -> str:
+    """A name up to its opening brace: some programs write it in several words."""
+    found = []
+    while (word := next(words)) != "{":
+        found.append(word)
+    return " ".join(found)
 
 
 def _place(node: Node, offset: Float[ndarray, "3"], is_end: bool) -> None:
@@ -146,7 +152,7 @@ def _frames(path: Path, text: str, width: int) -> tuple[Float[ndarray, "frames c
 
 def _chosen(path: Path, nodes: list[Node]) -> dict[str, int]:
     """Place of each of our joints among those of the file, as far as it has them."""
-    plain = [re.sub(r"[^a-z0-9]", "", node.name.lower().split(":")[-1]) for node in nodes]
+    plain = _plain([node.name for node in nodes])
     found: dict[str, int] = {}
     for joint, options in NAMES.items():
         _take(found, joint, options, plain)
@@ -160,6 +166,16 @@ def _chosen(path: Path, nodes: list[Node]) -> dict[str, int]:
     if missing:
         raise InputError(f"{path} has no joint that we take for {', '.join(missing)}")
     return found
+
+
+def _plain(names: list[str]) -> list[str]:
+    """Names in small letters, without what all begin with: a character's own name."""
+    plain = [re.sub(r"[^a-z0-9]", "", name.lower().split(":")[-1]) for name in names]
+    first, last = min(plain), max(plain)
+    shared = 0
+    while shared < len(first) and first[shared] == last[shared]:
+        shared += 1
+    return [name[shared:] for name in plain]
 
 
 def _take(

@@ -20,8 +20,7 @@ from pchmr.body.joints import SMPL_24
 from pchmr.data.errors import InputError
 from pchmr.data.mocap.amass import read_amass
 from pchmr.data.mocap.bvh import read_bvh
-from pchmr.data.mocap.motion import Motion
-from pchmr.data.sets.part import SPLITS
+from pchmr.data.mocap.motion import FRAMES_PER_SECOND, Motion
 from pchmr.door import read_json
 from pchmr.door.tensors import read_tensors
 from pchmr.runs.files import make_private, write_bytes
@@ -112,10 +111,25 @@ def import_poses(
         if motion is not None and len(motion.rotvec):
             motions.append(motion)
         progress(number + 1, len(found))
-    if len(motions) < len(SPLITS):
-        raise InputError(f"{source} holds {len(motions)} {suffix} of motion: three splits need 3")
+    if len(motions) < HELD_OUT:
+        motions = _in_pieces(motions)
+    if len(motions) < HELD_OUT:
+        raise InputError(
+            f"{source} holds {len(motions)} frames of motion in {suffix}, at "
+            f"{FRAMES_PER_SECOND} a second: three splits need {HELD_OUT}"
+        )
     _write(folder, motions)
     return folder
+
+
+def _in_pieces(motions: list[Motion]) -> list[Motion]:
+    """Recordings that are too few for three splits, each cut in time."""
+    return [
+        Motion(name=f"{motion.name} {number} of {HELD_OUT}", rotvec=piece)
+        for motion in motions
+        for number, piece in enumerate(np.array_split(motion.rotvec, HELD_OUT), start=1)
+        if len(piece)
+    ]
 
 
 def _write(folder: Path, motions: list[Motion]) -> None:

@@ -13,11 +13,25 @@ import numpy as np
 from pchmr.body.files import gender_name
 from pchmr.body.joints import SMPL_24
 from pchmr.data.errors import InputError
-from pchmr.data.sets.part import Part, Reader, ReadOptions, Source, numbers, photos, texts
+from pchmr.data.sets.part import (
+    Part,
+    Reader,
+    ReadOptions,
+    Source,
+    axes,
+    every_row_finite,
+    listed,
+    numbers,
+    photos,
+    reshaped,
+    texts,
+)
 from pchmr.door.pickled import read_pickled
 
-KEYS = ("smpl", "camera", "good_frames_mask", "bboxes", "kp2d", "gender", "emdb1", "emdb2")
+NEEDED = ("smpl", "camera", "good_frames_mask", "gender")
+KEYS = (*NEEDED, "bboxes", "kp2d", "emdb1", "emdb2")
 PROTOCOLS = ("emdb1", "emdb2")
+Named = tuple[np.ndarray, tuple[str, ...]]
 
 
 def _files(path: Path) -> list[Path]:
@@ -37,24 +51,24 @@ def sources(path: Path, options: ReadOptions) -> list[Source]:
 
 def _read(file: Path, every: int) -> Part:
     found = read_pickled(file, KEYS)
-    missing = [key for key in KEYS[:-1] if key not in found]
+    missing = [key for key in NEEDED if key not in found]
     if missing:
         raise InputError(f"{file} lacks {', '.join(missing)}: get the file anew")
-    pose = _entry(file, found["smpl"], "smpl", "poses_body", None, 69)
+    pose = _entry(file, found["smpl"], "smpl", "poses_body", None, 69, finite=False)
     count = len(pose)
-    root = _entry(file, found["smpl"], "smpl", "poses_root", count, 3)
-    transl = _entry(file, found["smpl"], "smpl", "trans", count, 3)
-    betas = _entry(file, found["smpl"], "smpl", "betas", 10)
+    root = _entry(file, found["smpl"], "smpl", "poses_root", count, 3, finite=False)
+    transl = _entry(file, found["smpl"], "smpl", "trans", count, 3, finite=False)
+    betas = _betas(file, found["smpl"], count)
     intrinsics = _entry(file, found["camera"], "camera", "intrinsics", 3, 3)
-    extrinsics = _entry(file, found["camera"], "camera", "extrinsics", count, 4, 4)
+    extrinsics = _entry(file, found["camera"], "camera", "extrinsics", count, 4, 4, finite=False)
     good = numbers(file, "good_frames_mask", found["good_frames_mask"], count) > 0
-    seen = numbers(file, "kp2d", found["kp2d"], count, len(SMPL_24), 2, finite=False)
-    pictures = [file.parent / "images" / f"{number:05d}.jpg" for number in range(count)]
-    there = np.array([picture.is_file() for picture in pictures], dtype=bool)
+    good &= every_row_finite(pose, root, transl, extrinsics)
+    named_pictures = listed(file.parent / "images")
+    pictures = [named_pictures.get(f"{number:05d}") for number in range(count)]
+    there = np.array([picture is not None for picture in pictures], dtype=bool)
     rows = np.flatnonzero(good & there & (np.arange(count) % every == 0))
     subject, sequence = file.parts[-3], file.parts[-2]
     named = f"{subject}/{sequence}"
-    sure = np.ones((len(rows), len(SMPL_24), 1))
     return Part(
         texts=texts(
             len(rows),
@@ -68,16 +82,16 @@ def _read(file: Path, every: int) -> Part:
             protocol=" ".join(name for name in PROTOCOLS if found.get(name)),
         ),
         frame=rows,
-        pictures=photos([pictures[row] for row in rows]),
+        pictures=photos([path for path in (pictures[row] for row in rows) if path]),
         global_orient=root[rows],
         body_pose=pose[rows].reshape(-1, 23, 3),
-        betas=np.broadcast_to(betas, (len(rows), 10)),
+        betas=betas[rows],
         transl=transl[rows],
         has_smpl=np.ones(len(rows), dtype=bool),
         intrinsics=np.broadcast_to(intrinsics, (len(rows), 3, 3)),
         extrinsics=extrinsics[rows],
-        square=_squares(file, found["bboxes"], count)[rows],
-        own_keypoints=(np.concatenate([seen[rows], sure], axis=-1), SMPL_24.names),
+        square=_squares(file, found.get("bboxes"), count)[rows],
+        own_keypoints=_keypoints(file, found.get("kp2d"), count, rows),
         left_out={
             "frame not good": int((~good).sum()),
             "picture missing": int((good & ~there).sum()),
@@ -85,19 +99,42 @@ def _read(file: Path, every: int) -> Part:
     )
 
 
-def _entry(file: Path, group: Any, named: str, key: str, *shape: int | None) -> np.ndarray:
+def _entry(
+    file: Path, group: Any, named: str, key: str, *shape: int | None, finite: bool = True
+) -> np.ndarray:
     if not isinstance(group, dict) or key not in group:
         raise InputError(f"{file}: {named} lacks {key}; get the file anew")
-    return numbers(file, f"{named}.{key}", group[key], *shape)
+    return numbers(file, f"{named}.{key}", group[key], *shape, finite=finite)
+
+
+def _betas(file: Path, group: Any, count: int) -> np.ndarray:
+    """Shape of every frame: one for all, or one a frame."""
+    found = group.get("betas") if isinstance(group, dict) else None
+    if axes(found) == 2 and len(found) == count > 1:
+        return numbers(file, "smpl.betas", found, count, 10)
+    return np.broadcast_to(reshaped(file, "smpl.betas", found, 10), (count, 10))
+
+
+def _keypoints(file: Path, found: Any, count: int, rows: np.ndarray) -> Named | None:
+    """The set's own 2D joints, all of them sure."""
+    if found is None:
+        return None
+    seen = numbers(file, "kp2d", found, count, len(SMPL_24), None, finite=False)[rows, :, :2]
+    return np.concatenate([seen, np.ones_like(seen[..., :1])], axis=-1), SMPL_24.names
 
 
 def _squares(file: Path, boxes: Any, count: int) -> np.ndarray:
     """Squares about the set's own boxes; NaN, the mesh's own, where one is not valid."""
-    corners = _entry(file, boxes, "bboxes", "bboxes", count, 4)
+    if boxes is None:
+        return np.full((count, 3), np.nan)
+    group = boxes if isinstance(boxes, dict) else {"bboxes": boxes}
+    corners = _entry(file, group, "bboxes", "bboxes", count, 4, finite=False)
     size = corners[:, 2:] - corners[:, :2]
     side = 1.2 * size.max(axis=1)
     found = np.column_stack([(corners[:, :2] + corners[:, 2:]) / 2, side])
-    found[(size <= 0).any(axis=1)] = np.nan
+    found[~(size > 0).all(axis=1)] = np.nan
+    invalid = numbers(file, "bboxes.invalid_idxs", group.get("invalid_idxs", []), None)
+    found[np.isin(np.arange(count), invalid)] = np.nan
     return found
 
 

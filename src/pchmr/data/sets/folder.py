@@ -6,6 +6,7 @@ and manifest are checked whenever the folder is opened, crops by `pchmr data che
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,15 +16,16 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from PIL import Image
+from torch import Tensor
 
 from pchmr.body import BodyModel
 from pchmr.data.errors import InputError
+from pchmr.data.jpeg import decoded
 from pchmr.data.sample import Sample
 from pchmr.data.sets.draft import IMAGES, LABELS, MANIFEST, PROGRESS, seal
 from pchmr.data.sets.part import TEXTS
 from pchmr.data.sets.placing import DETAILS, FLAGS
 from pchmr.data.sets.placing import LABELS as LABEL_SHAPES
-from pchmr.data.synthetic.sensor import decode
 from pchmr.door import FileError, Json, read_json
 from pchmr.door.limits import GIB
 from pchmr.door.tensors import mapped_tensors
@@ -204,35 +206,45 @@ class ImportedPeople:
 
     def image(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
         """8-bit RGB crop of a row."""
-        margin = margin_of(self._stored)
-        side = self._stored + 2 * margin
+        return self._pixels(row, 0).permute(1, 2, 0).numpy()
+
+    def _pixels(self, row: int, margin: int) -> UInt8[Tensor, "3 side side"]:
+        """The crop of a row and so many pixels beyond each of its edges."""
+        beyond = margin_of(self._stored)
         try:
-            stored = decode(self.jpeg(row))
-        except (OSError, ValueError, SyntaxError):
-            stored = np.zeros((0, 0, 3), np.uint8)
-        if stored.shape != (side, side, 3):
-            raise InputError(f"{self.folder / IMAGES} is damaged at row {row}: {ANEW}")
-        if self.image_size == self._stored:
-            return stored[margin:-margin, margin:-margin]
-        box = (margin, margin, side - margin, side - margin)
-        size = (self.image_size, self.image_size)
-        picture = Image.fromarray(stored).resize(size, Image.Resampling.BILINEAR, box=box)
-        return np.asarray(picture)
+            stored = decoded(self.jpeg(row), self._stored + 2 * beyond)
+        except ValueError:
+            raise InputError(f"{self.folder / IMAGES} is damaged at row {row}: {ANEW}") from None
+        zoom = self._stored / self.image_size
+        cut = beyond - margin * zoom
+        if zoom == 1:
+            inner = slice(int(cut), stored.shape[-1] - int(cut))
+            return stored[:, inner, inner]
+        side = self.image_size + 2 * margin
+        box = (cut, cut, stored.shape[-1] - cut, stored.shape[-1] - cut)
+        picture = Image.fromarray(stored.permute(1, 2, 0).numpy())
+        picture = picture.resize((side, side), Image.Resampling.BILINEAR, box=box)
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
         """The rows asked for, in that order; decodes only these."""
+        return self._sample(indices, 0)
+
+    def wide_batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
+        """The same, whose pictures show what is stored beyond the crops' edges."""
+        beyond = margin_of(self._stored)
+        return self._sample(indices, math.floor(beyond * self.image_size / self._stored))
+
+    def _sample(self, indices: Sequence[int] | np.ndarray, margin: int) -> Sample:
         rows = np.asarray(indices, dtype=np.int64)
-        pictures = torch.from_numpy(np.stack([self.image(row) for row in rows.tolist()]))
+        pictures = torch.stack([self._pixels(row, margin) for row in rows.tolist()])
         at = self.rows[rows]
         labels = {name: torch.from_numpy(self._arrays[name][at]) for name in LABEL_SHAPES}
         zoom = self.image_size / self._stored
         labels["intrinsics"] = labels["intrinsics"] * torch.tensor([[zoom], [zoom], [1.0]])
         known = {name: torch.from_numpy(self._arrays[name][at] > 0) for name in FLAGS}
         return Sample(
-            images=pictures.permute(0, 3, 1, 2).float() / 255,
-            **labels,
-            **known,
-            index=torch.from_numpy(rows),
+            images=pictures.float().div_(255), **labels, **known, index=torch.from_numpy(rows)
         )
 
 

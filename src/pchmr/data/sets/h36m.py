@@ -22,6 +22,8 @@ from pchmr.data.sets.part import (
     below,
     numbers,
     photos,
+    reshaped,
+    shown_by,
     texts,
 )
 from pchmr.door import Json, read_json
@@ -62,18 +64,18 @@ def _read(path: Path, subject: str, options: ReadOptions) -> Part:
     fits = _file(path, subject, KINDS[3])
     smpl = _table(fits) if split == "train" and fits.is_file() else {}
     every = options.every or EVERY[split]
-    shown = _pictures(_file(path, subject, "data"), tables["data"])
     rows, left_out = [], {"picture missing": 0, "no mocap joints": 0}
-    for picture in shown:
+    for picture in _pictures(_file(path, subject, "data"), tables["data"]):
         if picture["frame_idx"] % every or (split == "test" and picture["cam_idx"] != FRONTAL):
             continue
         at = tuple(str(picture[name]) for name in ("action_idx", "subaction_idx", "frame_idx"))
         joints = _deep(tables["joint_3d"], at)
         if joints is None:
             left_out["no mocap joints"] += 1
-        elif not below(path / "images", picture["file_name"]).is_file():
+        elif (shown := shown_by(below(path / "images", picture["file_name"]))) is None:
             left_out["picture missing"] += 1
         else:
+            picture = {**picture, "path": shown}
             rows.append(_row(path, subject, picture, joints, _deep(smpl, at), tables["camera"]))
     return _part(path, subject, split, rows, left_out)
 
@@ -131,9 +133,9 @@ def _row(path: Path, subject: str, picture: Json, joints: Any, fit: Any, cameras
     if not isinstance(camera, dict) or picture["cam_idx"] not in CAMERAS:
         raise InputError(f"{file} lacks camera {number}: get the file anew")
     extrinsics = np.eye(4)
-    extrinsics[:3, :3] = numbers(file, "R", camera.get("R"), 3, 3)
-    extrinsics[:3, 3] = numbers(file, "t", camera.get("t"), 3) / MM
-    focal, middle = (numbers(file, key, camera.get(key), 2) for key in ("f", "c"))
+    extrinsics[:3, :3] = reshaped(file, "R", camera.get("R"), 3, 3)
+    extrinsics[:3, 3] = reshaped(file, "t", camera.get("t"), 3) / MM
+    focal, middle = (reshaped(file, key, camera.get(key), 2) for key in ("f", "c"))
     world = numbers(_file(path, subject, "joint_3d"), "joints", joints, len(H36M_17), 3) / MM
     seen = world @ extrinsics[:3, :3].T + extrinsics[:3, 3]
     left, top, width, height = numbers(_file(path, subject, "data"), "bbox", picture["bbox"], 4)
@@ -151,13 +153,10 @@ def _fit(file: Path, fit: Any) -> _Fit:
     """SMPL parameters of a picture, zeros where there are none."""
     if not isinstance(fit, dict):
         return {"pose": np.zeros(72), "betas": np.zeros(10), "transl": np.zeros(3), "known": False}
-    transl = fit.get("trans")
-    if isinstance(transl, list) and len(transl) == 1:
-        (transl,) = transl
     return {
-        "pose": numbers(file, "pose", fit.get("pose"), 72),
-        "betas": numbers(file, "shape", fit.get("shape"), 10),
-        "transl": numbers(file, "trans", transl, 3),
+        "pose": reshaped(file, "pose", fit.get("pose"), 72),
+        "betas": reshaped(file, "shape", fit.get("shape"), 10),
+        "transl": reshaped(file, "trans", fit.get("trans"), 3),
         "known": True,
     }
 
@@ -186,7 +185,7 @@ def _part(
             protocol="h36m-p2" if split == "test" else "",
         ),
         frame=np.array([picture["frame_idx"] for picture in shown], dtype=np.int64),
-        pictures=photos([path / "images" / picture["file_name"] for picture in shown]),
+        pictures=photos([picture["path"] for picture in shown]),
         global_orient=pose[:, :3],
         body_pose=pose[:, 3:].reshape(count, 23, 3),
         betas=stack("betas", 10),

@@ -4,6 +4,7 @@ Part by part, so a stopped import goes on after its last whole part. People that
 counted by reason and left out, never silently.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,13 +188,22 @@ def _stored(
     return columns | {name: _letters(part.texts[name][rows]) for name in TEXTS}
 
 
-LONGEST = 96
+LONGEST, DIGEST = 96, 12
 
 
 def _letters(words: ndarray) -> ndarray:
     """Words as UTF-8 bytes of one width; they become numbers when all are known."""
-    encoded = [word.encode()[:LONGEST] for word in words.tolist()]
+    encoded = [_short(word) for word in words.tolist()]
     return np.array([list(word.ljust(LONGEST, b"\0")) for word in encoded], dtype=np.uint8)
+
+
+def _short(word: str) -> bytes:
+    """A word, its end replaced by a hash where it is too long: other words stay other words."""
+    whole = word.encode()
+    if len(whole) <= LONGEST:
+        return whole
+    start = whole[: LONGEST - DIGEST - 1].decode("utf-8", "ignore").encode()
+    return start + b"~" + hashlib.sha256(whole).hexdigest()[:DIGEST].encode()
 
 
 def _manifest(draft: Draft, job: Job) -> Json:

@@ -181,16 +181,19 @@ def _row(table: Table, which: int, line: int) -> _Person:
             raise InputError(f"{file} line {line}: {key} has {flat.size} numbers; get it anew")
         return flat.reshape(shape)
 
+    def has(what: str, of: str) -> bool:
+        return bool(entry(what, 1)[0] > 0) if what in label else of in label
+
     seen, found = entry("2d_joints", len(METRO_24), 3), entry("3d_joints", len(METRO_24), 4)
-    found[:, 3] *= entry("has_3d_joints", 1) > 0
-    seen[:, 2] *= entry("has_2d_joints", 1) > 0
+    found[:, 3] *= has("has_3d_joints", "3d_joints")
+    seen[:, 2] *= has("has_2d_joints", "2d_joints")
     camera = entry("intrinsics", 3, 3) if "intrinsics" in label else None
     return {
         "keypoints_2d": seen[list(METRO_TO_EVALUATION)],
         "joints": found[list(METRO_TO_EVALUATION)],
         "pose": entry("pose", 72),
         "betas": entry("betas", 10),
-        "has_smpl": float(entry("has_smpl", 1)[0]),
+        "has_smpl": float(has("has_smpl", "pose")),
         "square": [*entry("center", 2), 200 * float(entry("scale", 1)[0])],
         "camera": camera,
         "transl": entry("transl", 3),

@@ -22,6 +22,8 @@ TEXTS = ("split", "subject", "scene", "sequence", "action", "clip", "gender", "p
 """Columns of text; `split` is empty where a set does not tell, `protocol` names those it is in."""
 UNKNOWN_FRAME = -1
 """Of rows of a set that does not tell which pictures follow each other."""
+SUFFIXES = (".jpg", ".jpeg", ".png")
+"""Of pictures that a set numbers, the usual one first; in capitals too."""
 Image = UInt8[ndarray, "height width 3"]
 
 
@@ -132,6 +134,27 @@ def photos(paths: Sequence[Path]) -> Callable[[], Iterator[Image]]:
     return read
 
 
+def listed(folder: Path) -> dict[str, Path]:
+    """Pictures of a folder by stem, whatever the case of their suffix; none where it is missing."""
+    try:
+        inside = sorted(folder.iterdir(), key=lambda path: path.suffix.lower() != SUFFIXES[0])
+    except OSError:
+        return {}
+    found: dict[str, Path] = {}
+    for path in inside:
+        if path.suffix.lower() in SUFFIXES:
+            found.setdefault(path.stem, path)
+    return found
+
+
+def shown_by(path: Path) -> Path | None:
+    """The picture of a name, or the same one under another suffix; None where there is none."""
+    if path.is_file():
+        return path
+    others = (path.with_suffix(case) for s in SUFFIXES for case in (s, s.upper()))
+    return next((other for other in others if other.is_file()), None)
+
+
 def below(folder: Path, name: str) -> Path:
     """A file that a file of the folder names; its name may not lead out of the folder.
 
@@ -170,6 +193,33 @@ def numbers(
     if finite and not np.isfinite(array).all():
         raise InputError(f"{path}: {name} holds values that are not finite; get the file anew")
     return array
+
+
+def every_row_finite(*columns: ndarray) -> Bool[ndarray, " rows"]:
+    """Rows in which all numbers of all columns are finite."""
+    flat = [np.isfinite(column).reshape(len(column), -1).all(axis=1) for column in columns]
+    return np.logical_and.reduce(flat)
+
+
+def axes(value: Any) -> int:
+    """How many axes foreign numbers have; 0 of what is no array."""
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return 0
+
+
+def reshaped(path: Path, name: str, value: Any, *shape: int) -> Float[ndarray, "*shape"]:
+    """Finite numbers of a foreign file however they are nested; raises as `numbers` does."""
+    try:
+        flat = np.ravel(np.asarray(value, dtype=np.float64))
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{path}: {name} holds no numbers; get the file anew") from None
+    if flat.size != np.prod(shape):
+        raise InputError(
+            f"{path}: {name} holds {flat.size} numbers, expected {shape}; get the file anew"
+        )
+    return numbers(path, name, flat.reshape(shape), *shape)
 
 
 def texts(count: int, **values: Any) -> dict[str, ndarray]:

@@ -24,6 +24,7 @@ from pchmr.data.sets.part import (
     below,
     numbers,
     photos,
+    shown_by,
     texts,
 )
 from pchmr.door import FileError
@@ -77,8 +78,8 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
 
 def _read(file: Path, arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> Part:
     names = [_text(name) for name in arrays["imgname"][rows].tolist()]
-    pictures = [below(file.parent, name) for name in names]
-    there = np.array([picture.is_file() for picture in pictures], dtype=bool)
+    pictures = [shown_by(below(file.parent, name)) for name in names]
+    there = np.array([picture is not None for picture in pictures], dtype=bool)
     kept = rows[there]
     count = len(kept)
 
@@ -100,7 +101,7 @@ def _read(file: Path, arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> Par
     return Part(
         texts=_texts(file, [n for n, ok in zip(names, there, strict=True) if ok], arrays, kept),
         frame=np.full(count, UNKNOWN_FRAME),
-        pictures=photos([p for p, ok in zip(pictures, there, strict=True) if ok]),
+        pictures=photos([picture for picture in pictures if picture]),
         global_orient=whole[:, :3],
         body_pose=whole[:, 3:].reshape(-1, 23, 3),
         betas=_wide(file, "shape", shape, count, 10),
@@ -110,8 +111,8 @@ def _read(file: Path, arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> Par
         square=np.column_stack(
             [numbers(file, "center", arrays["center"][kept], count, 2), 200 * scale]
         ),
-        joints=_joints(own("S", len(METRO_24), 4)),
-        keypoints_2d=_joints(own("part", len(METRO_24), 3)),
+        joints=_joints(file, "S", own("S", None, None), 3),
+        keypoints_2d=_joints(file, "part", own("part", None, None), 2),
         left_out={"picture missing": int((~there).sum())},
     )
 
@@ -125,8 +126,16 @@ def _wide(file: Path, key: str, value: np.ndarray | None, count: int, width: int
     return value[:, :width]
 
 
-def _joints(values: np.ndarray | None) -> np.ndarray | None:
-    return None if values is None else values[:, list(METRO_TO_EVALUATION)]
+def _joints(file: Path, key: str, values: np.ndarray | None, axes: int) -> np.ndarray | None:
+    """The 14 joints of 24, confidence behind their axes; without one, all are sure."""
+    if values is None:
+        return None
+    if values.shape[1] != len(METRO_24) or values.shape[2] not in (axes, axes + 1):
+        raise InputError(f"{file}: {key} is {values.shape}, expected 24 joints of {axes + 1}")
+    found = values[:, list(METRO_TO_EVALUATION)]
+    if found.shape[2] == axes:
+        return np.concatenate([found, np.ones_like(found[..., :1])], axis=-1)
+    return found
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ not those of the protocol, so they are compared and never scored.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,30 @@ import numpy as np
 from pchmr.body.files import gender_name
 from pchmr.body.joints import SMPL_24
 from pchmr.data.errors import InputError
-from pchmr.data.sets.part import Part, Reader, ReadOptions, Source, joined, numbers, photos, texts
+from pchmr.data.sets.part import (
+    Part,
+    Reader,
+    ReadOptions,
+    Source,
+    axes,
+    every_row_finite,
+    joined,
+    listed,
+    numbers,
+    photos,
+    texts,
+)
 from pchmr.door.pickled import read_pickled
 
-KEYS = (
-    "sequence", "betas", "poses", "trans", "genders", "poses2d", "jointPositions",
-    "img_frame_ids", "cam_poses", "campose_valid", "cam_intrinsics",
-)  # fmt: skip
+NEEDED = ("betas", "poses", "trans", "cam_poses", "campose_valid", "cam_intrinsics")
+KEYS = (*NEEDED, "genders", "gender", "poses2d", "jointPositions", "img_frame_ids")
 POSES_2D = (
     "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
     "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
     "right_eye", "left_eye", "right_ear", "left_ear",
 )  # fmt: skip
 """Order of `poses2d`: OpenPose's 18 joints."""
+Named = tuple[np.ndarray, tuple[str, ...]]
 
 
 def sources(path: Path, options: ReadOptions) -> list[Source]:
@@ -48,7 +59,7 @@ def sources(path: Path, options: ReadOptions) -> list[Source]:
 
 def _read(root: Path, file: Path, split: str, options: ReadOptions) -> Part:
     found = read_pickled(file, KEYS)
-    missing = [key for key in KEYS if key not in found]
+    missing = [key for key in NEEDED if key not in found]
     if missing:
         raise InputError(f"{file} lacks {', '.join(missing)}: get the file anew")
     people = found["poses"]
@@ -59,13 +70,8 @@ def _read(root: Path, file: Path, split: str, options: ReadOptions) -> Part:
     frame = np.concatenate([part.frame for part in parts])
     who = np.concatenate([np.full(len(part), k) for k, part in enumerate(parts)])
     order = np.lexsort((who, frame))
-    names = _pictures(root, file, found["img_frame_ids"])
-    return replace(joined(parts, order), pictures=photos([names[at] for at in frame[order]]))
-
-
-def _pictures(root: Path, file: Path, ids: Any) -> list[Path]:
-    numbers_ = numbers(file, "img_frame_ids", ids, None).astype(np.int64).tolist()
-    return [root / "imageFiles" / file.stem / f"image_{n:05d}.jpg" for n in numbers_]
+    shown = [sequence.pictures[at] for at in frame[order]]
+    return replace(joined(parts, order), pictures=photos([path for path in shown if path]))
 
 
 @dataclass(frozen=True)
@@ -87,19 +93,53 @@ class _Sequence:
         """Numbers of the camera."""
         return numbers(self.file, key, self.found[key], *shape, finite=finite)
 
+    def valid(self, who: int, count: int) -> np.ndarray:
+        """Frames whose camera is known; of each person, or one mask for all."""
+        mask = self.found["campose_valid"]
+        if isinstance(mask, (list, np.ndarray)) and len(mask) and np.isscalar(mask[0]):
+            return self.shared("campose_valid", count) > 0
+        return self.of(who, "campose_valid", count) > 0
+
+    def cameras(self, count: int) -> np.ndarray:
+        """Intrinsics of every frame, of a sequence's one camera or of its many."""
+        if axes(self.found["cam_intrinsics"]) == 3:
+            return self.shared("cam_intrinsics", count, 3, 3)
+        return np.broadcast_to(self.shared("cam_intrinsics", 3, 3), (count, 3, 3))
+
+    def betas(self, who: int) -> np.ndarray:
+        """The first ten shape coefficients: some files hold three hundred."""
+        values = self.found["betas"]
+        own = values[who] if isinstance(values, (list, np.ndarray)) and len(values) > who else None
+        flat = np.ravel(own) if isinstance(own, np.ndarray) else own
+        found = numbers(self.file, "betas", flat, None)
+        if len(found) < 10:
+            raise InputError(
+                f"{self.file}: betas are {len(found)}, expected 10 or more; get the file anew"
+            )
+        return found[:10]
+
     def gender(self, who: int) -> str:
         """Of one person; neutral where the file names none."""
-        genders = self.found["genders"]
-        return gender_name(genders[who] if len(genders) > who else "")
+        genders = self.found.get("genders", self.found.get("gender"))
+        if not isinstance(genders, (list, np.ndarray)) or len(genders) <= who:
+            return "neutral"
+        return gender_name(genders[who])
 
-    def pictured(self, count: int) -> np.ndarray:
-        """Which frames have their picture on disk."""
-        names = _pictures(self.root, self.file, self.found["img_frame_ids"])
-        if len(names) != count:
-            raise InputError(
-                f"{self.file}: img_frame_ids and poses have other lengths; get the file anew"
-            )
-        return np.array([name.is_file() for name in names])
+    @cached_property
+    def pictures(self) -> list[Path | None]:
+        """The picture of every frame; None where it is not on disk.
+
+        They are counted as poses are. `img_frame_ids` counts frames of the 60 Hz recording; only
+        where a folder's numbers are those, they are taken.
+        """
+        found = listed(self.root / "imageFiles" / self.file.stem)
+        count = len(self.of(0, "poses", None, 72, finite=False))
+        ways = [range(count)]
+        if "img_frame_ids" in self.found:
+            ids = self.shared("img_frame_ids", count).astype(np.int64)
+            ways.append(ids.tolist())
+        named = [[found.get(f"image_{number:05d}") for number in way] for way in ways]
+        return max(named, key=lambda paths: sum(path is not None for path in paths))
 
 
 def _person(sequence: _Sequence, split: str, who: int, options: ReadOptions) -> Part:
@@ -107,17 +147,14 @@ def _person(sequence: _Sequence, split: str, who: int, options: ReadOptions) -> 
     file, own = sequence.file, partial(sequence.of, who)
     poses = own("poses", None, 72, finite=False)
     count = len(poses)
+    if len(sequence.pictures) != count:
+        raise InputError(f"{file}: people have other numbers of frames; get the file anew")
     transl = own("trans", count, 3, finite=False)
-    betas = np.broadcast_to(_ten(file, own("betas", None)), (count, 10))
     extrinsics = sequence.shared("cam_poses", count, 4, 4, finite=False)
-    valid = own("campose_valid", count) > 0
-    finite = [np.isfinite(v).reshape(count, -1).all(axis=1) for v in (poses, transl, extrinsics)]
-    valid &= np.logical_and.reduce(finite)
-    there = sequence.pictured(count)
+    valid = sequence.valid(who, count) & every_row_finite(poses, transl, extrinsics)
+    there = np.array([path is not None for path in sequence.pictures])
     rows = np.flatnonzero(valid & there & (np.arange(count) % (options.every or 1) == 0))
-    seen = own("poses2d", count, 3, len(POSES_2D), finite=False).swapaxes(1, 2)
-    joints = own("jointPositions", count, 3 * len(SMPL_24), finite=False).reshape(count, -1, 3)
-    intrinsics, named = sequence.shared("cam_intrinsics", 3, 3), f"{file.stem} person {who}"
+    named = f"{file.stem} person {who}"
     return Part(
         texts=texts(
             len(rows),
@@ -134,13 +171,13 @@ def _person(sequence: _Sequence, split: str, who: int, options: ReadOptions) -> 
         pictures=photos([]),
         global_orient=poses[rows, :3],
         body_pose=poses[rows, 3:].reshape(-1, 23, 3),
-        betas=betas[rows],
+        betas=np.broadcast_to(sequence.betas(who), (len(rows), 10)),
         transl=transl[rows],
         has_smpl=np.ones(len(rows), dtype=bool),
-        intrinsics=np.broadcast_to(intrinsics, (len(rows), 3, 3)),
+        intrinsics=sequence.cameras(count)[rows],
         extrinsics=extrinsics[rows],
-        own_joints=(joints[rows], SMPL_24.names),
-        own_keypoints=(seen[rows], POSES_2D),
+        own_joints=_own_joints(sequence, who, count, rows),
+        own_keypoints=_own_keypoints(sequence, who, count, rows),
         left_out={
             "camera pose not valid": int((~valid).sum()),
             "picture missing": int((valid & ~there).sum()),
@@ -148,11 +185,18 @@ def _person(sequence: _Sequence, split: str, who: int, options: ReadOptions) -> 
     )
 
 
-def _ten(file: Path, betas: np.ndarray) -> np.ndarray:
-    """The first ten shape coefficients: some files hold three hundred."""
-    if len(betas) < 10:
-        raise InputError(f"{file}: betas are {len(betas)}, expected 10 or more; get the file anew")
-    return betas[:10]
+def _own_joints(sequence: _Sequence, who: int, count: int, rows: np.ndarray) -> Named | None:
+    if "jointPositions" not in sequence.found:
+        return None
+    joints = sequence.of(who, "jointPositions", count, 3 * len(SMPL_24), finite=False)
+    return joints.reshape(count, -1, 3)[rows], SMPL_24.names
+
+
+def _own_keypoints(sequence: _Sequence, who: int, count: int, rows: np.ndarray) -> Named | None:
+    if "poses2d" not in sequence.found:
+        return None
+    seen = sequence.of(who, "poses2d", count, 3, len(POSES_2D), finite=False)
+    return seen.swapaxes(1, 2)[rows], POSES_2D
 
 
 def _action(sequence: str) -> str:

@@ -100,14 +100,14 @@ def read_yaml(path: Path) -> dict[str, str | list[str]]:
     key = ""
     for number, line in enumerate(read_text(path, MIB).splitlines()[:YAML_LINES], start=1):
         text = line.split(" #")[0].rstrip()
-        if not text.strip() or text.lstrip().startswith("#"):
+        if text.strip() in ("", "---", "...") or text.lstrip().startswith("#"):
             continue
         if item := re.fullmatch(r"\s*-\s+(.+)", text):
             entry = found.get(key)
             if not isinstance(entry, list):
                 raise InputError(f"{path} line {number}: a list without a key")
             entry.append(_word(item[1]))
-        elif pair := re.fullmatch(r"(\w+)\s*:\s*(.*)", text):
+        elif pair := re.fullmatch(r"([\w-]+)\s*:\s*(.*)", text):
             key = pair[1]
             found[key] = _value(pair[2])
         else:
