@@ -25,6 +25,8 @@ from pchmr.data.partition import label_of, label_skew, label_table, make_partiti
 from pchmr.data.partition import partition_hash as hash_of
 from pchmr.data.pose_clusters import POSE, columns_for
 from pchmr.data.sets.check import check_set
+from pchmr.data.sets.conversion import conversion_floor
+from pchmr.data.sets.folder import ImportedPeople
 from pchmr.data.sets.tasks import DEFAULT_SIZE as IMPORTED_SIZE
 from pchmr.data.sets.tasks import export_set, imported, run_import
 from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecipe
@@ -86,12 +88,26 @@ def _check_set(config: DataConfig) -> Path:
     """One page of figures about an imported set, and the same as JSON."""
     people = imported(config, Path(config.arguments[0]))
     measured, figures = check_set(people)
+    measured["summary"]["conversion floor"] = measured["conversion"] = _floor(config, people)
     write_bytes(config.output / "check.json", _json(measured), private=True)
     for name, value in measured["summary"].items():
         say(f"{name}: {value}")
     lead = f"{len(people)} rows, content {people.content_hash[:12]}"
     title = f"{people.about['set']}, as imported"
     return _page(config.output / "check.html", title, lead, figures, measured)
+
+
+def _floor(config: DataConfig, people: ImportedPeople) -> Json | str:
+    """What conversion to the embedded mesh and back costs, or why that is not known."""
+    embedded, own = load_body(), people.manifest["body_sha256"]
+    if embedded.sha256 in own or embedded.mesh_sha256 in own:
+        return "none: the truth is of the embedded body already"
+    if config.body is None:
+        return "not measured: give the --body that the set was imported with"
+    found = conversion_floor(people, load_body(config.body), embedded)
+    if found is None:
+        return "not measured: the set knows no meshes"
+    return {name: round(value, 1) for name, value in asdict(found).items()}
 
 
 def _recipe(config: DataConfig, split: Split) -> SyntheticRecipe:

@@ -65,12 +65,65 @@ def fit_body(
     """
     sound = (vertices.abs() < LARGEST).flatten(start_dim=1).all(dim=1)
     given, vertices = vertices, _where(sound, vertices, body.v_template.expand_as(vertices))
-    state = _rigid_parts(body, vertices)
-    cost = _cost(body, state, vertices)
+    state, target = _rigid_parts(body, vertices), _Target(vertices, None)
+    state = _refined(body, state, target, max_steps)
+    return _result(body, state, (_posed(body, state) - given).norm(dim=-1).mean(dim=-1), sound)
+
+
+@torch.no_grad()
+def fit_points(
+    body: Skinning,
+    points: Float[Tensor, "batch points 3"],
+    regressor: Float[Tensor, "points vertices"],
+    rotmat: Float[Tensor, "batch joints 3 3"],
+    *,
+    max_steps: int = MAX_STEPS,
+) -> BodyFit:
+    """The body parameters whose regressed points lie closest to those given; see `fit_body`.
+
+    What points do not tell, as most turns of limbs about themselves, stays as it starts.
+
+    Args:
+        body: To fit.
+        points: In metres, any frame.
+        regressor: From the body's vertices to the points.
+        rotmat: Local rotations to start from.
+        max_steps: After which it ends at the latest.
+    """
+    nothing = points.new_zeros(len(points), body.num_betas)
+    state = _State(rotmat, nothing, points.new_zeros(len(points), 3))
+    offset = (points - regressor @ _posed(body, state)).mean(dim=1)
+    target = _Target(points, regressor)
+    state = _refined(body, state._replace(transl=offset), target, max_steps)
+    error = (target.seen(_posed(body, state)) - points).norm(dim=-1).mean(dim=-1)
+    return _result(body, state, error, torch.ones_like(error, dtype=torch.bool))
+
+
+class _Target(NamedTuple):
+    """Points to come close to: vertices, or what a regressor makes of them."""
+
+    points: Float[Tensor, "batch points 3"]
+    regressor: Float[Tensor, "points vertices"] | None
+
+    def seen(self, vertices: Tensor) -> Float[Tensor, "batch points 3"]:
+        """The points of a mesh."""
+        return vertices if self.regressor is None else self.regressor @ vertices
+
+    @property
+    def prior(self) -> float:
+        """Weight of the shape's prior: fewer points, less of it."""
+        if self.regressor is None:
+            return SHAPE_PRIOR
+        return SHAPE_PRIOR * self.regressor.shape[0] / self.regressor.shape[1]
+
+
+def _refined(body: Skinning, state: _State, target: _Target, max_steps: int) -> _State:
+    """Damped Gauss-Newton: a step that makes an item worse is not taken."""
+    cost = _cost(body, state, target)
     damping = torch.full_like(cost, DAMPING)
     for _ in range(max_steps):
-        tried = _step(body, state, vertices, damping)
-        tried_cost = _cost(body, tried, vertices)
+        tried = _step(body, state, target, damping)
+        tried_cost = _cost(body, tried, target)
         better = tried_cost < cost
         settled = (cost - tried_cost).abs() < TOLERANCE
         state = _State(*(_where(better, new, old) for new, old in zip(tried, state, strict=True)))
@@ -78,11 +131,15 @@ def fit_body(
         damping = torch.where(better, damping / 3, damping * 30)
         if bool(settled.all()):
             break
+    return state
+
+
+def _result(body: Skinning, state: _State, error: Tensor, sound: Tensor) -> BodyFit:
+    """What was found; NaN where a mesh is none."""
     rotvec = rotmat_to_rotvec(state.rotmat)
-    error = (_posed(body, state) - given).norm(dim=-1).mean(dim=-1)
     found = (rotvec[:, 0], rotvec[:, 1:], state.betas, state.transl, error)
     names = ("global_orient", "body_pose", "betas", "transl", "error")
-    nothing = vertices.new_tensor(torch.nan)
+    nothing = error.new_tensor(torch.nan)
     return BodyFit(
         **{name: _where(sound, value, nothing) for name, value in zip(names, found, strict=True)}
     )
@@ -92,10 +149,10 @@ def _where(keep: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(keep.view(-1, *[1] * (new.dim() - 1)), new, old)
 
 
-def _cost(body: Skinning, state: _State, vertices: Tensor) -> Float[Tensor, " batch"]:
-    """Mean squared distance of a vertex, and the prior's share, in square metres."""
-    squares = (_posed(body, state) - vertices).square().sum(dim=(1, 2))
-    return (squares + SHAPE_PRIOR * state.betas.square().sum(dim=1)) / body.num_vertices
+def _cost(body: Skinning, state: _State, target: _Target) -> Float[Tensor, " batch"]:
+    """Mean squared distance of a point, and the prior's share, in square metres."""
+    squares = (target.seen(_posed(body, state)) - target.points).square().sum(dim=(1, 2))
+    return (squares + target.prior * state.betas.square().sum(dim=1)) / target.points.shape[1]
 
 
 def _posed(body: Skinning, state: _State) -> Float[Tensor, "batch vertices 3"]:
@@ -134,18 +191,21 @@ def _rigid_parts(body: Skinning, vertices: Tensor) -> _State:
     return still._replace(transl=offset)
 
 
-def _step(body: Skinning, state: _State, vertices: Tensor, damping: Tensor) -> _State:
+def _step(body: Skinning, state: _State, target: _Target, damping: Tensor) -> _State:
     """One damped Gauss-Newton step on all parameters of every item."""
     world, jacobian = _jacobian(body, state)
-    residual = (vertices - _posed(body, state)).flatten(start_dim=1)
+    if target.regressor is not None:
+        of_vertices = jacobian.unflatten(1, (-1, 3))
+        jacobian = torch.einsum("kv,bvxp->bkxp", target.regressor, of_vertices).flatten(1, 2)
+    residual = (target.points - target.seen(_posed(body, state))).flatten(start_dim=1)
     num_betas, num_joints = body.num_betas, len(body.parents)
     normal = (jacobian.mT @ jacobian).double()
     right = (jacobian.mT @ residual[..., None])[..., 0].double()
     prior = torch.zeros_like(right)
-    prior[:, 3 * num_joints : 3 * num_joints + num_betas] = SHAPE_PRIOR
-    right[:, 3 * num_joints : 3 * num_joints + num_betas] -= SHAPE_PRIOR * state.betas
+    prior[:, 3 * num_joints : 3 * num_joints + num_betas] = target.prior
+    right[:, 3 * num_joints : 3 * num_joints + num_betas] -= target.prior * state.betas
     normal += torch.diag_embed(prior + damping[:, None])
-    change = torch.linalg.solve(normal, right).to(vertices.dtype)
+    change = torch.linalg.solve(normal, right).to(residual.dtype)
     turns, betas, transl = change.split([3 * num_joints, num_betas, 3], dim=-1)
     # About the joint's own axes: a product of rotations stays one, whatever rounding `world` has.
     own = (world.mT @ turns.unflatten(-1, (num_joints, 3, 1)))[..., 0]

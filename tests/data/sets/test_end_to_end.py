@@ -18,12 +18,20 @@ from pchmr.config import (
     TrainConfig,
 )
 from pchmr.data.errors import InputError
+from pchmr.data.sets import conversion
 from pchmr.runs import RunFolder
 
 SIZE = 64
 PROTOCOLS = {"3dpw": "3dpw", "h36m": "h36m-p2"}
 CLIENTS = {"3dpw": 2, "h36m": 2, "tsv": 2, "spin": 1, "truth": 1}
 OPTIM = OptimOptions(batch_size=8)
+
+
+@pytest.fixture(autouse=True)
+def few_conversions(monkeypatch) -> None:
+    """The floor is measured over two people."""
+    monkeypatch.setattr(conversion, "NUM_PEOPLE", 2)
+    monkeypatch.setattr(conversion, "MAX_STEPS", 3)
 
 
 def cli(*words: object) -> None:
@@ -40,6 +48,9 @@ def test_from_files_to_scores(name: str, tiny_sets, tiny_bodies, tmp_path: Path)
     checked = json.loads((runs / "check" / "check.json").read_text())
     assert checked["crops_are_whole"] and (runs / "check" / "check.html").is_file()
     assert checked["about"]["truth"] == "gendered body"
+    floor = checked["conversion"]
+    if name == "3dpw":
+        assert floor["num_people"] == 2 and 0 < floor["there_mpjpe_mm"] < 400
     model = ModelOptions(body=tiny_bodies, from_scratch=True)
     shared = {
         "data_options": DataOptions(data=folder, image_size=SIZE),
