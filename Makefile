@@ -18,8 +18,9 @@ demo: install
 # Run-time dependencies alone: enough for every verb on photos and rendered people.
 light:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	{ command -v uv > /dev/null && uv pip install --python $(BIN)/python --torch-backend cpu $(RUN_TIME); } \
-		|| $(BIN)/python -m pip install --quiet --extra-index-url $(CPU_TORCH) $(RUN_TIME)
+	{ command -v uv > /dev/null \
+		&& uv pip install --python $(BIN)/python --torch-backend cpu $(RUN_TIME); } \
+		|| $(BIN)/python -m pip install --quiet --no-compile --extra-index-url $(CPU_TORCH) $(RUN_TIME)
 	du -sh $(VENV)
 
 test: install

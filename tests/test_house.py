@@ -129,6 +129,19 @@ def test_commands_start_without_compiler_and_model_zoo() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_rooms_of_verbs_import_with_run_time_dependencies_alone() -> None:
+    """What only extras bring may be missing until somebody asks for what it does."""
+    extras = ("onnx", "onnxruntime", "onnxscript", "av", "pillow_heif", "transformers", "ray")
+    code = (
+        f"import sys\nsys.modules.update(dict.fromkeys({extras}))\n"
+        "from importlib import import_module\nfrom pchmr.cli import VERBS\n"
+        "for name in sorted({verb.target.split(':')[0] for verb in VERBS.values()}):\n"
+        "    import_module(name)\n"
+    )
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_commands_of_the_readme_exist() -> None:
     from pchmr.cli import VERBS
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pchmr import compute
 from pchmr.body import BodyModel
 from pchmr.config import DivergedError, OptimOptions, TrainConfig, require
-from pchmr.data.augment import DEFAULT, PUBLISHED, changed_batch
+from pchmr.data.augment import training_batch
 from pchmr.data.sample import PeopleDataset, RenewedPeople, Sample
 from pchmr.door import Json
 from pchmr.losses import LOSSES, targets
@@ -112,7 +112,6 @@ def train_epoch(
     """
     model.train()
     order, generator = _order(len(dataset), seed)
-    extent = PUBLISHED if options.augments_as_published else DEFAULT
     totals, seen = defaultdict[str, float](float), 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout", compute.rank()))
@@ -120,10 +119,7 @@ def train_epoch(
             now = epoch + start / len(order)
             set_rate(optimizer, options.learning_rate * factor(now))
             taken = rows if len(rows) else order[:1]
-            if options.augment:
-                sample = changed_batch(dataset, taken, generator, extent)
-            else:
-                sample = dataset.batch(taken)
+            sample = training_batch(dataset, taken, generator, options)
             terms = train_step(
                 model, body, sample, optimizer, options, epoch=now, weight=float(len(rows))
             )

@@ -15,7 +15,7 @@ from pchmr.report.judged import Tables, judged_claims
 from pchmr.report.targets import verdicts_of
 from pchmr.results import VALUE, ResultRow
 
-SHAPE = "{part}-{view}-shape-top1"
+SHAPE = "full-model-{view}-shape-top1"
 PLAIN, SUMS = "plain", "secure-cohort-10"
 Titled = Mapping[str, list[ResultRow]]
 """Rows by title of their table, those that are out of date under ids that nobody looks for."""
@@ -168,7 +168,7 @@ def _seen(titled: Titled, tables: Tables) -> Found | None:
         view: row
         for view in (PLAIN, SUMS)
         for row in rows
-        if row.id == SHAPE.format(part="full-model", view=view) and VALUE in row.measures
+        if row.id == SHAPE.format(view=view) and VALUE in row.measures
     }
     if PLAIN not in known or SUMS not in known:
         return None
