@@ -60,9 +60,12 @@ def standing(
         rows = [SMPL_24.index(f"{side}_{part}") for part in ("hip", "knee", "ankle")]
         ankle, foot = places[:, rows[2]], world[:, rows[2]]
         goal, turned = ankle.copy(), foot.copy()
-        for begin, end in flat_spans(contact[:, column], ankle[:, 1]):
+        parts = flat_spans(contact[:, column], ankle[:, 1])
+        for begin, end in parts:
             held[begin:end, column] = True
+        for begin, end in parts:
             weight = _ease(gait.times, begin, end)
+            weight[held[:, column] & (weight < 1)] = 0.0  # another stand of the foot goes first
             middle = (begin + end) // 2
             goal += weight[:, None] * (ankle[begin:end].mean(axis=0) - ankle)
             turned = _toward(turned, foot[middle], weight)

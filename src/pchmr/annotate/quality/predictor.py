@@ -75,7 +75,7 @@ class ErrorPredictor:
             return np.zeros(len(next(iter(signals.values()))), dtype=bool)
         away = (_logs(signals, self.names) - self.mean) / self.sd
         sign = np.where([name in FALLING for name in self.names], -1, 1)
-        return (away * sign <= RANGE).all(axis=1)
+        return np.all(away * sign <= RANGE, axis=1)
 
     def _score(self, signals: Mapping[str, np.ndarray]) -> np.ndarray:
         table = _design(signals, self.names, self.mean, self.sd)
