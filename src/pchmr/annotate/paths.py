@@ -86,7 +86,7 @@ def _smooth_part(
     weight = np.full(raw.shape[:2], 1 / pull.path_sd)
     columns = [LABEL_POINTS.index(point) for point in FOOT_POINTS]
     holds = [_hold(raw[:, k], smooth[:, k], trust[:, k], times) for k in columns]
-    body = _carried(holds, times, seconds)
+    body = _carried(holds, times)
     smooth += body[:, None]
     for column, (shift, is_held) in zip(columns, holds, strict=True):
         own = np.where(is_held[:, None], shift - body, 0.0)
@@ -114,7 +114,6 @@ def _hold(
 def _carried(
     holds: list[tuple[Float[np.ndarray, "frames 3"], Bool[np.ndarray, " frames"]]],
     times: Float[np.ndarray, " frames"],
-    seconds: float,
 ) -> Float[np.ndarray, "frames 3"]:
     """What the feet that stand ask of the whole body: its distance is seen worst of all."""
     held = np.stack([is_held for _, is_held in holds], axis=-1).astype(float)
@@ -125,7 +124,10 @@ def _carried(
     total = np.einsum("nk,nkc->nc", held, np.stack([shift for shift, _ in holds], axis=1))
     mean = total[known] / count[known, None]
     between = np.stack([np.interp(times, times[known], mean[:, k]) for k in range(3)], axis=-1)
-    return _smoothed(between, np.ones(len(times)), times, seconds)
+    smooth = _smoothed(between, np.ones(len(times)), times, EASE_SECONDS)
+    first, last = times[known[[0, -1]]]
+    outside = np.maximum(first - times, 0) + np.maximum(times - last, 0)
+    return smooth * np.exp(-np.square(outside / EASE_SECONDS))[:, None]
 
 
 def _eased(

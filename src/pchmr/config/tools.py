@@ -97,7 +97,7 @@ COMPARISONS = (
 
 
 PAPER_TABLES = ("client-scale", "lda", "natural", "finetune")
-ALSO_READ = {"data": ("annotators",), "num_seeds": ("personalize", "pfl")}
+ALSO_READ = {"data": ("annotators", "recorded"), "num_seeds": ("personalize", "pfl")}
 """Benchmarks that read a setting of comparisons without being one."""
 BENCH_DEFAULTS = {"data": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1}
 
@@ -108,16 +108,17 @@ class BenchConfig:
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """Benchmark: speed, rasterizer, body, federated, faults, secure, deploy, audit, noise, models,
-    export, annotators, placing, people, realism, crowds, seen, clips, personalize, pfl, or a
-    comparison of runs: learning-curves, learning-samples, client-scale, ladder, convergence, lda,
-    natural, optimizers, finetune, byzantine. Without one, each is listed and none is run."""
+    export, annotators, placing, people, imported, recorded, realism, crowds, seen, clips,
+    personalize, pfl, or a comparison of runs: learning-curves, learning-samples, client-scale,
+    ladder, convergence, lda, natural, optimizers, finetune, byzantine. Without one, each is listed
+    and none is run."""
     output: Path = Path("results")
     """Folder of the JSONL files."""
     repeats: int = 5
     """Measurements per figure; the minimum and the median are kept."""
     data: Path | None = None
-    """Folder of `pchmr data synth` in place of domain B's images; for `--scale paper`, of
-    `pchmr data import`."""
+    """Folder of `pchmr data synth` in place of domain B's images; for `--scale paper` and recorded,
+    of `pchmr data import`."""
     scale: Literal["cpu", "gpu", "paper"] = "cpu"
     """Size of a comparison: XS networks on few images, S networks at 224 px, or the paper's own
     runs on an imported set (client-scale, lda, natural, finetune)."""
@@ -126,6 +127,8 @@ class BenchConfig:
     start: Path | None = None
     """Folder of start weights for `--scale paper`: resnet50.pth (client-scale, lda), or
     fastmetro_s.safetensors and tore_s.safetensors, trained on Human3.6M (natural, finetune)."""
+    world: Literal[1, 2] | None = None
+    """Of the rendered people that realism asks about; without it, the usual one."""
     num_seeds: int = 1
     """Seeds of a comparison, all cells of the first before those of the second."""
     num_workers: int = 1

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from pchmr.body import BodyModel
-from pchmr.body.joints import SMPL_24
+from pchmr.body.joints import SMPL_24, SMPL_PARENTS
 from pchmr.cli import main
 from pchmr.config import UserError
 from pchmr.data.mocap.amass import read_amass
@@ -221,3 +221,77 @@ def test_few_recordings_are_cut_in_time(body, tmp_path) -> None:
     write_bvh(tmp_path / "short.bvh", "cmu", frames=4)
     with pytest.raises(UserError, match="4 frames of motion in"):
         import_poses("bvh", tmp_path / "short.bvh", tmp_path / "few", body, lambda *_: None)
+
+
+STRUNG = {"pelvis": "Hips", "spine1": "Spine", "spine2": "Spine1", "spine3": "Spine2",
+          "neck": "Neck", "head": "Head"} | {
+    f"{side.lower()}_{part}": f"{side}{word}"
+    for side in ("Left", "Right")
+    for part, word in (("hip", "UpLeg"), ("knee", "Leg"), ("ankle", "Foot"), ("foot", "Toe"),
+                       ("collar", "Shoulder"), ("shoulder", "Arm"), ("elbow", "ForeArm"),
+                       ("wrist", "Hand"))
+}  # fmt: skip
+
+
+def write_strung(path: Path, body: BodyModel, rotvec: np.ndarray) -> None:
+    """Motion of our body in a skeleton whose every bone lies along x, turned about it at will."""
+    rest, rng = rest_of(body), np.random.default_rng(4)
+    parents = [SMPL_PARENTS[SMPL_24.index(name)] for name in SMPL_24.names]
+    world, own = [], []
+    for joint, name in enumerate(SMPL_24.names):
+        turn = Rotation.from_rotvec(rotvec[:, joint])
+        world.append(turn if joint == 0 else world[parents[joint]] * turn)
+        children = [k for k, parent in enumerate(parents) if parent == joint]
+        frame = Rotation.from_matrix([[0, 0, 1], [1, 0, 0], [0, 1, 0]])  # x up, y ahead, z left
+        if len(children) == 1 and "spine" not in name and name != "neck":
+            bone = rest[children[0]] - rest[joint]
+            straight, _ = Rotation.align_vectors([bone / np.linalg.norm(bone)], [[1, 0, 0]])
+            frame = straight * Rotation.from_rotvec([rng.uniform(-3, 3), 0, 0])
+        own.append(frame)
+    text, rows = [], [["0 90 0"] for _ in rotvec]
+
+    def put(joint: int, depth: int) -> None:
+        name, parent = SMPL_24.names[joint], parents[joint]
+        offset = own[parent].inv().apply(rest[joint] - rest[parent]) if depth else np.zeros(3)
+        kind, more = ("ROOT", "6 Xposition Yposition Zposition") if depth == 0 else ("JOINT", "3")
+        text.append(f"{kind} {STRUNG[name]}\n{{\nOFFSET {' '.join(map(str, offset))}\n"
+                    f"CHANNELS {more} Zrotation Yrotation Xrotation")  # fmt: skip
+        turn = world[joint] * own[joint]
+        if depth:
+            turn = (world[parent] * own[parent]).inv() * turn
+        for row, angles in zip(rows, turn.as_euler("ZYX", degrees=True), strict=True):
+            row += [f"{angle:.8f}" for angle in angles]
+        children = [k for k, at in enumerate(parents) if at == joint and SMPL_24.names[k] in STRUNG]
+        for child in children:
+            put(child, depth + 1)
+        if not children:
+            text.append("End Site\n{\nOFFSET 0 0 0\n}")
+        text.append("}")
+
+    put(0, 0)
+    motion = "\n".join(" ".join(row) for row in rows)
+    path.write_text("HIERARCHY\n" + "\n".join(text) + f"\nMOTION\nFrames: {len(rows)}\n"
+                    f"Frame Time: 0.1\n{motion}\n")  # fmt: skip
+
+
+def test_limbs_that_a_file_strings_along_one_axis_are_not_twisted(body, tmp_path) -> None:
+    """Elbows and knees bend as they were recorded, though nothing at rest tells which way."""
+    rng = np.random.default_rng(2)
+    rotvec = np.zeros((12, 24, 3))
+    rotvec[:, 0, 1] = rng.uniform(-0.5, 0.5, 12)
+    for name in ("left_hip", "right_hip", "spine1", "neck", "left_shoulder", "right_shoulder"):
+        rotvec[:, SMPL_24.index(name)] = rng.uniform(-0.4, 0.4, (12, 3))
+    for name, axis, sign in (("knee", 0, (1, 1)), ("elbow", 1, (-1, 1))):
+        for side, way in zip(("left", "right"), sign, strict=True):
+            rotvec[:, SMPL_24.index(f"{side}_{name}"), axis] = way * rng.uniform(0.3, 1.2, 12)
+    write_strung(tmp_path / "strung.bvh", body, rotvec)
+    found = read_bvh(tmp_path / "strung.bvh", "strung", rest_of(body)).rotvec
+    turned = rotvec.copy()
+    ahead = Rotation.from_euler("y", -rotvec[0, 0, 1])
+    turned[:, 0] = (ahead * Rotation.from_rotvec(rotvec[:, 0])).as_rotvec()
+    off = (Rotation.from_rotvec(found[:, :22].reshape(-1, 3)).inv()
+           * Rotation.from_rotvec(turned[:, :22].reshape(-1, 3))).magnitude()  # fmt: skip
+    off = np.degrees(off.reshape(12, 22)).max(axis=0)
+    assert off[SMPL_24.index("pelvis")] < 0.1
+    worst = {name: off[joint] for joint, name in enumerate(SMPL_24.names[:22])}
+    assert max(worst.values()) < 20, worst

@@ -1,8 +1,7 @@
 """BVH files: a skeleton of any proportions and its channels, retargeted by the names of joints.
 
-Names of CMU's conversions, Mixamo and others are known. Each bone of the body takes the direction
-that the recorded bone has, whatever either rest pose: a global rotation of the recording, after the
-shortest turn from the body's resting bone to the recorded one. Offsets decide directions only.
+Names of CMU's conversions, Mixamo and others are known; `retarget.py` brings their motion onto the
+body. The world is y up, as BVH says.
 """
 
 import re
@@ -15,9 +14,9 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
-from pchmr.body.joints import SMPL_24, SMPL_PARENTS
 from pchmr.data.errors import InputError
-from pchmr.data.mocap.motion import Motion, facing_front, thinned
+from pchmr.data.mocap.motion import Motion, thinned
+from pchmr.data.mocap.retarget import Skeleton, retargeted
 from pchmr.door import read_text
 from pchmr.door.limits import MIB
 
@@ -84,7 +83,13 @@ def read_bvh(path: Path, name: str, rest: Float[ndarray, "24 3"]) -> Motion:
     frames, rate = _frames(path, tail, sum(len(node.channels) for node in nodes))
     chosen = _chosen(path, nodes)
     world = _world(nodes, frames[thinned(len(frames), rate)])
-    return Motion(name=name, rotvec=_retargeted(nodes, chosen, world, rest))
+    places = _rest_places(nodes)
+    skeleton = Skeleton(
+        rotations={ours: world[at] for ours, at in chosen.items()},
+        places={ours: places[at] for ours, at in chosen.items()},
+        tips={ours: tip for ours, at in chosen.items() if (tip := nodes[at].tip) is not None},
+    )
+    return Motion(name=name, rotvec=retargeted(skeleton, rest))
 
 
 def _nodes(path: Path, words: Iterator[str]) -> list[Node]:
@@ -202,69 +207,8 @@ def _world(nodes: list[Node], frames: ndarray) -> list[Rotation]:
     return found
 
 
-def _retargeted(
-    nodes: list[Node], chosen: dict[str, int], world: list[Rotation], rest: Float[ndarray, "24 3"]
-) -> Float[ndarray, "frames 24 3"]:
-    """Local rotations of our joints; a joint that the file lacks turns with its parent."""
-    places = _rest_places(nodes)
-    ours: list[Rotation] = []
-    local = np.zeros((len(world[0]), len(SMPL_24), 3))
-    for joint, name in enumerate(SMPL_24.names):
-        parent = SMPL_PARENTS[joint]
-        if name in chosen:
-            turn = _rest_turn(nodes, chosen, places, joint, rest)
-            ours.append(world[chosen[name]] * turn)
-        else:
-            ours.append(ours[parent])
-        if parent < 0:
-            front = facing_front(ours[0].as_matrix())
-            local[:, joint] = Rotation.from_matrix(front).as_rotvec()
-        else:
-            local[:, joint] = (ours[parent].inv() * ours[joint]).as_rotvec()
-    return local
-
-
 def _rest_places(nodes: list[Node]) -> list[ndarray]:
     found: list[ndarray] = []
     for node in nodes:
         found.append(node.offset + (found[node.parent] if node.parent >= 0 else 0))
     return found
-
-
-def _rest_turn(
-    nodes: list[Node],
-    chosen: dict[str, int],
-    places: list[ndarray],
-    joint: int,
-    rest: Float[ndarray, "24 3"],
-) -> Rotation:
-    """The shortest turn from our resting bone below a joint to that of the file."""
-    children = [k for k, parent in enumerate(SMPL_PARENTS) if parent == joint]
-    if len(children) != 1:
-        return Rotation.identity()
-    (child,) = children
-    theirs = _their_bone(nodes, chosen, places, SMPL_24.names[joint], SMPL_24.names[child])
-    if theirs is None:
-        return Rotation.identity()
-    return _arc(rest[child] - rest[joint], theirs)
-
-
-def _their_bone(
-    nodes: list[Node], chosen: dict[str, int], places: list[ndarray], name: str, child: str
-) -> ndarray | None:
-    at = chosen[name]
-    if child in chosen:
-        return places[chosen[child]] - places[at]
-    return nodes[at].tip
-
-
-def _arc(start: ndarray, end: ndarray) -> Rotation:
-    """The shortest rotation between two directions; none where one has no length."""
-    lengths = np.linalg.norm(start) * np.linalg.norm(end)
-    if lengths < 1e-12:
-        return Rotation.identity()
-    axis, cos = np.cross(start, end) / lengths, float(start @ end) / lengths
-    sin = float(np.linalg.norm(axis))
-    if sin < 1e-9:
-        return Rotation.identity() if cos > 0 else Rotation.from_euler("x", 180, degrees=True)
-    return Rotation.from_rotvec(axis / sin * np.arctan2(sin, cos))
