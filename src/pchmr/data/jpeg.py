@@ -48,7 +48,9 @@ def _by_torchvision(data: bytes) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the bytes are only read
         raw = torch.frombuffer(data, dtype=torch.uint8)
-    return decode_jpeg(raw, mode=ImageReadMode.RGB)
+    decoded = decode_jpeg(raw, mode=ImageReadMode.RGB)
+    assert isinstance(decoded, Tensor)
+    return decoded
 
 
 def _by_pillow(data: bytes) -> Tensor:

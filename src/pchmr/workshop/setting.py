@@ -10,13 +10,13 @@ card beside the weights tells the figures.
 import dataclasses
 import json
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import torch
 import tyro
 
 from pchmr.body import load_body
 from pchmr.config import Domain, FittingOptions, ModelOptions, to_json
+from pchmr.data.synthetic import SyntheticRecipe
 from pchmr.models import load_checkpoint, load_model, save_checkpoint
 from pchmr.personalize.rehearsal import others_in, source_people
 from pchmr.personalize.settled import TAUGHT_FROM, shipped_path
@@ -50,7 +50,13 @@ def run(config: SettingConfig) -> None:
     assert options.num_others is not None
     shared, started_from = load_model(ModelOptions(model=config.model), body.hierarchy, seed=0)
     source = source_people(body, shared.image_size, options.num_rehearsed)
-    users = SimpleNamespace(version=config.world, seed=None)
+    users = SyntheticRecipe(
+        domain=config.setting,
+        split="train",
+        num_samples=1,
+        image_size=shared.image_size,
+        version=config.world,
+    )
     others = others_in(config.setting, body, shared.image_size, options.num_others, users)
     teacher = Teacher(
         body=body,

@@ -110,7 +110,7 @@ def _entry(
 def _betas(file: Path, group: Any, count: int) -> np.ndarray:
     """Shape of every frame: one for all, or one a frame."""
     found = group.get("betas") if isinstance(group, dict) else None
-    if axes(found) == 2 and len(found) == count > 1:
+    if found is not None and axes(found) == 2 and len(found) == count > 1:
         return numbers(file, "smpl.betas", found, count, 10)
     return np.broadcast_to(reshaped(file, "smpl.betas", found, 10), (count, 10))
 
