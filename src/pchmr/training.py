@@ -113,17 +113,14 @@ def train_epoch(
     model.train()
     order, generator = _order(len(dataset), seed)
     extent = PUBLISHED if options.augments_as_published else DEFAULT
+    extent = extent if options.augment else None
     totals, seen = defaultdict[str, float](float), 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout", compute.rank()))
         for rows, start in _shares(order, options.batch_size):
             now = epoch + start / len(order)
             set_rate(optimizer, options.learning_rate * factor(now))
-            taken = rows if len(rows) else order[:1]
-            if options.augment:
-                sample = changed_batch(dataset, taken, generator, extent)
-            else:
-                sample = dataset.batch(taken)
+            sample = changed_batch(dataset, rows if len(rows) else order[:1], generator, extent)
             terms = train_step(
                 model, body, sample, optimizer, options, epoch=now, weight=float(len(rows))
             )

@@ -54,9 +54,14 @@ def changed_batch(
     people: PeopleDataset,
     rows: Sequence[int] | np.ndarray,
     generator: torch.Generator,
-    settings: Augmentation = DEFAULT,
+    settings: Augmentation | None = DEFAULT,
 ) -> Sample:
-    """Rows of a data set, augmented; what it stores beyond its crops' edges comes into view."""
+    """Rows of a data set, augmented; what it stores beyond its crops' edges comes into view.
+
+    Without settings they are as they are.
+    """
+    if settings is None:
+        return people.batch(rows)
     return augment(wide_batch(people, rows), generator, settings, side=people.image_size)
 
 
