@@ -6,10 +6,22 @@ STAMP := $(VENV)/.installed
 # Compiled files are kept, also where the environment says otherwise: tests start many processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-priors test-browser test-deploy test-wheel pages check docs bench clean install
+# Where torch without CUDA is; what cannot be reached is left out, and torch comes with CUDA.
+CPU_TORCH := https://download.pytorch.org/whl/cpu
+RUN_TIME := --constraint constraints.txt --editable .
+
+.PHONY: demo light test test-priors test-browser test-deploy test-wheel pages check docs bench clean install
 
 demo: install
 	$(BIN)/pchmr demo
+
+# Run-time dependencies alone: enough for every verb on photos and rendered people.
+light:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	{ command -v uv > /dev/null \
+		&& uv pip install --python $(BIN)/python --torch-backend cpu $(RUN_TIME); } \
+		|| $(BIN)/python -m pip install --quiet --no-compile --extra-index-url $(CPU_TORCH) $(RUN_TIME)
+	du -sh $(VENV)
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

@@ -57,7 +57,23 @@ TYPED = (
     "doctor",
     "bench people",
     "demo",
+    "live",
+    "live clip.mp4 --native",
+    "audit runs/federate --view plain",
+    "review labels",
+    "deploy init fed",
+    "deploy up fed",
+    "deploy invite ward",
+    "deploy join ward.invite --data people",
+    "deploy join ward.invite --data people --folder keys",
+    "deploy run fed",
+    "deploy status fed",
+    "deploy down fed",
+    "deploy down --data people",
+    "deploy withdraw --data people",
 )
+NO_COMMAND = ("export", "report runs")  # a file to open follows
+SAY_IT_THEMSELVES = ("data synth --output people", "data import 3dpw SRC DST")
 
 
 @pytest.mark.parametrize("line", TYPED)
@@ -70,7 +86,28 @@ def test_the_next_command_parses(line: str) -> None:
     assert verb is cli.VERBS[line.split()[0]]
 
 
-def test_every_verb_says_what_comes_next(tmp_path, capsys) -> None:
-    assert set(cli.VERBS) <= set(guide.NEXT)
-    assert cli.main(["priors", "list"]) == 0
-    assert capsys.readouterr().err.strip().endswith("pchmr priors get blazepose")
+def test_every_verb_is_tried() -> None:
+    tried = {line.split()[0] for line in (*TYPED, *NO_COMMAND)}
+    assert tried == set(cli.VERBS) == set(guide.NEXT)
+
+
+@pytest.mark.parametrize("line", (*TYPED, *NO_COMMAND))
+def test_the_last_line_of_every_verb_is_what_comes_next(line: str, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(cli.Verb, "__call__", lambda verb, config: print("done"))
+    assert cli.main(line.split()) == 0
+    assert re.match(r"next: \S+ \S+", capsys.readouterr().err.splitlines()[-1])
+
+
+@pytest.mark.parametrize("line", SAY_IT_THEMSELVES)
+def test_what_knows_more_than_the_settings_says_it_itself(line: str) -> None:
+    _, config = cli.parse(line.split())
+    assert guide.next_command("data", config) is None
+
+
+def test_rendered_people_are_trained_on_at_their_size(tmp_path, capsys) -> None:
+    world = ["--num-samples", "1", "--num-test-samples", "1", "--image-size", "32"]
+    assert cli.main(["data", "synth", "--output", str(tmp_path / "people"), *world]) == 0
+    following = capsys.readouterr().err.splitlines()[-1].removeprefix("next: ")
+    _, config = cli.parse(shlex.split(following)[1:])
+    assert config.data_options.data == tmp_path / "people"
+    assert config.data_options.image_size == 32

@@ -129,6 +129,19 @@ def test_commands_start_without_compiler_and_model_zoo() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_rooms_of_verbs_import_with_run_time_dependencies_alone() -> None:
+    """What only extras bring may be missing until somebody asks for what it does."""
+    extras = ("onnx", "onnxruntime", "onnxscript", "av", "pillow_heif", "transformers", "ray")
+    code = (
+        f"import sys\nsys.modules.update(dict.fromkeys({extras}))\n"
+        "from importlib import import_module\nfrom pchmr.cli import VERBS\n"
+        "for name in sorted({verb.target.split(':')[0] for verb in VERBS.values()}):\n"
+        "    import_module(name)\n"
+    )
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_commands_of_the_readme_exist() -> None:
     from pchmr.cli import VERBS
 
@@ -161,7 +174,9 @@ def test_constraints_hold_pins_only() -> None:
     assert lines and all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines)
 
 
-def test_results_readme_equals_what_is_regenerated() -> None:
-    from pchmr.report.results import results_markdown
+def test_pages_of_results_equal_what_is_regenerated() -> None:
+    from pchmr.report.results import pages_of
 
-    assert (ROOT / "results" / "README.md").read_text() == results_markdown(ROOT / "results")
+    folder, pages = ROOT / "results", pages_of(ROOT / "results")
+    assert {p.relative_to(folder).as_posix() for p in folder.glob("**/*.md")} == set(pages)
+    assert not [name for name, text in pages.items() if (folder / name).read_text() != text]

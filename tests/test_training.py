@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from pchmr import training
 from pchmr.config import OptimOptions, SettingError, TrainConfig
+from pchmr.data import augment
 from pchmr.data.augment import DEFAULT, PUBLISHED
 from pchmr.data.sample import Subset
 from pchmr.models import build_model
@@ -258,7 +258,7 @@ def test_paper_losses_bring_the_published_augmentation(
 ) -> None:
     seen = []
     monkeypatch.setattr(
-        training,
+        augment,
         "changed_batch",
         lambda of, rows, _, extent: seen.append(extent) or of.batch(rows),
     )

@@ -51,7 +51,7 @@ FULL = Size(
     num_labeled=16,
     num_users=2,
     own=DataOptions(domain="V", num_samples=720, num_test_samples=120, image_size=112),
-    fitting=FittingOptions(num_others=600, num_rehearsed=256, num_epochs=6),
+    fitting=FittingOptions(num_others=200, num_rehearsed=256, num_epochs=6),
 )
 QUICK = Size(
     num_samples=120,

@@ -178,20 +178,29 @@ def _makes_sense(arrays: Mapping[str, np.ndarray]) -> bool:
     return bool(sound and small and within and kinds <= {"u", "i"})
 
 
+Tile = UInt8[np.ndarray, "tile tile 3"]
+
+
 @dataclass(frozen=True)
 class Picture:
-    """A row of the contact sheet: views are RGB tiles in the order of `VIEWS`."""
+    """A row of the contact sheet, in RGB tiles.
+
+    Attributes:
+        rank: Of the person.
+        index: Row in the data set.
+        error_mm: MPJPE.
+        truth: The input, the truth over it and from the side; none where it was not asked for.
+        prediction: The prediction over the input and from the side.
+    """
 
     rank: str
     index: int
     error_mm: float
-    tiles: list[UInt8[np.ndarray, "tile tile 3"]]
+    truth: list[Tile]
+    prediction: list[Tile]
 
 
-VIEWS = ("input", "truth", "truth, from the side", "prediction", "prediction, from the side")
-
-
-def draw(examples: Examples) -> Iterator[Picture]:
+def draw(examples: Examples, *, with_truth: bool = True) -> Iterator[Picture]:
     """Every example as pictures; both side views of one share centre and scale."""
     faces = torch.from_numpy(examples.faces).long()
     for i in range(len(examples)):
@@ -203,18 +212,20 @@ def draw(examples: Examples) -> Iterator[Picture]:
         intrinsics = torch.from_numpy(examples.intrinsics[i]).float()
         lens, placed = _before_long_lens(predicted, camera, image.shape[-1])
         span = max(_span(truth), _span(predicted))
-        tiles = [
-            image,
-            _overlay(image, truth, faces, intrinsics, TRUTH_COLOR),
-            _side_view(truth, faces, span, TRUTH_COLOR),
+        seen = [
             _overlay(image, placed, faces, lens, PREDICTION_COLOR),
             _side_view(predicted, faces, span, PREDICTION_COLOR),
         ]
+        true = []
+        if with_truth:
+            over = _overlay(image, truth, faces, intrinsics, TRUTH_COLOR)
+            true = [image, over, _side_view(truth, faces, span, TRUTH_COLOR)]
         yield Picture(
             str(examples.rank[i]),
             int(examples.index[i]),
             float(examples.error_mm[i]),
-            [_tile(tile) for tile in tiles],
+            [_tile(tile) for tile in true],
+            [_tile(tile) for tile in seen],
         )
 
 

@@ -81,10 +81,27 @@ def _after_personalize(config: configs.PersonalizeConfig) -> str:
     return f"pchmr predict PHOTO --checkpoint {model}"
 
 
-def _after_live(config: configs.LiveConfig) -> str | None:
-    """Nothing after the page, nor after a camera, of which no picture is kept."""
+def _after_live(config: configs.LiveConfig) -> str:
+    """No picture of a camera is kept, so there is none to name."""
     is_file = config.source is not None and not config.source.isdecimal()
-    return f"pchmr annotate {config.source} --output labels" if is_file else None
+    return f"pchmr annotate {config.source if is_file else 'PHOTOS'} --output labels"
+
+
+def _after_deploy(config: configs.DeployConfig) -> str:
+    """What the operator types next; a device's owner, how to end it."""
+    folder, data = config.name or config.folder, config.data
+    where = f" {folder}" if folder is not None else ""
+    device = f" {config.folder}" if config.folder else f" --data {data or 'DATA'}"
+    return {
+        "init": f"pchmr deploy up{where}",
+        "up": "pchmr deploy invite NAME",
+        "invite": "pchmr deploy status",
+        "join": f"pchmr deploy down{device}",
+        "run": "pchmr deploy status",
+        "status": "pchmr deploy run",
+        "down": "pchmr deploy join INVITE --data DATA" if data else f"pchmr deploy up{where}",
+        "withdraw": "pchmr deploy join INVITE --data DATA",
+    }[config.task]
 
 
 def _after_data(config: configs.DataConfig) -> str | None:
@@ -109,7 +126,7 @@ NEXT: dict[str, Callable[[Any], str | None]] = {
     "live": _after_live,
     "personalize": _after_personalize,
     "loop": lambda config: f"pchmr personalize --images {config.images}",
-    "deploy": lambda config: None,  # each of its tasks says so itself
+    "deploy": _after_deploy,
     "audit": lambda config: "pchmr federate --aggregation secure",
     "export": lambda config: f"pchmr predict PHOTO, or read {config.output / 'card.json'}",
     "data": _after_data,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pchmr import compute
 from pchmr.body import BodyModel
 from pchmr.config import DivergedError, OptimOptions, TrainConfig, require
-from pchmr.data.augment import DEFAULT, PUBLISHED, changed_batch
+from pchmr.data.augment import training_batch
 from pchmr.data.sample import PeopleDataset, RenewedPeople, Sample
 from pchmr.door import Json
 from pchmr.losses import LOSSES, targets
@@ -112,15 +112,14 @@ def train_epoch(
     """
     model.train()
     order, generator = _order(len(dataset), seed)
-    extent = PUBLISHED if options.augments_as_published else DEFAULT
-    extent = extent if options.augment else None
     totals, seen = defaultdict[str, float](float), 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout", compute.rank()))
         for rows, start in _shares(order, options.batch_size):
             now = epoch + start / len(order)
             set_rate(optimizer, options.learning_rate * factor(now))
-            sample = changed_batch(dataset, rows if len(rows) else order[:1], generator, extent)
+            taken = rows if len(rows) else order[:1]
+            sample = training_batch(dataset, taken, generator, options)
             terms = train_step(
                 model, body, sample, optimizer, options, epoch=now, weight=float(len(rows))
             )

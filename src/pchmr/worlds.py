@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from pchmr.body import BodyModel, load_body
 from pchmr.config import DataConfig, FederateConfig
+from pchmr.config.verbs import POSE_SETS
 from pchmr.data import num_workers, planned_columns
 from pchmr.data.mocap.people import write_recorded
 from pchmr.data.mocap.poses import PoseSet
@@ -26,6 +27,7 @@ from pchmr.data.pose_clusters import POSE, columns_for
 from pchmr.data.sets.check import check_set
 from pchmr.data.sets.conversion import conversion_floor
 from pchmr.data.sets.folder import ImportedPeople
+from pchmr.data.sets.tasks import DEFAULT_SIZE as IMPORTED_SIZE
 from pchmr.data.sets.tasks import export_set, imported, run_import
 from pchmr.data.synthetic import RECIPE_VERSION, SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.check import check
@@ -64,7 +66,22 @@ def _run(config: DataConfig) -> Path:
     }
     written = tasks[config.task](config)
     say(f"written: {written}")
+    if following := _following(config):
+        say(f"next: {following}")
     return written
+
+
+def _following(config: DataConfig) -> str | None:
+    """What to type after people were made: their size is known here alone."""
+    if config.task == "synth":
+        size = _recipe(config, "train").image_size
+        return f"pchmr train --data {config.output} --image-size {size}"
+    if config.task != "import":
+        return None
+    if config.arguments[0] in POSE_SETS:
+        return f"pchmr data synth --poses {config.output}"
+    size = config.data_options.image_size or IMPORTED_SIZE
+    return f"pchmr evaluate --data {config.output} --image-size {size}"
 
 
 def _check_set(config: DataConfig) -> Path:
@@ -123,7 +140,6 @@ def _synth(config: DataConfig) -> Path:
                 advance.to,
                 num_workers=num_workers(recipe.num_samples),
             )
-    say(f"next: pchmr train --data {config.output} --image-size {recipe.image_size}")
     return config.output
 
 

@@ -61,7 +61,7 @@ def test_every_source_has_its_own_judge(
     annotator: Annotator, source: str, mode: str, judge: str, calibrated: bool
 ) -> None:
     labeler = Labeler(annotator=annotator, predictors=load_predictors(), mode=mode, source=source)
-    assert labeler.judge == (judge, calibrated)
+    assert labeler.judge.predictor == (judge, calibrated)
 
 
 @pytest.mark.parametrize("source", ["observations", "embedded+depth-anything", "vitpose"])

@@ -1,5 +1,6 @@
 """Decoding without the networks: crops, anchors, doubles, tiles; and with them, where fetched."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from pchmr.perception import PRIORS, load_keypoint_prior
 from pchmr.perception.blazepose import landmarks
 from pchmr.perception.blazepose.detector import ANCHORS, detect, merged
 from pchmr.perception.blazepose.landmarks import NAMES, look, look_twice, refined
+from pchmr.perception.blazepose.painted import is_ghost, painted_over, places_of
 from pchmr.perception.blazepose.places import tiles
 from pchmr.perception.blazepose.prior import BlazePose
+from pchmr.perception.blazepose.proof import load_proof
 from pchmr.perception.interfaces import Box, Detector, KeypointPrior
 from pchmr.perception.people import LIMBS, SeenPerson, similarity, without_doubles
 from pchmr.perception.turned import TurnedCrop, upright_crop
@@ -130,16 +133,41 @@ def leaning(by: float, flag: float) -> BlazePose:
         points[row, :2] = 128 + side + by, 40 + 5 * row
     prior = object.__new__(BlazePose)
     prior.detector, prior.network = (lambda _: [boxes, logits]), (lambda _: found)
+    prior.proof = load_proof()
     return prior
 
 
-def test_who_is_not_sure_must_be_in_the_mirror_too() -> None:
+def test_people_must_be_in_the_mirror_too() -> None:
     picture = dot(100, 60)
-    assert len(leaning(0, 0.6).people(picture)) == 1
-    assert leaning(40, 0.6).people(picture) == []
-    assert leaning(40, 0.85).people(picture) == []
-    assert len(leaning(40, 0.97).people(picture)) == 1
+    assert len(leaning(0, 0.99).people(picture)) == 1
+    assert leaning(40, 0.99).people(picture) == []
     assert leaning(0, 0.4).people(picture) == []
+
+
+def test_the_mirror_is_looked_at_once() -> None:
+    picture, prior = dot(100, 60), leaning(0, 0.99)
+    (person,) = prior.people(picture)
+    assert person.mirror_world is not None
+    told = prior.mirrored(picture, person)
+    np.testing.assert_array_equal(told, prior.mirrored(picture, replace(person, mirror_world=None)))
+
+
+def test_a_person_is_painted_over_with_what_lies_around() -> None:
+    image = np.full((120, 200, 3), 90, np.uint8)
+    image[:, 40:80] = 250
+    painted = places_of([seen_at(60.0, 0.9)], 120, 200)
+    rest = painted_over(image, painted)
+    assert painted[50, 60] and not painted[50, 150]
+    assert np.abs(rest[50, 60].astype(int) - 90).max() < 20 and (rest[:, 150:] == 90).all()
+    assert is_ghost(seen_at(60.0, 0.9), painted) and not is_ghost(seen_at(150.0, 0.9), painted)
+
+
+def test_who_is_hidden_is_found_behind_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    front, hidden, ghost = seen_at(60.0, 0.9), seen_at(150.0, 0.7), seen_at(62.0, 0.6, 60.0)
+    answers = [[front], [hidden, ghost], []]
+    prior = leaning(0, 0.99)
+    monkeypatch.setattr(prior, "_true", lambda *_: answers.pop(0))
+    assert prior.people(dot(100, 60)) == [front, hidden] and answers == []
 
 
 def test_a_hot_map_moves_its_point() -> None:

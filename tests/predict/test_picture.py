@@ -9,6 +9,8 @@ from tests.inference.figure import RedModel
 from tests.predict.watchers import Knower, posed, seen
 
 from pchmr.annotate.deposer import Annotator
+from pchmr.annotate.judging import Judge
+from pchmr.annotate.quality import load_predictors
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_17
 from pchmr.data.errors import InputError
@@ -16,7 +18,7 @@ from pchmr.data.exif import FocalLength
 from pchmr.inference import Predictor
 from pchmr.perception.interfaces import Box
 from pchmr.perception.people import SeenPerson, chosen
-from pchmr.predict import Tools, people_of
+from pchmr.predict import People, Tools, people_of
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 600.0
 CAMERA = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
@@ -110,3 +112,42 @@ def test_a_speck_is_nobody(annotator: Annotator) -> None:
     small = replace(shown_by(tools)[0], box=Box(x=3.0, y=3.0, width=5.0, height=9.0))
     shown_by(tools)[:] = [small]
     assert len(people_of(IMAGE, tools, KNOWN).track_id) == 0
+
+
+def test_fifty_people_are_fifty(annotator: Annotator) -> None:
+    joints = posed(annotator, UPRIGHT, (0.0, 0.2, 6.0))
+    places = [
+        (x, y, z) for x in np.linspace(-2, 2, 10) for y in (-1, -0.5, 0, 0.5, 1) for z in (3,)
+    ]
+    tools = tools_of(annotator, [joints + place for place in places])
+    people = people_of(IMAGE, tools, KNOWN)
+    assert people.track_id.tolist() == list(range(1, 51))
+    assert np.isfinite(people.vertices).all() and people.vertices[..., 2].min() > 0
+
+
+def judged(annotator: Annotator, source: str, **changes: float) -> People:
+    """One person who is judged as what a source sees."""
+    tools = tools_of(annotator, [posed(annotator, UPRIGHT, (0.0, 0.2, 4.0))])
+    judge = Judge(predictors=load_predictors(), mode="deposer-keypoint", source=source, **changes)
+    return people_of(IMAGE, replace(tools, judge=judge), KNOWN)
+
+
+def test_every_person_has_a_status_and_a_reason(annotator: Annotator) -> None:
+    known = judged(annotator, "blazepose")
+    assert known.predicted_error_mm is not None and known.predicted_error_mm[0] > 0
+    assert known.status is not None and known.status.tolist() == ["review"]
+    assert known.reason is not None and "predicted error" in known.reason[0]
+    other = judged(annotator, "knower", accept_mm=900.0, reject_mm=900.0)
+    assert other.status is not None and other.status.tolist() == ["review"]
+
+
+def test_evidence_out_of_range_is_never_accepted(
+    annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {"accept_mm": 5000.0, "reject_mm": 5000.0}
+    usual = judged(annotator, "blazepose", **free)
+    assert usual.status is not None and usual.status.tolist() == ["accepted"]
+    monkeypatch.setattr("pchmr.annotate.quality.predictor.RANGE", -3.0)
+    found = judged(annotator, "blazepose", **free)
+    assert found.status is not None and found.status.tolist() == ["review"]
+    assert found.reason is not None and "calibrated on" in found.reason[0]

@@ -22,15 +22,15 @@ from pchmr.report.comparison import (
 from pchmr.report.crossed import Estimate
 from pchmr.report.curves import MeanCurve, budget_curves
 from pchmr.report.findings import (
-    _in_order,
     _robustness,
     _targets,
     best_of,
     findings_markdown,
 )
+from pchmr.report.judged import _in_order
 from pchmr.report.ladder import bytes_section, ladder_section, matches_section
 from pchmr.report.personalized import personal_section
-from pchmr.report.results import CURVES, README, results_markdown
+from pchmr.report.results import CURVES, README, name_of, pages_of
 from pchmr.results import CurvePoint, ResultRow, Start, figure, slug
 
 PEOPLE = np.linspace(-20, 20, 21)
@@ -180,8 +180,9 @@ def test_a_folder_of_results_is_regenerated_with_findings_and_curves(tmp_path: P
     assert told.startswith("| 10 of 10 clients |") and "| +19.9 [" in told and "| 2 | 200 |" in told
     assert f"**not reproduced under {SETTING}, preliminary**" in findings
     assert "**not yet tested**" in findings
-    assert (tmp_path / README).read_text() == results_markdown(tmp_path)
-    assert "gap_closed_percent" in (tmp_path / README).read_text()
+    assert (tmp_path / README).read_text() == pages_of(tmp_path)[README]
+    table = tmp_path / name_of("client-scale: fastmetro_xs")
+    assert "gap_closed_percent" in table.read_text()
     picture = tmp_path / CURVES / "client-scale-fastmetro_xs.svg"
     before = picture.read_bytes()
     run(ReportConfig(runs=(tmp_path,)))

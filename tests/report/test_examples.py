@@ -8,7 +8,7 @@ from crowd import Crowd, Seer, people
 
 from pchmr.body import BodyModel
 from pchmr.evaluation import center_vertices
-from pchmr.examples import VIEWS, choose, draw, read_examples, write_examples
+from pchmr.examples import choose, draw, read_examples, write_examples
 from pchmr.runs import EXAMPLES
 
 
@@ -48,9 +48,10 @@ def test_pictures_show_the_person_in_every_view(folder: Path) -> None:
     examples = read_examples(folder / EXAMPLES)
     assert examples is not None
     picture = next(iter(draw(examples)))
-    assert len(picture.tiles) == len(VIEWS) and picture.rank == "best"
-    shown, _, side, _, predicted_side = (tile.astype(int) for tile in picture.tiles)
-    for tile in picture.tiles[1:]:
+    tiles = [*picture.truth, *picture.prediction]
+    assert len(tiles) == 5 and picture.rank == "best"
+    shown, _, side, _, predicted_side = (tile.astype(int) for tile in tiles)
+    for tile in tiles[1:]:
         assert np.abs(tile.astype(int) - tile[0, 0].astype(int)).max() > 20
     # Truth and prediction are one mesh here: the side views differ in color alone.
     covered = [np.abs(tile - tile[0, 0]).sum(axis=-1) > 10 for tile in (side, predicted_side)]
@@ -64,7 +65,7 @@ def test_side_view_is_upright_and_turned(folder: Path) -> None:
     mesh = torch.from_numpy(examples.truth[0])
     depth = float(mesh[:, 2].max() - mesh[:, 2].min())
     height = float(mesh[:, 1].max() - mesh[:, 1].min())
-    side = next(iter(draw(examples))).tiles[2].astype(int)
+    side = next(iter(draw(examples))).truth[2].astype(int)
     rows, columns = np.nonzero(np.abs(side - side[0, 0]).sum(axis=-1) > 10)
     shown = (columns.max() - columns.min()) / (rows.max() - rows.min())
     assert shown == pytest.approx(depth / height, abs=0.06)

@@ -217,7 +217,10 @@ def test_runs_from_one_start_share_a_sheet_of_the_same_people(
 
 @pytest.mark.parametrize(
     ("gains", "words"),
-    [([9.0, 10, 11, 10], "more than chance"), ([-9.0, 10, -11, 10], "may be chance alone")],
+    [
+        ([9.0, 10, 11, 10], "More than chance among these people for “Federated”"),
+        ([-9.0, 10, -11, 10], "It may be for “Federated”"),
+    ],
 )
 def test_page_opens_with_what_was_found(
     make_run: Make, tmp_path: Path, gains: list[float], words: str
@@ -230,11 +233,13 @@ def test_page_opens_with_what_was_found(
     apart = (people_mm - gains).tolist()
     federated = make_run("b", rounds=(180.0, 155.0), after_people_mm=apart, **more)
     text, _ = page_of(central, federated, output=tmp_path / "report.html")
-    found = text[text.index('class="found"') : text.index("<table>")]
+    found = text[text.index('class="found"') : text.index('<table class="stacked">')]
     mean = abs(float(np.mean(gains)))
     assert words in found and f"{mean:.1f} mm" in found and "below centralized" in found
-    assert "4 held-out people" in found and "One seed" in found
-    assert "What left a device" in found and "10 clients" in found
+    assert "4 held-out people" in found and "one seed" in found
+    questions = ("What was compared", "What was found", "Is it chance", "What left the device")
+    assert [found.count(f"<strong>{question}.</strong>") for question in questions] == [1] * 4
+    assert "10 clients" in found and "Federated &lt;things&gt; (“Federated”)" in found
     assert "Difference to centralized" in text
 
 

@@ -12,7 +12,7 @@ from pchmr.data.synthetic import current_origin
 from pchmr.report.findings import findings_markdown
 from pchmr.report.lines import rows_in
 from pchmr.report.page import results_section
-from pchmr.report.results import results_markdown, write_results
+from pchmr.report.results import name_of, pages_of, write_results
 from pchmr.results import CurvePoint, ResultRow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,9 +23,12 @@ def write(folder: Path, name: str, *lines: dict[str, Any]) -> None:
     (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def rows(text: str, title: str) -> list[list[str]]:
-    part = text.split(f"## {title}\n")[1].split("\n## ")[0]
-    lines = [line for line in part.splitlines() if line.startswith("|")]
+def page(folder: Path, title: str) -> str:
+    return pages_of(folder)[name_of(title)]
+
+
+def rows(folder: Path, title: str) -> list[list[str]]:
+    lines = [line for line in page(folder, title).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
@@ -40,15 +43,14 @@ def test_figures_with_targets(tmp_path: Path) -> None:
         {"figure": "slow", "value": 36, "unit": "CPU-ms", "target": "<= 35", **about},
         {"figure": "free", "value": 2, "unit": "a|b", "target": None, **about},
     )
-    text = results_markdown(tmp_path)
-    assert rows(text, "speed: body") == [
+    assert rows(tmp_path, "speed: body") == [
         ["figure", "value", "unit", "target", "met"],
         ["---", "---:", "---", "---", "---"],
         ["forward", "31.26", "CPU-ms", "<= 35", "yes"],
         ["slow", "36", "CPU-ms", "<= 35", "**no**"],
         ["free", "2", "a\\|b", "–", "–"],
     ]
-    assert "Commit abc on EPYC (1 thread)." in text
+    assert "Commit abc on EPYC (1 thread)." in page(tmp_path, "speed: body")
 
 
 def test_scores_over_seeds_with_the_paper_beside(tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_scores_over_seeds_with_the_paper_beside(tmp_path: Path) -> None:
         ),
         {"cell": "100 of 10", "seed": 0, "scores": {"mpjpe_mm": 120.0, "per_joint": [1]}},
     )
-    assert rows(results_markdown(tmp_path), "client_scale") == [
+    assert rows(tmp_path, "client_scale") == [
         ["figure", "MPJPE", "PA-MPJPE", "paper", "what differs"],
         ["---", "---:", "---:", "---", "---"],
         ["10 of 10", "101 ± 1", "60 ± 0", "56.85 / 40.52", "rendered people"],
@@ -73,9 +75,11 @@ def test_scores_over_seeds_with_the_paper_beside(tmp_path: Path) -> None:
 def test_page_depends_on_the_lines_alone(tmp_path: Path) -> None:
     write(tmp_path / "a", "t.jsonl", {"cell": "x", "value": 1})
     write(tmp_path / "b", "t.jsonl", {"cell": "x", "value": 1})
-    path = write_results(tmp_path / "a")
-    assert path.read_text() == results_markdown(tmp_path / "b") == results_markdown(tmp_path / "a")
-    assert "do not edit" in results_markdown(tmp_path / "empty")
+    write_results(tmp_path / "a")
+    pages = pages_of(tmp_path / "b")
+    assert pages == pages_of(tmp_path / "a")
+    assert {name: (tmp_path / "a" / name).read_text() for name in pages} == pages
+    assert "do not edit" in pages_of(tmp_path / "empty")["README.md"]
 
 
 def test_rows_on_other_people_or_start_weights_are_stale(tmp_path: Path) -> None:
@@ -91,8 +95,8 @@ def test_rows_on_other_people_or_start_weights_are_stale(tmp_path: Path) -> None
         {"cell": "own weights", "value": 6, "started_from": {**shipped, "kind": "checkpoint"}},
     ]
     write(tmp_path, "t.jsonl", *lines)
-    text = results_markdown(tmp_path)
-    assert [row[0] for row in rows(text, "t")[2:]] == [
+    text = page(tmp_path, "t")
+    assert [row[0] for row in rows(tmp_path, "t")[2:]] == [
         "fresh",
         "old people (stale: people of domain B by recipe 11111111)",
         "old weights (stale: start weights 00000000)",
@@ -130,7 +134,8 @@ def test_a_stale_row_confirms_no_claim(tmp_path: Path) -> None:
 def test_a_bad_line_is_left_out_and_counted(tmp_path: Path, line: str) -> None:
     (tmp_path / "t.jsonl").write_text('{"cell": "x", "value": 1}\n' + line + "\n")
     text = write_results(tmp_path).read_text()
-    assert "1 of 2 lines of `t.jsonl`" in text and [row[0] for row in rows(text, "t")][2:] == ["x"]
+    assert "1 of 2 lines of `t.jsonl`" in text
+    assert [row[0] for row in rows(tmp_path, "t")][2:] == ["x"]
 
 
 def test_every_target_is_judged(tmp_path: Path) -> None:
@@ -142,7 +147,7 @@ def test_every_target_is_judged(tmp_path: Path) -> None:
         {"figure": "told", "value": 50, "unit": "ms", "target": "measured"},
     ]
     write(tmp_path, "t.jsonl", *lines)
-    found = {row[0]: row[-1] for row in rows(results_markdown(tmp_path), "t")[2:]}
+    found = {row[0]: row[-1] for row in rows(tmp_path, "t")[2:]}
     assert found == {
         "wrong": "**no**",
         "right": "yes",

@@ -9,27 +9,14 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from pchmr.annotate.clips import fit_clip, part_of
-from pchmr.annotate.deposer import MODES, Annotator, Fit, Start
-from pchmr.annotate.doubts import doubts_of, foreign_factor
+from pchmr.annotate.deposer import Annotator, Fit, Start
+from pchmr.annotate.judging import OBSERVED, Judge
 from pchmr.annotate.keypoints import LABEL_JOINTS
 from pchmr.annotate.kinematics import pose
 from pchmr.annotate.modes import FITTERS, check_mode
 from pchmr.annotate.observed import Observations
-from pchmr.annotate.plausibility import why_implausible
-from pchmr.annotate.quality import (
-    ErrorPredictor,
-    inspect,
-    known_errors,
-    predict_mm,
-    verdicts,
-    why_unknown,
-)
+from pchmr.annotate.quality import ErrorPredictor, inspect
 from pchmr.geometry import rotmat_to_rotvec
-
-IDEAL = "oracle"  # source of the observations that the predictors named by mode were fitted on
-OBSERVED = "observations"  # source of a file of observations
-UNCALIBRATED = "the predicted error is not calibrated for"
-UNSOUND = "the fit failed: the mesh is not finite, or not before the camera"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +30,7 @@ class Labeler:
         batch_size: Frames solved together.
         accept_mm: Predicted error below which a label is accepted.
         reject_mm: Predicted error above which it is rejected.
-        source: Where observations come from: the keypoint prior, and `+` and a depth prior. The
-            predictor named `SOURCE/MODE` is the one that was fitted for them; without it the one
-            named `MODE`, fitted on `IDEAL` observations, gives a number, and nothing is accepted.
+        source: Where observations come from; see `Judge`.
         consecutive: Frames are one person's video: one shape and focal length, smooth motion.
     """
 
@@ -94,42 +79,20 @@ class Labeler:
         }
 
     @property
-    def judge(self) -> tuple[str, bool]:
-        """Name of the predictor, and whether it was fitted for observations of this source."""
-        keypoints = self.source.partition("+")[0]
-        uses_depth = self.mode in MODES and MODES[self.mode].uses_depth
-        own = f"{self.source if uses_depth else keypoints}/{self.mode}"
-        if own in self.predictors:
-            return own, True
-        return self.mode, self.source == IDEAL and self.mode in self.predictors
+    def judge(self) -> Judge:
+        """Who says what becomes of a label."""
+        return Judge(
+            predictors=self.predictors,
+            mode=self.mode,
+            source=self.source,
+            accept_mm=self.accept_mm,
+            reject_mm=self.reject_mm,
+        )
 
     def _arrays(self, observations: Observations, fit: Fit) -> dict[str, ndarray]:
         found = inspect(self.annotator, fit)
-        judge, calibrated = self.judge
-        if observations.keypoints_3d is not None and not calibrated:
-            judge = f"{self.source}/{self.mode}"  # none was fitted to joints in space
-        predicted = known_errors(observations, predict_mm(self.predictors, judge, found))
-        doubts = doubts_of(observations, fit, is_settled=self.mode in MODES)
-        predicted = doubts.worsen(predicted)
-        if not calibrated:
-            predicted = predicted * foreign_factor(fit)
         vertices = self.annotator.vertices(fit).cpu().numpy()
-        sound = np.isfinite(vertices).all(axis=(1, 2)) & (vertices[..., 2].min(axis=1) > 0)
-        predicted = np.where(sound, predicted, np.nan)
-        judged = verdicts(
-            observations,
-            predicted,
-            accept_mm=self.accept_mm,
-            reject_mm=self.reject_mm,
-            unknown=why_unknown(self.predictors, judge),
-            foreign="" if calibrated else f"{UNCALIBRATED} {self.source}",
-            wrong=why_implausible(observations),
-            doubts=doubts.words(),
-        )
-        judged = [
-            verdict if whole or verdict[0] == "rejected" else ("rejected", UNSOUND)
-            for verdict, whole in zip(judged, sound, strict=True)
-        ]
+        judged = self.judge.judge(observations, fit, found, vertices)
         state = fit.state
         rotvec = rotmat_to_rotvec(state.rotmat).cpu().numpy()
         values: dict[str, ndarray] = {
@@ -143,14 +106,13 @@ class Labeler:
             "joint_std": found.joint_std,
             "smpl_joints": pose(self.annotator.skeleton, state).joints.cpu().numpy(),
             "keypoints_2d": observations.keypoints_2d,
-            "predicted_error_mm": predicted,
+            "predicted_error_mm": judged.predicted_mm,
             **{f"residual_{name}": value for name, value in found.residuals.items()},
         }
         arrays = {name: value.astype(np.float32) for name, value in values.items()}
-        arrays["calibrated"] = np.full(len(judged), calibrated)
-        arrays["doubt"] = np.array(doubts.words(), dtype="U96")
-        arrays["status"] = np.array([status for status, _ in judged], dtype="U8")
-        arrays["reason"] = np.array([reason for _, reason in judged], dtype="U160")
+        arrays["calibrated"] = np.full(len(vertices), judged.is_calibrated)
+        arrays["doubt"] = np.array(judged.doubts, dtype="U96")
+        arrays["status"], arrays["reason"] = judged.status, judged.reason
         return arrays
 
 

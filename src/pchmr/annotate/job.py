@@ -10,7 +10,8 @@ import torch
 from numpy import ndarray
 
 from pchmr.annotate.deposer import Annotator, Start
-from pchmr.annotate.fitting import OBSERVED, Labeler
+from pchmr.annotate.fitting import Labeler
+from pchmr.annotate.judging import OBSERVED
 from pchmr.annotate.labels import LABEL_VERSION, LEFT_OUT, LabelFolder
 from pchmr.annotate.modes import best_mode
 from pchmr.annotate.observed import Observations
@@ -234,7 +235,7 @@ class _Job:
         more = f", {failed} clips failed (see manifest.jsonl)" if failed else ""
         kept = f", {self.kept} kept from before" if self.kept else ""
         print(f"{len(rows)} clips: {words or 'nothing'}{kept}{more}")
-        print(printable(f"labels: {self.folder.path}   next: pchmr labels {self.folder.path}"))
+        print(printable(f"labels: {self.folder.path}"))
 
 
 def _digest(path: Path) -> str:

@@ -18,7 +18,7 @@ from numpy import ndarray
 from pchmr.data.errors import InputError
 from pchmr.door import FileError, read_json
 from pchmr.perception.blazepose.landmarks import NAMES as MEDIAPIPE
-from pchmr.perception.simcc import NAMES_BY_COUNT as MMPOSE
+from pchmr.perception.names import MMPOSE
 
 SIDES = ("R", "L")
 _ARMS = tuple(f"{side}{joint}" for side in SIDES for joint in ("Shoulder", "Elbow", "Wrist"))

@@ -84,17 +84,50 @@ def _smooth_part(
     points, seconds = range(raw.shape[1]), pull.smooth_seconds
     smooth = np.stack([_smoothed(raw[:, k], trust[:, k], times, seconds) for k in points], axis=1)
     weight = np.full(raw.shape[:2], 1 / pull.path_sd)
-    for point in FOOT_POINTS:
-        column = LABEL_POINTS.index(point)
-        shift, is_held = np.zeros_like(smooth[:, column]), np.zeros(len(times), dtype=bool)
-        for begin, end in spans(in_contact(smooth[:, column], times)):
-            known = trust[begin:end, column] > LEAST_TRUST
-            held = raw[begin:end, column][known] if known.any() else smooth[begin:end, column]
-            shift[begin:end] = np.median(held, axis=0) - smooth[begin:end, column]
-            is_held[begin:end] = True
-        smooth[:, column] += _eased(shift, is_held, times)
+    columns = [LABEL_POINTS.index(point) for point in FOOT_POINTS]
+    holds = [_hold(raw[:, k], smooth[:, k], trust[:, k], times) for k in columns]
+    body = _carried(holds, times)
+    smooth += body[:, None]
+    for column, (shift, is_held) in zip(columns, holds, strict=True):
+        own = np.where(is_held[:, None], shift - body, 0.0)
+        smooth[:, column] += _eased(own, is_held, times)
         weight[is_held, column] = 1 / CONTACT_SD
     return smooth, weight
+
+
+def _hold(
+    raw: Float[np.ndarray, "frames 3"],
+    smooth: Float[np.ndarray, "frames 3"],
+    trust: Float[np.ndarray, " frames"],
+    times: Float[np.ndarray, " frames"],
+) -> tuple[Float[np.ndarray, "frames 3"], Bool[np.ndarray, " frames"]]:
+    """From the path of a foot point to where it stands, and the frames in which it does."""
+    shift, is_held = np.zeros_like(smooth), np.zeros(len(times), dtype=bool)
+    for begin, end in spans(in_contact(smooth, times)):
+        known = trust[begin:end] > LEAST_TRUST
+        held = raw[begin:end][known] if known.any() else smooth[begin:end]
+        shift[begin:end] = np.median(held, axis=0) - smooth[begin:end]
+        is_held[begin:end] = True
+    return shift, is_held
+
+
+def _carried(
+    holds: list[tuple[Float[np.ndarray, "frames 3"], Bool[np.ndarray, " frames"]]],
+    times: Float[np.ndarray, " frames"],
+) -> Float[np.ndarray, "frames 3"]:
+    """What the feet that stand ask of the whole body: its distance is seen worst of all."""
+    held = np.stack([is_held for _, is_held in holds], axis=-1).astype(float)
+    count = held.sum(axis=-1)
+    known = np.flatnonzero(count)
+    if not len(known):
+        return np.zeros((len(times), 3))
+    total = np.einsum("nk,nkc->nc", held, np.stack([shift for shift, _ in holds], axis=1))
+    mean = total[known] / count[known, None]
+    between = np.stack([np.interp(times, times[known], mean[:, k]) for k in range(3)], axis=-1)
+    smooth = _smoothed(between, np.ones(len(times)), times, EASE_SECONDS)
+    first, last = times[known[[0, -1]]]
+    outside = np.maximum(first - times, 0) + np.maximum(times - last, 0)
+    return smooth * np.exp(-np.square(outside / EASE_SECONDS))[:, None]
 
 
 def _eased(

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from pchmr.config import FederateConfig
-from pchmr.data.augment import DEFAULT, PUBLISHED, changed_batch
+from pchmr.data.augment import training_batch
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.federated import ALGORITHMS, World
 from pchmr.federated.client import Worker
@@ -69,10 +69,7 @@ class _Client:
     def batch(self, number: int) -> Sample:
         """A batch; they are asked for in order."""
         options, rows = self.config.optim_options, self.batches[number]
-        if not options.augment:
-            return self.people.batch(rows)
-        extent = PUBLISHED if options.augments_as_published else DEFAULT
-        return changed_batch(self.people, rows, self.generator, extent)
+        return training_batch(self.people, rows, self.generator, options)
 
 
 def _clients(config: FederateConfig, world: World, epoch: int) -> list[_Client]:

@@ -13,6 +13,7 @@ from pchmr.body import BodyModel, load_body
 from pchmr.config import BenchConfig, Domain
 from pchmr.data import num_workers
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
+from pchmr.data.synthetic.recipe import RECIPE_VERSION
 from pchmr.perception.blazepose.prior import BlazePose
 from pchmr.perception.realism import Realism, realism
 from pchmr.results import ResultRow, slug
@@ -30,8 +31,16 @@ def tables(config: BenchConfig) -> Iterator[ResultRow]:
     body, prior = load_body(), BlazePose()
     for domain in DOMAINS:
         for seed in SEEDS:
-            found = _asked(prior, body, domain, seed)
-            label = f"{domain}: {NUM_PEOPLE} people of {IMAGE_SIZE} px"
+            recipe = SyntheticRecipe(
+                domain=domain,
+                split="test",
+                num_samples=NUM_PEOPLE,
+                image_size=IMAGE_SIZE,
+                seed=seed,
+                version=config.world or RECIPE_VERSION,
+            )
+            found = _asked(prior, body, recipe)
+            label = f"{domain}, world {recipe.version}: {NUM_PEOPLE} people of {IMAGE_SIZE} px"
             yield ResultRow(
                 id=slug(label),
                 label=label,
@@ -51,10 +60,9 @@ def scores(found: Realism) -> dict[str, float]:
     return {name: round(100 * share, 2) for name, share in told.items() if not np.isnan(share)}
 
 
-def _asked(prior: BlazePose, body: BodyModel, domain: Domain, seed: int) -> Realism:
-    recipe = SyntheticRecipe(
-        domain=domain, split="test", num_samples=NUM_PEOPLE, image_size=IMAGE_SIZE, seed=seed
-    )
+def _asked(prior: BlazePose, body: BodyModel, recipe: SyntheticRecipe) -> Realism:
     with tempfile.TemporaryDirectory() as cache:
-        people = SyntheticPeople(recipe, body, Path(cache), num_workers=num_workers(NUM_PEOPLE))
+        people = SyntheticPeople(
+            recipe, body, Path(cache), num_workers=num_workers(recipe.num_samples)
+        )
         return realism(prior.people, prior.names, pictures_of(people))

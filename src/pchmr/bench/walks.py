@@ -1,7 +1,8 @@
 """Clips of rendered people who walk in a circle before a camera that stands still, with truth.
 
 The foot that goes backward under the body carries it and hardly moves; the path of the body follows
-from that, so contact with the ground is known.
+from that. While a foot is flat on the ground the leg is bent so that it does not move at all, so
+contact is known.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from scipy.ndimage import gaussian_filter1d
 
+from pchmr.bench.standing import Gait, standing
 from pchmr.body import BodyModel
 from pchmr.config import Domain
 from pchmr.data.synthetic.layout import layout
@@ -62,6 +64,7 @@ def render_walk(
     posed = world.pose(rows)
     heading = TURN_RATE * times
     paths, contact = _on_the_ground(world, posed, heading, times)
+    posed, contact = _standing(world, posed, heading, paths, contact, times)
     view = _view()
     takes = _takes(world, rows, posed, heading, paths, view)
     images = np.concatenate(list(_pictures(world, posed, takes)))
@@ -115,6 +118,31 @@ def _on_the_ground(
     )
     slow = np.linalg.norm(speed, axis=-1).T / np.diff(times)[:, None] < STANDS
     return path, np.concatenate([slow[:1], slow])
+
+
+def _standing(
+    world: World,
+    posed: Posed,
+    heading: Float[ndarray, " frames"],
+    paths: Float[ndarray, "frames 3"],
+    contact: Bool[ndarray, "frames 2"],
+    times: Float[ndarray, " frames"],
+) -> tuple[Posed, Bool[ndarray, "frames 2"]]:
+    """Bodies whose feet are held while they stand, and when they do."""
+    up = np.stack([0 * times, posed.rise, 0 * times], axis=-1)
+    gait = Gait(
+        rotmat=posed.rotmat,
+        rest=world.points.rest_joints(posed.betas),
+        parents=world.points.parents,
+        turns=rotation("y", heading),
+        shifts=paths + up,
+        times=times,
+    )
+    rotmat, held = standing(gait, contact)
+    offsets = np.stack([surface.offsets for surface in posed.surfaces])
+    vertices = world.skin(rotmat, posed.betas, offsets, posed.vertices.device)
+    vertices[..., 1] += torch.from_numpy(posed.rise).to(vertices)[:, None]
+    return replace(posed, rotmat=rotmat, vertices=vertices), held
 
 
 def _moved(

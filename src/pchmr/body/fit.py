@@ -252,7 +252,10 @@ def _shape_columns(body: Skinning, rotation: Tensor, moved: Tensor, per_beta: Te
 def _turn_columns(
     body: Skinning, state: _State, rotation: Tensor, rest: Tensor, centre: Tensor
 ) -> Tensor:
-    """d vertex / d turns (batch, V, 3, 3J): each axis crossed with the lever that a joint moves."""
+    """d vertex / d turns (batch, V, 3, 3J): each axis crossed with the lever that a joint moves.
+
+    The axes are the camera's, so a cross product is two entries of the lever and a zero.
+    """
     shaped = body.v_template + torch.einsum("vxs,bs->bvx", body.shapedirs, state.betas)
     offset = centre - (rotation @ rest[..., None])[..., 0]
     carried = torch.einsum("vj,bjxy,bvy->bvjx", body.weights, rotation, shaped)
@@ -260,9 +263,10 @@ def _turn_columns(
     below = _descendants(body.parents).to(carried)
     lever = torch.einsum("jk,bvkx->bvjx", below, carried)
     lever = lever - (body.weights @ below.T)[..., None] * centre[:, None]
-    axes = torch.eye(3, dtype=lever.dtype, device=lever.device)
-    columns = [torch.linalg.cross(axis.expand_as(lever), lever) for axis in axes]
-    return torch.stack(columns, dim=-1).permute(0, 1, 3, 2, 4).flatten(start_dim=3)
+    x, y, z = lever.unbind(-1)
+    still = torch.zeros_like(x)
+    rows = ((still, z, -y), (-z, still, x), (y, -x, still))
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=2).flatten(start_dim=3)
 
 
 def _descendants(parents: tuple[int, ...]) -> Tensor:

@@ -40,10 +40,12 @@ class FittingOptions:
     setting: Setting = "auto"
     """Setting of the pictures, whose people are rendered with exact labels and teach along: V for
     headset wearers. auto: that of a rendered root, none for photos and videos."""
-    num_others: int = 1600
-    """How many of its people are rendered, once."""
+    num_others: int | None = None
+    """How many of its people are rendered, once; without a number 400 where the shipped weights
+    know the setting, else 1600."""
     setting_epochs: int = 4
-    """Passes over these people before any picture of the user counts."""
+    """Passes over these people before any picture of the user counts; 0 begins at the shared
+    model. Shipped weights that know the setting had their passes already."""
     setting_share: float = 0.3
     """Their share in the passes over the labels."""
     pull: float = 1.0
@@ -68,7 +70,7 @@ class FittingOptions:
         require(self.setting_epochs >= 0, "--setting-epochs must not be negative")
         require(self.most_forgotten >= 0, "--most-forgotten must not be negative")
         require(self.num_rehearsed >= 4, "--num-rehearsed must be at least 4")
-        require(self.num_others >= 1, "--num-others must be at least 1")
+        require(self.num_others is None or self.num_others >= 1, "--num-others must be at least 1")
         require(self.pull >= 0, "--pull must not be negative")
         require(self.min_labels >= 2, "--min-labels must be at least 2")
 

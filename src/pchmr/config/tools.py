@@ -127,6 +127,8 @@ class BenchConfig:
     start: Path | None = None
     """Folder of start weights for `--scale paper`: resnet50.pth (client-scale, lda), or
     fastmetro_s.safetensors and tore_s.safetensors, trained on Human3.6M (natural, finetune)."""
+    world: Literal[1, 2] | None = None
+    """Of the rendered people that realism asks about; without it, the usual one."""
     num_seeds: int = 1
     """Seeds of a comparison, all cells of the first before those of the second."""
     num_workers: int = 1

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pchmr.body.joints import BODY_POSE_MIRROR, EVALUATION_14
+from pchmr.config import OptimOptions
 from pchmr.data.sample import PeopleDataset, Sample, wide_batch
 from pchmr.geometry import rotmat_to_rotvec, rotvec_to_rotmat
 
@@ -54,15 +55,23 @@ def changed_batch(
     people: PeopleDataset,
     rows: Sequence[int] | np.ndarray,
     generator: torch.Generator,
-    settings: Augmentation | None = DEFAULT,
+    settings: Augmentation = DEFAULT,
 ) -> Sample:
-    """Rows of a data set, augmented; what it stores beyond its crops' edges comes into view.
-
-    Without settings they are as they are.
-    """
-    if settings is None:
-        return people.batch(rows)
+    """Rows of a data set, augmented; what it stores beyond its crops' edges comes into view."""
     return augment(wide_batch(people, rows), generator, settings, side=people.image_size)
+
+
+def training_batch(
+    people: PeopleDataset,
+    rows: Sequence[int] | np.ndarray,
+    generator: torch.Generator,
+    options: OptimOptions,
+) -> Sample:
+    """Rows of a data set as training sees them: augmented or not, as the settings say."""
+    if not options.augment:
+        return people.batch(rows)
+    extent = PUBLISHED if options.augments_as_published else DEFAULT
+    return changed_batch(people, rows, generator, extent)
 
 
 def augment(

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pchmr.config import SettingError
-from pchmr.deploy.certificates import require_closed
+from pchmr.deploy.folders import require_closed
 from pchmr.door import read_json
 from pchmr.federated.flower.bundles import build_bundle, key_name, statement, verifications
 from pchmr.runs import write_bytes

@@ -25,24 +25,14 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from pchmr.config import SettingError, require
-from pchmr.runs import is_private, write_bytes
+from pchmr.deploy.folders import require_closed
+from pchmr.runs import write_bytes
 
 CA_CERTIFICATE, CA_KEY = "ca.crt", "ca.key"
 SERVER_CERTIFICATE, SERVER_KEY = "server.crt", "server.key"
 CA_DAYS, SERVER_DAYS, CLOCK_SKEW_HOURS = 3650, 365, 1
 CURVE = ec.SECP256R1
 HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9-]+)*")
-
-
-def require_closed(path: Path) -> Path:
-    """Refuses a secret that others could read.
-
-    Raises:
-        SettingError: They could, or it is missing.
-    """
-    require(path.is_file(), f"{path} is missing: `pchmr deploy init` makes it")
-    require(is_private(path), f"{path} is open to others: chmod 600 {path}")
-    return path
 
 
 def make_authority(folder: Path) -> None:

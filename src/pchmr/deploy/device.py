@@ -20,15 +20,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from pchmr.config import FederateConfig, SettingError, from_dict, require
-from pchmr.deploy.certificates import require_closed
+from pchmr.config import FederateConfig, SettingError, from_dict
+from pchmr.deploy.folders import require_closed, require_folder, write_json
 from pchmr.door import read_json
 from pchmr.federated.policy import POLICY, ClientPolicy
 from pchmr.federated.secure import Roster
 from pchmr.federated.secure.device import FOLDER as SECURE
 from pchmr.federated.secure.device import ROSTER, SecureDevice
 from pchmr.federated.secure.identity import Identity
-from pchmr.runs import is_private, make_folder, make_private, write_bytes
+from pchmr.runs import make_folder, make_private, write_bytes
 
 ABOUT, AUTHORITY, NODE_KEY, TRUSTED = "device.json", "authority.crt", "node.key", "trusted.yaml"
 DEFAULT_NAME, LIVE, PENDING = "federation", "live", "pending"
@@ -69,10 +69,8 @@ class DeviceFolder:
         Raises:
             SettingError: It has not, or others could read it.
         """
-        require((path / ABOUT).is_file(), f"{path} holds no device: `pchmr deploy join` makes one")
-        require(is_private(path), f"{path} is open to others: chmod 700 {path}")
-        require_closed(path / ABOUT)
-        return cls(path)
+        missing = f"{path} holds no device: `pchmr deploy join` makes one"
+        return cls(require_folder(path, (ABOUT,), missing))
 
     @classmethod
     def create(cls, path: Path) -> "DeviceFolder":
@@ -139,8 +137,7 @@ class DeviceFolder:
                 os.replace(path, SecureDevice(self.path, client).key_path)
         if not (self.path / POLICY).exists():
             ClientPolicy(client_ids=about.clients, max_runs=MOST_RUNS).save(self.path / POLICY)
-        text = json.dumps(asdict(about), indent=2) + "\n"
-        write_bytes(self.path / ABOUT, text.encode(), private=True)
+        write_json(self.path / ABOUT, asdict(about))
 
     def identity(self) -> Identity:
         """The key of the first client: in whose name the device speaks of itself."""
@@ -170,7 +167,7 @@ class DeviceFolder:
         return {str(k): str(v) for k, v in read_json(path).items()} if path.exists() else {}
 
     def _write(self, name: str, value: dict[str, str]) -> None:
-        write_bytes(self.path / name, (json.dumps(value) + "\n").encode(), private=True)
+        write_json(self.path / name, value)
 
     @property
     def pinned(self) -> Roster | None:

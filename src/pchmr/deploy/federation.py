@@ -6,17 +6,17 @@ power of two above its number of samples.
 """
 
 import hashlib
-import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pchmr.config import FederateConfig, SettingError, from_dict, from_json, require, to_json
-from pchmr.deploy.certificates import CA_CERTIFICATE, fingerprint, require_closed
+from pchmr.deploy.certificates import CA_CERTIFICATE, fingerprint
+from pchmr.deploy.folders import require_closed, require_folder, write_json
 from pchmr.door import read_json
 from pchmr.federated.secure import Roster
-from pchmr.runs import is_private, make_private, write_bytes
+from pchmr.runs import make_private, write_bytes
 
 ABOUT, SETTINGS, TOKEN, DEVICES = "federation.json", "run.json", "operator.token", "devices.json"
 LIVE, RUNS, STATE = "live", "runs", "state.db"
@@ -87,14 +87,8 @@ class Federation:
         Raises:
             SettingError: It is none, or others could read it.
         """
-        require(
-            (path / ABOUT).is_file(),
-            f"{path} is no federation: `pchmr deploy init {path}` makes one",
-        )
-        require(is_private(path), f"{path} is open to others: chmod 700 {path}")
-        for name in (ABOUT, SETTINGS, TOKEN):
-            require_closed(path / name)
-        return cls(path)
+        missing = f"{path} is no federation: `pchmr deploy init {path}` makes one"
+        return cls(require_folder(path, (ABOUT, SETTINGS, TOKEN), missing))
 
     @classmethod
     def create(cls, path: Path, about: About, settings: FederateConfig) -> "Federation":
@@ -113,8 +107,7 @@ class Federation:
 
     def write(self, name: str, value: object) -> None:
         """Writes a JSON file for the owner alone."""
-        text = json.dumps(value, indent=2) + "\n"
-        write_bytes(self.path / name, text.encode(), private=True)
+        write_json(self.path / name, value)
 
     @property
     def about(self) -> About:

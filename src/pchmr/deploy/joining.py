@@ -161,7 +161,6 @@ def start(folder: DeviceFolder, *, background: bool = True) -> None:
         processes.stop(about.authority, folder.path, folder.live)
         raise SettingError(f"the device's program did not connect: {words}")
     say(f"{about.pseudonym} is connected to {about.address}")
-    say(f"end it: pchmr deploy down {folder.path}")
 
 
 def _require_key_is_known(folder: DeviceFolder) -> None:

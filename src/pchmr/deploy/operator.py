@@ -23,9 +23,9 @@ from pchmr.deploy.certificates import (
     check_server,
     make_authority,
     make_server,
-    require_closed,
 )
 from pchmr.deploy.federation import ABOUT, About, Federation, find_federation
+from pchmr.deploy.folders import require_closed
 from pchmr.deploy.hosting import write_hosting
 from pchmr.deploy.invites import INVITE_DAYS, make_invite
 from pchmr.deploy.wire import fetch_authority
@@ -94,7 +94,6 @@ def init(config: DeployConfig) -> None:
     make_server(path, list(dict.fromkeys([*names, *own, *ALWAYS])), days)
     write_hosting(path, about.port)
     say(f"federation: {path}   authority: {made.authority}")
-    say(f"next: pchmr deploy up {path}")
 
 
 def up(config: DeployConfig) -> None:
@@ -130,7 +129,7 @@ def up(config: DeployConfig) -> None:
         words = processes.last_words(federation.live)
         processes.stop(mark, federation.path, federation.live)
         raise SettingError(f"the server did not start: {words}")
-    say(f"up: {about.address}   next: pchmr deploy invite NAME, then `run` once devices joined")
+    say(f"up: {about.address}   it waits for devices: `invite` one, then `run` once it has joined")
 
 
 def _answers(federation: Federation) -> bool:

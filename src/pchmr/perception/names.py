@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pchmr.body.joints import COCO_23, H36M_17
+from pchmr.body.joints import COCO_17, COCO_23, H36M_17
 from pchmr.data.errors import InputError
 
 SIDES = ("left", "right")
@@ -36,6 +36,20 @@ GOLIATH_70 = (
 """The first 70 of the 308 keypoints of Sapiens: body, feet, right hand, left hand, elbows, neck."""
 
 NUM_SAPIENS = 308
+HALPE_26 = (
+    *COCO_17.names,
+    "head_top",
+    "neck",
+    "pelvis",
+    *(f"{side}_{toe}" for toe in ("big_toe", "small_toe", "heel") for side in SIDES),
+)
+COCO_WHOLE_BODY = 133
+MMPOSE = {
+    len(COCO_17): COCO_17.names,
+    len(HALPE_26): HALPE_26,
+    COCO_WHOLE_BODY: COCO_23.names,
+}
+"""Names of MMPose's first keypoints, by how many a model has."""
 SYNONYMS = {
     "root": "pelvis",
     "hip": "pelvis",

@@ -37,6 +37,8 @@ class SeenPerson:
         crop: Where the network looked.
         cells: Chance that each cell of the crop shows the person.
         next_crop: Where the network would look in the next frame of a clip; None where it says not.
+        detected: Chance by the detector that somebody is there; 1 where it was not asked.
+        mirror_world: `world` as the mirror image shows it, mirrored back; None where nobody looked.
     """
 
     box: Box
@@ -47,6 +49,8 @@ class SeenPerson:
     crop: TurnedCrop
     cells: Float[ndarray, "rows columns"]
     next_crop: TurnedCrop | None = None
+    detected: float = 1.0
+    mirror_world: Float[ndarray, "keypoints 3"] | None = None
 
     def chance(self, pixels: Float[ndarray, "*batch 2"]) -> Float[ndarray, "*batch"]:
         """Chance that places of the picture show the person; 0 outside the crop."""

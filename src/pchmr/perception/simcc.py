@@ -7,31 +7,12 @@ import onnxruntime
 from jaxtyping import Float
 from numpy import ndarray
 
-from pchmr.body.joints import COCO_17, COCO_23
 from pchmr.config import SettingError
 from pchmr.door import require_file
 from pchmr.door.limits import MODEL_BYTES
 from pchmr.perception.crops import IMAGENET_MEAN, IMAGENET_SD, Crop, normalized
 from pchmr.perception.interfaces import Box, Image, Provenance, weights_sha256
-
-HALPE_26 = (
-    *COCO_17.names,
-    "head_top",
-    "neck",
-    "pelvis",
-    "left_big_toe",
-    "right_big_toe",
-    "left_small_toe",
-    "right_small_toe",
-    "left_heel",
-    "right_heel",
-)
-COCO_WHOLE_BODY = 133
-NAMES_BY_COUNT = {
-    len(COCO_17): COCO_17.names,
-    len(HALPE_26): HALPE_26,
-    COCO_WHOLE_BODY: COCO_23.names,
-}
+from pchmr.perception.names import MMPOSE
 
 
 class RtmPose:
@@ -64,13 +45,13 @@ class RtmPose:
             )
         self.height, self.width = size
         count = self._histograms(np.zeros((1, 3, self.height, self.width), np.float32))[0].shape[0]
-        if count not in NAMES_BY_COUNT:
-            known = ", ".join(str(n) for n in NAMES_BY_COUNT)
+        if count not in MMPOSE:
+            known = ", ".join(str(n) for n in MMPOSE)
             raise SettingError(
                 f"{weights} gives {count} keypoints, expected one of {known}: take a COCO, "
                 "Halpe-26 or COCO-WholeBody file"
             )
-        self.names: tuple[str, ...] = NAMES_BY_COUNT[count]
+        self.names: tuple[str, ...] = MMPOSE[count]
         self.provenance = Provenance(
             name="rtmpose-onnx", license="Apache-2.0", sha256=weights_sha256(weights)
         )

@@ -6,7 +6,6 @@ its finished users again.
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -27,6 +26,7 @@ from pchmr.personalize.own import own_user
 from pchmr.personalize.rehearsal import Rendered, others_in, source_people
 from pchmr.personalize.rendered import RootLabeler, is_root, open_root, users_of
 from pchmr.personalize.scores import AGAINST_LABELS, gathered, sentence
+from pchmr.personalize.settled import num_others, settled_model
 from pchmr.personalize.teaching import Teacher
 from pchmr.personalize.users import NothingToLearnError, User, too_few
 from pchmr.progress import say
@@ -134,7 +134,8 @@ class School:
         others = None
         if options.setting not in ("auto", "none"):
             users = root["train"].recipe if root else None
-            others = others_in(options.setting, body, side, options.num_others, users)
+            count = options.num_others or num_others(shared, options.setting)
+            others = others_in(options.setting, body, side, count, users)
         source = source_people(body, side, options.num_rehearsed)
         teacher = Teacher(
             body=body,
@@ -144,7 +145,7 @@ class School:
             options=options,
             seed=config.seed,
         )
-        settled = _settled(config.output / SETTLED, teacher, shared)
+        settled = settled_model(config.output / SETTLED, teacher, shared)
         source_before = teacher.source.mpjpe_mm(shared, body)
         return cls(config, shared, settled, started_from, teacher, source_before)
 
@@ -168,38 +169,6 @@ class School:
         labeler = self.labeler(config)
         for subject in users_of(splits, config.images, config.num_users):
             yield labeler.user(splits, subject, side)
-
-
-def _settled(path: Path, teacher: Teacher, shared: HMRModel) -> HMRModel:
-    """The shared model in the setting, kept beside the results until something decides otherwise.
-
-    Raises:
-        CheckpointError: The file that is there is damaged.
-    """
-    if teacher.others is None or not teacher.options.setting_epochs:
-        return shared
-    options = teacher.options
-    key = [
-        state_sha256(shared.state_dict()),
-        teacher.others.train.content_hash,
-        teacher.source.train.content_hash,
-        teacher.seed,
-        options.setting_epochs,
-        options.optimizer,
-        options.learning_rate,
-        options.batch_size,
-        options.rehearsal_share,
-        options.most_forgotten,
-    ]
-    note = {"settled_sha256": hashlib.sha256(json.dumps(key).encode()).hexdigest()}
-    if path.is_file():
-        found, about = load_checkpoint(path, shared.hierarchy)
-        if about.get("settled_sha256") == note["settled_sha256"]:
-            return found.to(teacher.body.v_template.device)
-    say("learning the setting from rendered others, once for all users")
-    settled = teacher.settle(shared)
-    save_checkpoint(path, settled, note)
-    return settled
 
 
 def _learned(school: School, user: User) -> Json:
@@ -273,4 +242,4 @@ def tell(config: PersonalizeConfig, summary: Mapping[str, Any]) -> None:
     if "before_truth" not in summary:
         say(AGAINST_LABELS)
     model = config.output / (MODEL if "own" in summary["users"] else f"{USERS}/USER/{MODEL}")
-    say(f"personal model: {model}   next: pchmr predict PHOTO --checkpoint {model}")
+    say(f"personal model: {model}")

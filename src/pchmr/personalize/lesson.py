@@ -35,7 +35,9 @@ class Lesson:
     user: User
 
     def learn(self, folder: Path) -> tuple[Json, HMRModel | None]:
-        """The user's row, and the personal model unless labels are too few.
+        """The user's row, and their model: None where labels are too few to learn from.
+
+        With labels but none held out, it is the one that knows the setting, where one is named.
 
         Args:
             folder: For pictures to look at.
@@ -43,10 +45,14 @@ class Lesson:
         began, user, options = time.perf_counter(), self.user, self.teacher.options
         pictures = labeled(user, options.use_review)
         found: Json = {"num_usable": len(pictures.train), **user.about}
-        model = None
-        if len(pictures.train) < options.min_labels or not len(user.validation):
+        model, num_held_out = None, len(user.validation)
+        if len(pictures.train) < options.min_labels or not num_held_out:
+            if len(pictures.train) >= options.min_labels and self.settled is not self.shared:
+                model = self.settled
+            stays = "shared model" if model is None else "model of the setting"
             say(
-                f"{user.name}: {len(pictures.train)} usable labels, too few: the shared model stays"
+                f"{user.name}: {len(pictures.train)} usable labels, {num_held_out} held out, too "
+                f"few: the {stays} stays"
             )
         else:
             model, fitted = self.teacher.teach(self.settled, pictures)

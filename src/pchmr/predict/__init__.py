@@ -94,12 +94,16 @@ def _predict_photo(
 
 
 def _tell_found(path: Path, people: People) -> None:
-    """Says where what was found is not what one expects."""
+    """Says who was found, and what is thought of each."""
     count = len(people.track_id)
     if not count:
         say(f"{path}: no person was found; if there is one, give --bbox x,y,w,h around them")
     elif count > 1:
         say(f"{path}: {count} people; choose with --person largest, or a number from 1 to {count}")
+    if people.status is None or people.reason is None:
+        return
+    for number, status, reason in zip(people.track_id, people.status, people.reason, strict=True):
+        say(f"{path}: person {number} {status}{f': {reason}' if reason else ''}")
 
 
 def _predict_folder(tools: Tools, config: PredictConfig, pictures: Pictures) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,11 @@ class People:
         bbox_xyxy: Around each person, pixels.
         score: How well network, fit, mirror image and silhouette agree, in [0, 1]; it ranks people
             and promises no millimetres. None where nothing was fitted.
+        predicted_error_mm: Expected mean error of the joints, as labels have it; NaN where nothing
+            predicts it. None where nothing was fitted.
+        status: "accepted", "review" or "rejected", by the words of `annotate.judging`. None where
+            nothing was fitted.
+        reason: Why a person is not accepted; empty where they are.
     """
 
     vertices: Float[np.ndarray, "people vertices 3"]
@@ -40,6 +45,9 @@ class People:
     track_id: Int[np.ndarray, " people"]
     bbox_xyxy: Float[np.ndarray, "people 4"]
     score: Float[np.ndarray, " people"] | None = None
+    predicted_error_mm: Float[np.ndarray, " people"] | None = None
+    status: Shaped[np.ndarray, " people"] | None = None
+    reason: Shaped[np.ndarray, " people"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

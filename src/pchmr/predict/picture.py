@@ -13,8 +13,10 @@ from torch import Tensor
 
 from pchmr.annotate.deposer import Annotator
 from pchmr.annotate.evidence import GUESSED_FOCAL
+from pchmr.annotate.judging import Judge
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.pictures import stack
+from pchmr.annotate.quality import inspect
 from pchmr.annotate.quality.agreement import (
     mirror_agreement,
     network_agreement,
@@ -78,7 +80,7 @@ def people_of(
         height, width = image.shape[:2]
         told = placed(persons, _focal(image, focal), width, height, tools.body)
     else:
-        told = refined(persons, tools.annotator, observations)
+        told = refined(persons, tools.annotator, observations, tools.judge)
         told["score"] = _scores(image, found, persons, told, tools)
     return People(
         **told,
@@ -185,6 +187,7 @@ def refined(
     persons: Sequence[Person],
     annotator: Annotator,
     observations: Observations,
+    judge: Judge | None = None,
 ) -> dict[str, ndarray]:
     """The fit to what was seen of people; the network's word stays where it fails.
 
@@ -192,6 +195,7 @@ def refined(
         persons: What the network says of each: one start of the fit.
         annotator: Fits.
         observations: One frame a person.
+        judge: Tells what becomes of each fit; without it, nothing is told.
     """
     body = annotator.body
     starts = stack_starts([start_of(body, one) for one in persons])
@@ -205,6 +209,10 @@ def refined(
         output = body(*found)
         joints = named_joints(body, output.vertices, output.joints)
     told = _arrays((output.vertices, joints, *found), intrinsics(focal, width, height))
+    if judge is not None:
+        judged = judge.judge(observations, fit, inspect(annotator, fit), told["vertices"])
+        told["predicted_error_mm"] = judged.predicted_mm
+        told["status"], told["reason"] = judged.status, judged.reason
     is_sound = np.isfinite(told["vertices"]).all(axis=(1, 2))
     is_sound &= np.nan_to_num(told["vertices"][..., 2]).min(axis=1) > 0
     if not is_sound.all():

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from pchmr.annotate.deposer import Annotator
+from pchmr.annotate.judging import Judge
 from pchmr.annotate.observed import Observations
+from pchmr.annotate.quality import load_predictors
 from pchmr.annotate.sightings import Found, everybody, observed
 from pchmr.body import BodyModel, load_body
 from pchmr.body.joints import COCO_23
@@ -19,6 +21,7 @@ from pchmr.perception.fetched import missed, usual_prior
 from pchmr.perception.interfaces import Box, Detector, Image, KeypointPrior, PersonPrior
 from pchmr.perception.people import PeoplePrior
 
+FITTED = "deposer-keypoint"  # mode of the fit to a network that sees people in space
 EMBEDDED = "embedded"  # has seen rendered people only
 
 
@@ -31,6 +34,7 @@ class Tools:
         prior: Sees people's keypoints.
         detector: Finds people, where the prior does not.
         annotator: Fits the body to what the prior sees; None leaves the network's word as it is.
+        judge: Says what becomes of a fit.
         notes: What a user should know before results are looked at.
     """
 
@@ -38,6 +42,7 @@ class Tools:
     prior: KeypointPrior
     detector: Detector | None = None
     annotator: Annotator | None = None
+    judge: Judge | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -76,8 +81,15 @@ def open_tools(config: PredictConfig) -> Tools:
         prior=prior,
         detector=finder,
         annotator=Annotator(body) if refines else None,
+        judge=_judge(prior) if refines else None,
         notes=tuple(note for note in notes if note),
     )
+
+
+def _judge(prior: KeypointPrior) -> Judge:
+    """With the thresholds that labels have."""
+    source = prior.provenance.name
+    return Judge(predictors=load_predictors(), mode=FITTED, source=source)
 
 
 def _of_weights(config: PredictConfig, kind: str) -> str:

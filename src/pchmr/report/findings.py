@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, cells
+from pchmr.recipes.comparisons import MANY_TIMES
 from pchmr.recipes.rows import BEFORE, CENTRALIZED, EVERYONE, LONGER, honest_row_of, of_clients
 from pchmr.report.claims import (
     ANY_GAIN,
-    CLAIMS,
     FAMILIES,
     LEAST_SEEDS,
     NAMES,
@@ -21,7 +20,6 @@ from pchmr.report.claims import (
     Claim,
     Judged,
     met,
-    verdicts,
 )
 from pchmr.report.comparison import (
     GAP,
@@ -37,15 +35,15 @@ from pchmr.report.comparison import (
     of_id,
     reached,
     skew_correlation,
-    with_gaps,
 )
 from pchmr.report.crossed import Estimate
+from pchmr.report.judged import Tables, judged_claims, read_tables
 from pchmr.report.ladder import bytes_section, ladder_section, matches_section
 from pchmr.report.lines import marked, rows_in
 from pchmr.report.markdown import NONE, escaped, table
 from pchmr.report.personalized import PFL, personal_section
 from pchmr.report.tables import human_bytes
-from pchmr.results import AVERAGED, CONSTANT, FEDERATED, VALIDATION, CurvePoint, Number, ResultRow
+from pchmr.results import FEDERATED, VALIDATION, CurvePoint, Number, ResultRow
 
 FINDINGS = "findings.md"
 HEAD = f"""# Findings
@@ -65,7 +63,6 @@ GAP_TARGETS = {EVERYONE: 90.0, of_clients(100): 85.0, of_clients(1000): 75.0}
 SAME_IMAGES, MORE_IMAGES = "as `client-scale`", f"{MANY_TIMES} times as many"
 # Percent of MPJPE that so many bad clients of ten may cost at most, by a robust rule and without.
 ATTACK_TARGETS = {True: {1: 2.0, 3: 5.0}, False: {1: 3.0, 3: 10.0}}
-Tables = dict[tuple[str, str], list[ResultRow]]
 
 
 def findings_markdown(folder: Path) -> str:
@@ -87,42 +84,14 @@ def findings_markdown(folder: Path) -> str:
     return "\n".join(parts)
 
 
-def read_tables(folder: Path) -> Tables:
-    """Rows of each comparison and network, in the order of the comparisons."""
-    tables: Tables = {}
-    for recipe in COMPARISONS:
-        for row in marked(rows_in(folder, recipe).rows):
-            tables.setdefault((recipe, str(row.table)), []).append(row)
-    return {place: with_gaps(_in_order(place[0], rows)) for place, rows in tables.items()}
-
-
-def _in_order(recipe: str, rows: list[ResultRow]) -> list[ResultRow]:
-    """Rows in the order of the comparison's cells, what a run brought along behind its own."""
-    ids = list(dict.fromkeys(cell.id for cell in cells(recipe, "cpu", 1)))
-
-    def place(row: ResultRow) -> tuple[int, bool]:
-        if row.kind == CONSTANT:
-            return 0, True
-        run = row.of_run or row.id
-        return ids.index(run) if run in ids else len(ids), row.kind == AVERAGED
-
-    return sorted(rows, key=place)
-
-
 def _claims_table(tables: Tables) -> str:
-    lines: list[list[str]] = []
-    found: list[tuple[Claim, Estimate | None]] = []
-    for family, said in FAMILIES.items():
-        for claim in CLAIMS:
-            models = [m for recipe, m in tables if recipe == claim.recipe and m.startswith(family)]
-            for model in models or [family]:
-                rows = tables.get((claim.recipe, model), [])
-                apart = difference_percent(of_id(rows, claim.ours), of_id(rows, claim.theirs))
-                lines.append([f"({claim.place}) {said}: {claim.text}", escaped(model)])
-                found.append((claim, apart))
-    judged = verdicts(found)
     rows = [
-        [*line, *_judged(*one, said)] for line, one, said in zip(lines, found, judged, strict=True)
+        [
+            f"({one.claim.place}) {FAMILIES[one.family]}: {one.claim.text}",
+            escaped(one.model),
+            *_judged(one.claim, one.found, one.judged),
+        ]
+        for one in judged_claims(tables)
     ]
     header = [
         "claim",

@@ -4,7 +4,7 @@ Differences are paired by held-out person. Nothing is said of runs that did not 
 error: private ones, unfinished ones, and those of version 0.1.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,38 +71,75 @@ def _difference(label: str, ours: np.ndarray | None, theirs: np.ndarray) -> Diff
     return Difference(label, found, 100 * found.value / float(theirs.mean()), ours.shape[1])
 
 
-def headline(comparison: Comparison, found: Sequence[Difference]) -> list[str]:
-    """One sentence each: what was compared, what was found, is it chance, what left the device."""
+@dataclass(frozen=True)
+class Sentence:
+    """A question in a few words, and its answer."""
+
+    about: str
+    words: str
+
+
+def headline(comparison: Comparison, found: Sequence[Difference]) -> list[Sentence]:
+    """A sentence each: what was compared, what was found, is it chance, what left the device."""
     federated = [r for r in comparison.records if r.kind == FEDERATED and r.finished]
     rows = [difference for difference in found if difference.label != START_LABEL]
     if not federated or not rows:
         return []
-    settings = federated[0].settings
-    first = (
-        f"One network was trained from the same start in two ways: centrally, with every picture "
-        f"in one place, and federated over {settings.get('num_clients')} clients that keep theirs."
+    labels = variant_labels(comparison.records)
+    return [
+        Sentence("What was compared", _compared(federated)),
+        *(Sentence("What was found", _told(row)) for row in rows),
+        Sentence("Is it chance", _chance(rows)),
+        Sentence("What left the device", _left(federated, labels)),
+    ]
+
+
+def _compared(federated: Sequence[RunRecord]) -> str:
+    clients = " or ".join(dict.fromkeys(str(r.settings.get("num_clients")) for r in federated))
+    return (
+        "One network from one start, trained centrally, with every picture in one place, and "
+        f"federated over {clients} clients that keep theirs."
     )
-    egress = federated[0].egress("leaves_client") or "what left was not recorded"
-    last = f"What left a device in the federated run: {egress}."
-    return [first, *(_told(row) for row in rows), _over_training(rows), last]
 
 
 def _told(row: Difference) -> str:
-    """The difference, its interval, and whether it is called chance."""
+    """The difference and its interval."""
     ends = "above" if row.found.value > 0 else "below"
     low, high = row.found.interval
-    said = (
-        f"{row.label} ends {abs(row.found.value):.1f} mm ({abs(row.percent):.1f} %) {ends} "
-        f"centralized (95 % interval {low:+.1f} to {high:+.1f} mm over {row.num_people} held-out "
-        "people)"
+    zero = ", which holds zero" if row.is_chance else ""
+    return (
+        f"“{row.label}” ends {abs(row.found.value):.1f} mm ({abs(row.percent):.1f} %) {ends} "
+        f"centralized, 95 % interval {low:+.1f} to {high:+.1f} mm over {row.num_people} held-out "
+        f"people{zero}."
     )
-    if row.is_chance:
-        return f"{said}: the interval holds zero, so this may be chance alone."
-    return f"{said}: more than chance among these people."
 
 
-def _over_training(rows: Sequence[Difference]) -> str:
+def _chance(rows: Sequence[Difference]) -> str:
+    """Which differences may be chance alone, and what no interval counts."""
+    maybe = [row.label for row in rows if row.is_chance]
+    sure = [row.label for row in rows if not row.is_chance]
+    parts = [f"it may be for {_listed(maybe)}"] if maybe else []
+    parts += [f"more than chance among these people for {_listed(sure)}"] if sure else []
     seeds = min(row.found.num_seeds for row in rows)
-    if seeds > 1:
-        return f"The intervals count chance in people and in the {seeds} seeds."
-    return "One seed: chance in training itself is in no interval here."
+    counted = (
+        f"the intervals count chance in people and in the {seeds} seeds"
+        if seeds > 1
+        else "one seed: chance in training itself is in no interval here"
+    )
+    said = "; ".join([*parts, counted])
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def _left(federated: Sequence[RunRecord], labels: Mapping[str, str]) -> str:
+    """What each federated run recorded of what leaves a client, without the names of its parts."""
+    told: dict[str, list[str]] = {}
+    for record in federated:
+        left = (record.egress("leaves_client") or "not recorded").partition(" (")[0]
+        told.setdefault(left, []).append(labels[record.variant])
+    parts = [f"{left} ({_listed(dict.fromkeys(names))})" for left, names in told.items()]
+    said = "; ".join(parts)
+    return f"{said[:1].upper()}{said[1:]}; the table below says what is in them."
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(f"“{name}”" for name in names)

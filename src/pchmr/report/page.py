@@ -13,9 +13,9 @@ from pchmr.config.options import PRIVATE_DATA
 from pchmr.report import paper
 from pchmr.report.figures import Curve, curves, difference_bars
 from pchmr.report.files import read_bytes
-from pchmr.report.headline import differences, headline
+from pchmr.report.headline import Sentence, differences, headline
 from pchmr.report.records import SCORES, Plain, RunRecord, number
-from pchmr.report.results import TEXT_COLUMNS, notes_of, pictures, tables_of
+from pchmr.report.results import TEXT_COLUMNS, notes_of, pictures, sentences_of, short, tables_of
 from pchmr.report.sheets import Sheet, address, sheets
 from pchmr.report.tables import (
     ABSENT,
@@ -26,6 +26,7 @@ from pchmr.report.tables import (
     started_from,
     variant_labels,
 )
+from pchmr.results import slug
 
 HASH_LENGTH = 16
 WEB = "pchmr.web"
@@ -48,7 +49,7 @@ class Section:
     """A comparison: what it found in sentences and in bars, its curves, people and runs."""
 
     comparison: Comparison
-    headline: list[str]
+    headline: list[Sentence]
     bars: Curve | None
     curves: list[Curve]
     sheets: list[Sheet]
@@ -97,7 +98,10 @@ def results_section(folder: Path) -> Markup:
         page.render(
             folder=folder.name,
             notes=notes_of(folder),
+            sentences=sentences_of(folder),
             tables=tables_of(folder),
+            short=short,
+            slug=slug,
             pictures=shown,
             texts=TEXT_COLUMNS,
         )

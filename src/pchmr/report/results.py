@@ -1,4 +1,4 @@
-"""Tables of `results/`: generated from its JSONL files, one line a cell and seed, never typed.
+"""Pages of `results/`: an index of one screen and a page a table, generated from its JSONL files.
 
 A line names its `table` (else its file does), its id and label, and holds scores. Where a cell was
 measured again with the same seed, the latest line counts. What cannot be read is left out and
@@ -6,66 +6,79 @@ counted; nothing is read or written through a link, and no page of somebody else
 """
 
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pchmr.config import SettingError
 from pchmr.report.comparison import with_gaps
 from pchmr.report.curves import budget_curves
 from pchmr.report.files import files_of, inside, may_write
-from pchmr.report.findings import FINDINGS, findings_markdown, read_tables
+from pchmr.report.findings import FINDINGS, findings_markdown
+from pchmr.report.index import Sentence, sentences
+from pchmr.report.judged import read_tables
 from pchmr.report.lines import RowsFile, marked, rows_in
 from pchmr.report.markdown import NONE, escaped, table
 from pchmr.report.records import SCORES
-from pchmr.results import VALUE, Hardware, Number, ResultRow, slug
+from pchmr.report.targets import Verdict, cells_of, in_order, judged, verdicts_of
+from pchmr.results import Hardware, Number, ResultRow, slug
 from pchmr.runs import write_bytes
 
-README, CURVES = "README.md", "curves"
-MARK = "Generated from the `.jsonl` files beside this page"
+README, TABLES, CURVES = "README.md", "tables", "curves"
+MARK = "Generated from the `.jsonl` files"
 HEAD = f"""# Results
 
-{MARK} by `pchmr bench`; do not edit. A cell is the mean
-over seeds, ± the standard deviation where there are several. Figures of rendered people never
-stand under the name of a licensed data set.
+{MARK} beside this page by `pchmr bench` and `pchmr report`; do not edit.
+Everything is of rendered people, and no figure stands under the name of a licensed data set.
+"""
+TABLE_HEAD = f"""{MARK} of `results/`; do not edit. A cell is the mean over seeds, ± the standard
+deviation where there are several. [All results](../README.md)
 """
 # Columns of text that are shown where some row of the table has them.
 TEXTS = {"unit": "unit", "target": "target", "paper": "paper", "differs": "what differs"}
 MET, MISSED = "yes", "no"
 TEXT_COLUMNS = (*TEXTS.values(), "met")
+SAID = {True: " Met.", False: " **Missed.**", None: ""}
 
 
 def write_results(folder: Path) -> Path:
-    """Writes `README.md`, the findings and curves from the folder's JSONL files; returns its path.
+    """Writes index, tables, findings and curves from the folder's JSONL files; returns the index.
 
     Raises:
         SettingError: A page of that name is not one of ours, or cannot be written.
     """
-    for name in (README, FINDINGS):
+    pages = pages_of(folder)
+    for name in pages:
         if not may_write(folder / name, MARK):
             raise SettingError(
                 f"{folder / name} was not made by `pchmr bench`: move it, or the JSONL files"
             )
-    tables = read_tables(folder)
-    if tables:
-        write_bytes(folder / FINDINGS, findings_markdown(folder).encode())
-    for (recipe, model), rows in tables.items():
+    for (recipe, model), rows in read_tables(folder).items():
         path = folder / CURVES / f"{slug(f'{recipe}-{model}')}.svg"
         if inside(folder, path.parent):
             write_bytes(path, budget_curves(f"{recipe}: {model}", rows))
-    path = folder / README
-    write_bytes(path, results_markdown(folder).encode())
-    return path
+    for path in files_of(folder, f"{TABLES}/*.md"):
+        if path.relative_to(folder).as_posix() not in pages and may_write(path, MARK):
+            path.unlink()
+    for name, text in pages.items():
+        if inside(folder, (folder / name).parent):
+            write_bytes(folder / name, text.encode())
+    return folder / README
 
 
-def results_markdown(folder: Path) -> str:
-    """What `README.md` should hold; depends on the JSONL files and the pictures' names alone."""
-    links = [
-        f"![{path.stem}]({path.relative_to(folder).as_posix()})\n" for path in pictures(folder)
-    ]
-    shown = ["## Pictures\n", *links] if links else []
-    notes = [f"{note}\n" for note in notes_of(folder)]
-    return "\n".join([HEAD, *notes, *(_markdown(found) for found in tables_of(folder)), *shown])
+def pages_of(folder: Path) -> dict[str, str]:
+    """What every page should hold, by its name; made of JSONL files and names of pictures alone."""
+    found = tables_of(folder)
+    pages = {README: _index(folder, found)}
+    if read_tables(folder):
+        pages[FINDINGS] = findings_markdown(folder)
+    shown = pictures(folder)
+    return pages | {name_of(one.title): _page(folder, one, shown) for one in found}
+
+
+def name_of(title: str) -> str:
+    """Name of a table's page."""
+    return f"{TABLES}/{slug(title)}.md"
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,53 @@ class Table:
     header: list[str]
     rows: list[list[str]]
     origin: str
+    verdicts: list[Verdict] = field(default_factory=list)
+
+
+def _index(folder: Path, found: list[Table]) -> str:
+    """Ten sentences, then every table."""
+    told = [_told(one) for one in sentences_of(folder)]
+    notes = [f"{note}\n" for note in notes_of(folder)]
+    more = f"All claims of the paper with their intervals: [{FINDINGS}]({FINDINGS}).\n"
+    files: dict[str, list[Table]] = {}
+    for one in found:
+        files.setdefault(one.title.partition(": ")[0], []).append(one)
+    lines = [f"- {escaped(name)}: {', '.join(map(_link, held))}" for name, held in files.items()]
+    told_all = "\n".join(told)
+    return "\n".join([HEAD, *notes, f"{told_all}\n", more, "## All tables\n", *lines, ""])
+
+
+def _told(one: Sentence) -> str:
+    found = one.found
+    links = ", ".join(f"[{escaped(short(title))}]({name_of(title)})" for title in found.titles)
+    where = f" ({links})" if links else ""
+    return f"- **{one.about}.** {escaped(found.words)}{SAID[found.met]}{where}"
+
+
+def short(title: str) -> str:
+    """A table's name within its file."""
+    return title.partition(": ")[2] or title
+
+
+def _link(found: Table) -> str:
+    """A link to a table, with how many of its targets are met and missed."""
+    num_met = sum(verdict.is_met for verdict in found.verdicts)
+    num_missed = len(found.verdicts) - num_met
+    counts = f" ({num_met} met, {num_missed} missed)" if found.verdicts else ""
+    return f"[{escaped(short(found.title))}]({name_of(found.title)}){counts}"
+
+
+def sentences_of(folder: Path) -> list[Sentence]:
+    """The sentences that open the folder's index."""
+    return sentences(by_title(folder), read_tables(folder))
+
+
+def _page(folder: Path, found: Table, shown: list[Path]) -> str:
+    """A table with the pictures that belong to it."""
+    own = [path for path in shown if path.stem.split("_")[0] == slug(found.title)]
+    own += [path for path in shown if path.stem == slug(found.title)]
+    links = [f"![{path.stem}](../{path.relative_to(folder).as_posix()})\n" for path in own]
+    return "\n".join([f"# {escaped(found.title)}\n", TABLE_HEAD, _markdown(found), *links])
 
 
 def _files(folder: Path) -> list[RowsFile]:
@@ -92,14 +152,19 @@ def notes_of(folder: Path) -> list[str]:
     ]
 
 
-def tables_of(folder: Path) -> list[Table]:
-    """All tables of a folder, by title."""
+def by_title(folder: Path) -> Mapping[str, list[ResultRow]]:
+    """All rows by the title of their table, in that order; those that are out of date say so."""
     held: dict[str, list[ResultRow]] = {}
     for file in _files(folder):
         for row in file.rows:
             same = row.table in (None, file.name)
             held.setdefault(file.name if same else f"{file.name}: {row.table}", []).append(row)
-    return [_table(title, with_gaps(marked(held[title]))) for title in sorted(held)]
+    return {title: with_gaps(marked(held[title])) for title in sorted(held)}
+
+
+def tables_of(folder: Path) -> list[Table]:
+    """All tables of a folder, by title."""
+    return [_table(title, rows) for title, rows in by_title(folder).items()]
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -108,15 +173,13 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def _table(title: str, rows: list[ResultRow]) -> Table:
-    cells: dict[str, list[ResultRow]] = {}
-    for row in rows:
-        cells.setdefault(row.id, []).append(row)
-    measures = _ordered({name for row in rows for name in row.measures})
+    cells = cells_of(rows)
+    measures = in_order({name for row in rows for name in row.measures})
     texts = [name for name in TEXTS if any(getattr(row, name) for row in rows)]
     header = ["figure", *(SCORES.get(name, name) for name in measures), *(TEXTS[t] for t in texts)]
     header += ["met"] if "target" in texts else []
-    lines = [_line(cell, measures, texts) for cell in cells.values()]
-    return Table(title, header, lines, _origin(rows))
+    lines = [_line(cell, measures, texts) for cell in cells]
+    return Table(title, header, lines, _origin(rows), verdicts_of(rows))
 
 
 def _markdown(found: Table) -> str:
@@ -125,12 +188,7 @@ def _markdown(found: Table) -> str:
         [f"**{cell}**" if cell == MISSED else escaped(cell) for cell in row] for row in found.rows
     ]
     header = [escaped(name) for name in found.header]
-    return f"## {escaped(found.title)}\n\n{table(header, lines, shape)}\n\n{found.origin}\n"
-
-
-def _ordered(names: Iterable[str]) -> list[str]:
-    known = [*SCORES, VALUE]
-    return sorted(names, key=lambda n: (known.index(n) if n in known else len(known), n))
+    return f"{table(header, lines, shape)}\n\n{found.origin}\n"
 
 
 def _line(cell: list[ResultRow], measures: list[str], texts: list[str]) -> list[str]:
@@ -139,7 +197,8 @@ def _line(cell: list[ResultRow], measures: list[str], texts: list[str]) -> list[
     said = [next((str(v) for row in cell if (v := getattr(row, t))), NONE) for t in texts]
     line = [cell[0].label, *(_mean(found[m]) for m in measures), *said]
     if "target" in texts:
-        line.append(_met(cell, found.get(VALUE) or next(iter(found.values()), [])))
+        verdict = judged(cell)
+        line.append(NONE if verdict is None else MET if verdict.is_met else MISSED)
     return line
 
 
@@ -148,13 +207,6 @@ def _mean(values: list[Number]) -> str:
         return NONE
     mean = f"{statistics.fmean(values):.4g}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2g}"
-
-
-def _met(cell: list[ResultRow], values: list[Number]) -> str:
-    """Whether the mean keeps the target; a dash where nothing is promised or known."""
-    target = next((row.target for row in cell if row.target), None)
-    judged = target.judge(statistics.fmean(values)) if target and values else None
-    return NONE if judged is None else MET if judged else MISSED
 
 
 def _origin(rows: list[ResultRow]) -> str:

@@ -15,7 +15,6 @@ from pchmr.runs import EXAMPLES, EXAMPLES_BEFORE
 
 # What drawing raises on arrays that no run has written.
 UNDRAWABLE = (ValueError, RuntimeError, IndexError, ArithmeticError, MemoryError, TypeError)
-NUM_TRUE = 3  # of a picture's tiles show the input and the truth, the rest the prediction
 
 
 @dataclass(frozen=True)
@@ -61,23 +60,24 @@ def sheets(records: Sequence[RunRecord], labels: Sequence[str]) -> list[Sheet]:
     for record, label in zip(records, labels, strict=True):
         for name, said in ((EXAMPLES_BEFORE, "Before"), (EXAMPLES, label)):
             examples = _read(record, name)
-            drawn = _drawn(examples)
-            if examples is None or not drawn:
+            if examples is None:
                 continue
-            key = examples.index.tobytes() + examples.image.tobytes()
-            group = groups.setdefault(key, [])
-            if said not in [known for known, _, _ in group] or name == EXAMPLES:
+            group = groups.setdefault(examples.index.tobytes() + examples.image.tobytes(), [])
+            if name == EXAMPLES_BEFORE and said in [known for known, _, _ in group]:
+                continue
+            # The truth of a person is drawn once, beside what the first run made of it.
+            if drawn := _drawn(examples, with_truth=not group):
                 group.append((said, drawn, record))
-    return [_sheet(group) for group in groups.values()]
+    return [_sheet(group) for group in groups.values() if group]
 
 
 def _read(record: RunRecord, name: str) -> Examples | None:
     return read_examples(record.path / name if is_file(record.path, name) else None)
 
 
-def _drawn(examples: Examples | None) -> list[Picture]:
+def _drawn(examples: Examples, *, with_truth: bool) -> list[Picture]:
     try:
-        return list(draw(examples)) if examples else []
+        return list(draw(examples, with_truth=with_truth))
     except UNDRAWABLE:
         return []
 
@@ -88,10 +88,9 @@ def _sheet(group: Sequence[tuple[str, list[Picture], RunRecord]]) -> Sheet:
         SheetRow(
             rank=people[0].rank,
             index=people[0].index,
-            truth=[_data_address(tile) for tile in people[0].tiles[:NUM_TRUE]],
+            truth=[_data_address(tile) for tile in people[0].truth],
             cells=[
-                Cell(p.error_mm, [_data_address(tile) for tile in p.tiles[NUM_TRUE:]])
-                for p in people
+                Cell(p.error_mm, [_data_address(tile) for tile in p.prediction]) for p in people
             ],
         )
         for people in zip(*pictures, strict=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from pchmr.annotate.quality.inspection import Inspection
 from pchmr.config import SettingError
@@ -68,6 +68,14 @@ class ErrorPredictor:
         rises = np.array([name not in FALLING for name in self.names])
         most = np.log(MOST_BEYOND)
         return np.exp(np.clip((above.clip(0) * self.sd * rises).sum(axis=1), 0, most))
+
+    def knows(self, signals: Mapping[str, np.ndarray]) -> Bool[np.ndarray, " frames"]:
+        """Whether no signal is worse than any that the predictor was fitted on."""
+        if any(name not in signals for name in self.names):
+            return np.zeros(len(next(iter(signals.values()))), dtype=bool)
+        away = (_logs(signals, self.names) - self.mean) / self.sd
+        sign = np.where([name in FALLING for name in self.names], -1, 1)
+        return np.all(away * sign <= RANGE, axis=1)
 
     def _score(self, signals: Mapping[str, np.ndarray]) -> np.ndarray:
         table = _design(signals, self.names, self.mean, self.sd)

@@ -9,6 +9,8 @@ import numpy as np
 from pchmr.annotate.observed import LEAST_SEEN, Observations
 
 Status = Literal["accepted", "review", "rejected"]
+Verdict = tuple[Status, str]
+"""And the reason for anything but acceptance."""
 BODY_CONFIDENCE, LEAST_BODY, LEAST_INSIDE = 0.5, 8, 0.8
 
 
@@ -22,7 +24,7 @@ def verdicts(
     foreign: str = "",
     wrong: Sequence[str] | None = None,
     doubts: Sequence[str] | None = None,
-) -> list[tuple[Status, str]]:
+) -> list[Verdict]:
     """Status of every frame and the reason for anything but acceptance.
 
     Args:
@@ -63,13 +65,13 @@ def known_errors(observations: Observations, predicted_mm: np.ndarray) -> np.nda
     return np.where(observations.num_seen >= LEAST_SEEN, predicted_mm, np.nan)
 
 
-def _no_person(seen: int) -> tuple[Status, str] | None:
+def _no_person(seen: int) -> Verdict | None:
     if seen >= LEAST_SEEN:
         return None
     return "rejected", f"no person: fewer than {LEAST_SEEN} keypoints were observed"
 
 
-def _nonsense(reason: str) -> tuple[Status, str] | None:
+def _nonsense(reason: str) -> Verdict | None:
     return ("rejected", reason) if reason else None
 
 
@@ -82,7 +84,7 @@ class Gates:
     unknown: str
     foreign: str
 
-    def verdict(self, sure: int, within: float, mm: float, doubt: str) -> tuple[Status, str]:
+    def verdict(self, sure: int, within: float, mm: float, doubt: str) -> Verdict:
         """Status and reason of a frame.
 
         Args:

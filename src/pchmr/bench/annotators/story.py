@@ -27,6 +27,7 @@ from pchmr.perception.embedded import Embedded
 NUM_PEOPLE = 16
 NUM_SHOWN = 4
 HEIGHT = 224
+WORDS = {STRONG: "label without depth", KEYPOINT: "label with depth"}
 
 
 def tell(seed: int = 0, num_people: int = NUM_PEOPLE) -> Markup:
@@ -49,27 +50,29 @@ def tell(seed: int = 0, num_people: int = NUM_PEOPLE) -> Markup:
         found = score(annotator, fit, truth)
         names = ("mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm")
         rows.append((mode, [f"{float(found[name].mean()):.0f}" for name in names]))
-    sheets = [
-        b64encode(png(_strip(annotator, fits, images[row], truth[row], row))).decode()
+    shown = [
+        {words: b64encode(png(part)).decode() for words, part in parts.items()}
         for row in range(min(NUM_SHOWN, num_people))
+        for parts in [_parts(annotator, fits, images[row], truth[row], row)]
     ]
     environment = Environment(
         loader=PackageLoader("pchmr", "web"), autoescape=True, undefined=StrictUndefined
     )
     template = environment.get_template("annotation.html.j2")
-    return Markup(template.render(count=num_people, rows=rows, sheets=sheets))
+    return Markup(template.render(count=num_people, rows=rows, people=shown))
 
 
-def _strip(
+def _parts(
     annotator: Annotator, fits: dict[str, Fit], image: np.ndarray, truth: Tensor, row: int
-) -> np.ndarray:
-    """Overlay and side view of every mode, then the truth from the side."""
-    parts = []
+) -> dict[str, np.ndarray]:
+    """Overlay and side view of every mode, then the truth from the side, each with its words."""
+    parts = {}
     faces = annotator.body.faces
-    for fit in fits.values():
+    for mode, fit in fits.items():
         seen = fit.objective.evidence
         camera = torch.eye(3)
         camera[[0, 1], [0, 1]] = seen.focal[row] * fit.state.log_focal[row].exp()
         camera[:2, 2] = seen.center[row]
-        parts.append(sheet(image, annotator.vertices(fit)[row : row + 1], faces, camera, HEIGHT))
-    return np.concatenate([*parts, side_view(truth, faces, HEIGHT)], axis=1)
+        mesh = annotator.vertices(fit)[row : row + 1]
+        parts[WORDS[mode]] = sheet(image, mesh, faces, camera, HEIGHT)
+    return {**parts, "truth": side_view(truth, faces, HEIGHT)}

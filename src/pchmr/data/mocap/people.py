@@ -56,7 +56,7 @@ class RecordedWorld(World):
         dressed = self.surface if self.recipe.version == 1 else self.dressed
         surfaces = [dressed(s, c) for s, c in zip(subjects, scenes, strict=True)]
         offsets = np.stack([surface.offsets for surface in surfaces])
-        vertices = self._skin(rotmat, betas, offsets, device)
+        vertices = self.skin(rotmat, betas, offsets, device)
         rise = -vertices[:, self.carries.to(device), 1].amin(dim=1)
         vertices[..., 1] += rise[:, None]
         angles = neutral(count)

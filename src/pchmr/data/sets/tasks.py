@@ -40,8 +40,7 @@ def run_import(config: DataConfig) -> Path:
     say(f"licence: {manifest['licence']} ({manifest['page']})")
     for what, count in {**manifest["counts"], **manifest["left_out"]}.items():
         say(f"{count:>9} {what}")
-    size = manifest["image_size"]
-    say(f"next: pchmr data check {folder}, pchmr evaluate --data {folder} --image-size {size}")
+    say(f"look at it: pchmr data check {folder}")
     return folder
 
 

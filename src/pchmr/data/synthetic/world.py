@@ -166,7 +166,7 @@ class World:
         mirrored = np.array([m.mirrored for m in self._motions(rows)])
         mirror(angles, mirrored)
         rotmat = compose(angles)
-        vertices = self._skin(rotmat, betas, offsets, device)
+        vertices = self.skin(rotmat, betas, offsets, device)
         rise = -vertices[:, self.carries.to(device), 1].amin(dim=1)
         vertices[..., 1] += rise[:, None]
         return Posed(
@@ -199,7 +199,7 @@ class World:
                 merged.setdefault(name, np.zeros((len(rows), *value.shape[1:])))[at] = value
         return merged
 
-    def _skin(
+    def skin(
         self, rotmat: np.ndarray, betas: np.ndarray, offsets: np.ndarray, device: torch.device | str
     ) -> Tensor:
         """Dressed vertices; offsets turn with the skin below them."""

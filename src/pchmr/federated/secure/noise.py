@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from scipy.special import ive
 
 from pchmr.federated.secure.masks import Stream
 
@@ -82,6 +81,8 @@ _PIECE = 2**14  # what a mask's buffer of zeros allows at eight bytes a number
 @lru_cache(maxsize=2)
 def _cumulative(variance: float) -> tuple[Float64[np.ndarray, " _"], int]:
     """Cumulative probabilities of a Skellam variable out to `TAIL` deviations, and the first."""
+    from scipy.special import ive  # half of a device's start, for messages that are mostly of keys
+
     far = math.ceil(TAIL * math.sqrt(variance)) + 32
     values = np.arange(-far, far + 1)
     if variance < 1e5:

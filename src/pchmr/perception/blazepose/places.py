@@ -26,8 +26,8 @@ SAME_PLACE = 0.15  # of a crop's side, between the middles of two finds of one p
 SAME_SIDE = 1.4  # ratio of the sides of two finds of one person
 
 
-def places(detector: Runner, image: UInt8[ndarray, "height width 3"]) -> list[TurnedCrop]:
-    """Crops to look at closer, the surest first, each person once; empty where nobody is."""
+def places(detector: Runner, image: UInt8[ndarray, "height width 3"]) -> list[Detection]:
+    """What to look at closer, the surest first, each person once; empty where nobody is."""
     height, width = image.shape[:2]
     longer = float(max(height, width))
     finds = detect(detector, image, TurnedCrop(width / 2, height / 2, longer), LEAST_FOUND)
@@ -41,8 +41,8 @@ def places(detector: Runner, image: UInt8[ndarray, "height width 3"]) -> list[Tu
     return once(finds)
 
 
-def wide_places(detector: Runner, image: UInt8[ndarray, "height width 3"]) -> Iterator[TurnedCrop]:
-    """Further crops, for who is not found in the picture as it is; upright ones first."""
+def wide_places(detector: Runner, image: UInt8[ndarray, "height width 3"]) -> Iterator[Detection]:
+    """Further finds, for who is not found in the picture as it is; upright ones first."""
     height, width = image.shape[:2]
     side = WIDE * max(height, width)
     for turn in TURNS:
@@ -64,12 +64,12 @@ def _middles(length: int, side: float) -> list[float]:
     return np.linspace(side / 2, length - side / 2, count).tolist()
 
 
-def once(finds: list[Detection]) -> list[TurnedCrop]:
-    """Crops of finds, the surest of those that lie in one place and are of one size."""
-    found: list[TurnedCrop] = []
+def once(finds: list[Detection]) -> list[Detection]:
+    """The surest of the finds that lie in one place and are of one size."""
+    found: list[Detection] = []
     for find in sorted(finds, key=lambda find: -find.score):
-        if not any(_same(find.crop, other) for other in found):
-            found.append(find.crop)
+        if not any(_same(find.crop, other.crop) for other in found):
+            found.append(find)
     return found
 
 

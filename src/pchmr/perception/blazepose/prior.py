@@ -1,61 +1,43 @@
 """The photo-trained prior: who is in a picture, and 33 named points of each, in 2D and in space.
 
 What the detector finds (`places`) is looked at twice by the landmark network, in a crop that is
-turned with the body. Who is not seen surely must be seen in the mirror image too: of a cat, a cup
-and flowers the two differ.
+turned with the body, and once in the mirror image: `proof` tells people from cats and cups. Where
+several are found, they are painted over, and who stood behind them is looked for (`painted`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from pchmr.body.joints import mirror_name
-from pchmr.perception.blazepose.detector import detect
+from pchmr.perception.blazepose.detector import Detection, detect
 from pchmr.perception.blazepose.landmarks import NAMES, Landmarks, look, look_twice, sound
 from pchmr.perception.blazepose.networks import NAME, open_network
+from pchmr.perception.blazepose.painted import is_ghost, painted_over, places_of
 from pchmr.perception.blazepose.places import places, wide_places
-from pchmr.perception.detection import LEAST_CONFIDENCE, LEAST_SEEN, box_of
+from pchmr.perception.blazepose.proof import MIRROR, load_proof, signals
+from pchmr.perception.detection import box_of
 from pchmr.perception.fetched import DETECTOR, FETCHED, LANDMARKS
 from pchmr.perception.interfaces import Box, Image, Provenance
-from pchmr.perception.people import LIMBS, SeenPerson, similarity, without_doubles
+from pchmr.perception.people import SeenPerson, without_doubles
 from pchmr.perception.turned import TurnedCrop
 
-SHOWN = 0.5  # chance from which a cell shows the person
 PRESENT = 0.5  # person flag from which a crop shows somebody
+PROVEN = 0.6  # chance from which a find is a person
+SURELY = 0.9  # of who is found only in a painted picture, or where nothing was found at first
+ROUNDS = 2  # of painting over
 AROUND = 1.6  # of a box's longer side: the window in which a person of the box is looked for
 BOX_PADDING = 1.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proof:
-    """What the mirror image must show of somebody.
-
-    Attributes:
-        sure: Score from which a person needs no second word.
-        presence: Person flag, at least.
-        pose: Similarity of the two poses, at least.
-        mask: Intersection over union of the two masks, at least.
-    """
-
-    sure: float
-    presence: float
-    pose: float
-    mask: float
-
-
-USUAL = Proof(sure=0.9, presence=PRESENT, pose=0.7, mask=0.6)
-STRICT = Proof(sure=2.0, presence=0.8, pose=0.8, mask=0.85)
-"""Of who was found only where nothing was found at first."""
 
 
 class BlazePose:
     """A `KeypointPrior` and a `Detector`, which also tells masks and points in space."""
 
     names = NAMES
-    mirror = tuple(NAMES.index(mirror_name(name)) for name in NAMES)
+    mirror = MIRROR
 
     def __init__(self, weights: Path | None = None, *, fast: bool | None = None) -> None:
         """Opens the fetched files.
@@ -69,6 +51,7 @@ class BlazePose:
         """
         self.detector = open_network(DETECTOR, weights, fast=fast)
         self.network = open_network(LANDMARKS, weights, fast=fast)
+        self.proof = load_proof()
         prior = FETCHED[NAME]
         self.provenance = Provenance(
             name=NAME,
@@ -94,23 +77,49 @@ class BlazePose:
 
     def people(self, image: Image) -> list[SeenPerson]:
         """Everybody who is seen in a picture, the surest first; empty where nobody is."""
-        found = self._true(image, places(self.detector, image), USUAL)
-        if not found:
-            for crop in wide_places(self.detector, image):
-                if found := self._true(image, [crop], STRICT):
-                    break
+        found = self._true(image, places(self.detector, image), PROVEN)
+        if found:
+            return self._with_hidden(image, found)
+        for find in wide_places(self.detector, image):
+            if found := self._true(image, [find], SURELY):
+                break
         return found
 
-    def _true(self, image: Image, crops: list[TurnedCrop], proof: Proof) -> list[SeenPerson]:
-        """The people in some crops, each once, without those who are none."""
-        people = [
-            self._person(image, marks, box)
-            for marks in (self._look(image, crop) for crop in crops)
-            if marks.presence >= PRESENT
-            and (box := box_of(_inside(marks.points, image))) is not None
-        ]
-        kept = without_doubles(people, self.names)
-        return [p for p in kept if p.score >= proof.sure or self._proven(image, p, proof)]
+    def _with_hidden(self, image: Image, found: list[SeenPerson]) -> list[SeenPerson]:
+        """People, and those who are seen once they are painted over; again where there are some."""
+        for _ in range(ROUNDS):
+            painted = places_of(found, *image.shape[:2])
+            rest = painted_over(image, painted)
+            more = self._true(rest, places(self.detector, rest), SURELY)
+            more = [one for one in more if not is_ghost(one, painted)]
+            everybody = without_doubles([*found, *more], self.names)
+            if len(everybody) <= len(found):
+                break
+            found = everybody
+        return found
+
+    def _true(self, image: Image, finds: Sequence[Detection], least: float) -> list[SeenPerson]:
+        """The people of some finds, each once, without those who are none."""
+        seen = [self.closer(image, find) for find in finds]
+        people = without_doubles([one for one in seen if one is not None], self.names)
+        proven = [self.proven(image, one) for one in people]
+        return [one for one, signs in proven if self.proof.chance(signs) >= least]
+
+    def closer(self, image: Image, find: Detection) -> SeenPerson | None:
+        """Who is seen where the detector found somebody."""
+        marks = self._look(image, find.crop)
+        box = box_of(_inside(marks.points, image))
+        if marks.presence < PRESENT or box is None:
+            return None
+        return replace(self._person(image, marks, box), detected=find.score)
+
+    def proven(
+        self, image: Image, person: SeenPerson
+    ) -> tuple[SeenPerson, Float[ndarray, " signals"]]:
+        """A person with what the mirror image shows of them, and what speaks for them; `proof`."""
+        marks = self._in_mirror(image, person)
+        world = marks.world[list(MIRROR)] * [-1, 1, 1]
+        return replace(person, mirror_world=world), signals(person, marks, image.shape[1])
 
     def follow(self, image: Image, last: SeenPerson) -> SeenPerson | None:
         """Somebody of the frame before, by one pass and no detector; None where they are lost."""
@@ -122,24 +131,11 @@ class BlazePose:
             return None
         return self._person(image, marks, box)
 
-    def _proven(self, image: Image, person: SeenPerson, proof: Proof) -> bool:
-        """Whether the mirror image shows the same pose and mask, as it does of people."""
-        marks = self._in_mirror(image, person)
-        if marks.presence < proof.presence:
-            return False
-        shown, mirrored = person.cells >= SHOWN, marks.mask[:, ::-1] >= SHOWN
-        if (shown & mirrored).sum() < proof.mask * (shown | mirrored).sum():
-            return False
-        points = marks.points[list(self.mirror), :2] * [-1, 1] + [image.shape[1], 0]
-        limbs = [self.names.index(name) for name in LIMBS]
-        seen = [row for row in limbs if person.keypoints[row, 2] > LEAST_CONFIDENCE]
-        rows = seen if len(seen) >= LEAST_SEEN else limbs
-        size = (person.box.width * person.box.height) ** 0.5
-        return similarity(person.keypoints[rows, :2], points[rows], size) >= proof.pose
-
     def mirrored(self, image: Image, person: SeenPerson) -> Float[ndarray, "keypoints 3"]:
         """See `PeoplePrior`."""
-        return self._in_mirror(image, person).world[list(self.mirror)] * [-1, 1, 1]
+        if person.mirror_world is not None:
+            return person.mirror_world
+        return self._in_mirror(image, person).world[list(MIRROR)] * [-1, 1, 1]
 
     def _in_mirror(self, image: Image, person: SeenPerson) -> Landmarks:
         """What is seen of the person in the mirror image."""

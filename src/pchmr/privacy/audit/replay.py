@@ -18,7 +18,7 @@ from torch import nn
 from pchmr.body import BodyModel
 from pchmr.config import FederateConfig, PartitionOptions
 from pchmr.config.privacy import PrivacyOptions
-from pchmr.data.augment import DEFAULT, PUBLISHED, changed_batch
+from pchmr.data.augment import training_batch
 from pchmr.data.sample import Sample
 from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
@@ -72,12 +72,9 @@ class Replay:
         """What a client with one picture trains on in round 1: its picture, augmented or not."""
         rows, options = self.cast.clients[client], self.config.optim_options
         assert len(rows) == 1
-        if not options.augment:
-            return self.cast.people.batch(rows)
         generator = torch.Generator().manual_seed(client_seed(self.config.seed, 0, client))
         torch.randperm(1, generator=generator)
-        extent = PUBLISHED if options.augments_as_published else DEFAULT
-        return changed_batch(self.cast.people, rows, generator, extent)
+        return training_batch(self.cast.people, rows, generator, options)
 
     def load(self, weights: Values) -> None:
         """Puts weights into the model, for gradients and tokens."""

@@ -1,0 +1,109 @@
+"""The sentences that open a folder of results: made of rows, misses beside hits, never typed."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pchmr.recipes import BENCHES
+from pchmr.report.index import QUESTIONS
+from pchmr.report.results import name_of, pages_of, sentences_of, write_results
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(folder: Path, name: str, *lines: dict[str, Any]) -> None:
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def said(folder: Path) -> dict[str, tuple[str, bool | None]]:
+    return {one.about: (one.found.words, one.found.met) for one in sentences_of(folder)}
+
+
+def test_without_rows_each_of_ten_names_the_benchmark_that_answers(tmp_path: Path) -> None:
+    found = said(tmp_path)
+    assert len(found) == 10
+    for about, bench, _ in QUESTIONS:
+        words, met = found[about]
+        assert f"`pchmr bench {bench}`" in words and met is None
+        assert bench in BENCHES
+
+
+@pytest.mark.parametrize(
+    ("value", "words", "met"),
+    [
+        (30, "2 of 2 targets are met.", True),
+        (70, "1 of 2 targets are met; farthest off is slow: 70 ms (target <= 35).", False),
+    ],
+)
+def test_targets_are_counted_and_the_worst_miss_is_named(
+    tmp_path: Path, value: float, words: str, met: bool
+) -> None:
+    line = {"table": "body", "unit": "ms", "target": "<= 35"}
+    quick = {"figure": "quick", "value": 36 if not met else 1, **line, "target": "<= 36"}
+    write(tmp_path, "speed", quick, {"figure": "slow", "value": value, **line})
+    assert said(tmp_path)["Speed and size"] == (words, met)
+    index = pages_of(tmp_path)["README.md"]
+    mark = " Met." if met else " **Missed.**"
+    assert f"{words}{mark} ([body](tables/speed-body.md))" in index
+    assert f"[body](tables/speed-body.md) ({1 + met} met, {1 - met} missed)" in index
+
+
+def test_what_single_updates_and_sums_tell(tmp_path: Path) -> None:
+    rows = [
+        {
+            "label": f"full model, {view}: shape, top1",
+            "id": f"full-model-{name}-shape-top1",
+            "table": "audit",
+            "scores": {"value": value, "chance": 0.1},
+        }
+        for view, name, value in (
+            ("plain", "plain", 0.9),
+            ("secure, cohort 10", "secure-cohort-10", 0.2),
+        )
+    ]
+    write(tmp_path, "audit", *rows)
+    words, met = said(tmp_path)["What updates tell"]
+    assert "90 % of cases by single updates" in words and "20 % by sums of ten" in words
+    assert "chance: 10 %" in words and met is None
+
+
+def test_ids_of_the_audit_are_those_that_its_benchmark_writes() -> None:
+    from pchmr.bench.audit import row
+    from pchmr.privacy.audit.evidence import ServerView
+    from pchmr.privacy.audit.figures import Figure
+
+    figure = Figure(
+        attack="shape",
+        name="top1",
+        value=0.5,
+        interval=(0.4, 0.6),
+        chance=0.1,
+        ceiling=None,
+        unit="share",
+        n=3,
+        means="it",
+    )
+    ids = [row(figure, ServerView(n, 10), "all", "full model").id for n in ("plain", "secure")]
+    assert ids == ["full-model-plain-shape-top1", "full-model-secure-cohort-10-shape-top1"]
+
+
+def test_every_link_of_the_index_leads_to_a_page() -> None:
+    pages = pages_of(ROOT / "results")
+    links = re.findall(r"\]\(([^)]+)\)", pages["README.md"])
+    assert len(links) > 30 and set(links) <= set(pages)
+    assert len(pages["README.md"].splitlines()) < 45
+
+
+def test_pages_of_tables_that_are_gone_go_too(tmp_path: Path) -> None:
+    write(tmp_path, "old", {"figure": "x", "value": 1})
+    write(tmp_path, "new", {"figure": "x", "value": 1})
+    write_results(tmp_path)
+    (tmp_path / "tables/notes.md").write_text("My own notes.\n")
+    (tmp_path / "old.jsonl").unlink()
+    write_results(tmp_path)
+    names = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert names == {"new.md", "notes.md"}
+    assert not (tmp_path / name_of("old")).exists()
