@@ -26,8 +26,9 @@ from pchmr.perception.people import SeenPerson, without_doubles
 from pchmr.perception.turned import TurnedCrop
 
 PRESENT = 0.5  # person flag from which a crop shows somebody
-PROVEN = 0.6  # chance from which a find is a person
-SURELY = 0.9  # of who is found only in a painted picture, or where nothing was found at first
+PROVEN = 0.5  # chance from which a find is a person
+ALONE = 0.75  # of who is looked for more widely, where nobody was found at first
+SURELY = 0.9  # of who is found only in a painted picture
 ROUNDS = 2  # of painting over
 AROUND = 1.6  # of a box's longer side: the window in which a person of the box is looked for
 BOX_PADDING = 1.25
@@ -81,7 +82,7 @@ class BlazePose:
         if found:
             return self._with_hidden(image, found)
         for find in wide_places(self.detector, image):
-            if found := self._true(image, [find], SURELY):
+            if found := self._true(image, [find], ALONE):
                 break
         return found
 
