@@ -110,7 +110,7 @@ def _slide(joints: ndarray, walk: Walk, feet: list[list[int]]) -> float:
     sides = [joints[:, rows].mean(axis=1) for rows in feet]
     points = np.stack(sides, axis=1).astype(np.float64)
     there = np.isfinite(points).all(axis=(1, 2))
-    return 100 * standing_speed(points, walk.time_seconds, walk.contact & there[:, None])
+    there = np.all(np.isfinite(points), axis=(1, 2))
 
 
 def live_rate(walk: Walk, tools: Tools) -> float:
