@@ -109,8 +109,8 @@ def _slide(joints: ndarray, walk: Walk, feet: list[list[int]]) -> float:
     """Mean speed of standing feet, cm/s."""
     sides = [joints[:, rows].mean(axis=1) for rows in feet]
     points = np.stack(sides, axis=1).astype(np.float64)
-    there = np.isfinite(points).all(axis=(1, 2))
-    there = np.all(np.isfinite(points), axis=(1, 2))
+    there = np.isfinite(points.reshape(len(points), -1)).all(axis=1, keepdims=True)
+    return 100 * standing_speed(points, walk.time_seconds, walk.contact & there)
 
 
 def live_rate(walk: Walk, tools: Tools) -> float:
