@@ -148,7 +148,8 @@ def test_a_setting_that_diverges_stops_nothing(
     assert rows[TWO].chosen == {"learning_rate": 1e-4}
     failed = [row for row in whole_lines(tmp_path / "tuning.jsonl") if row.failed]
     assert failed and all(row.scores["mpjpe_mm"] is None for row in failed)
-    assert "learning rate 0.001" in (tmp_path / "README.md").read_text()
+    page = tmp_path / "tables" / "tuning-fastmetro_xs.md"
+    assert "learning rate 0.001" in page.read_text()
     # Each is tried once, and has one row, however often the comparison is run.
     assert len(tried) == len({repr(job) for job in tried})
     num_tried, lines = len(tried), (tmp_path / "tuning.jsonl").read_text()
