@@ -137,14 +137,7 @@ class School:
             count = options.num_others or num_others(shared, options.setting)
             others = others_in(options.setting, body, side, count, users)
         source = source_people(body, side, options.num_rehearsed)
-        teacher = Teacher(
-            body=body,
-            source=source,
-            source_mm=source.watched_mm(shared, body),
-            others=others,
-            options=options,
-            seed=config.seed,
-        )
+        teacher = Teacher.of(shared, body, source, others, options, config.seed)
         settled = settled_model(config.output / SETTLED, teacher, shared)
         source_before = teacher.source.mpjpe_mm(shared, body)
         return cls(config, shared, settled, started_from, teacher, source_before)

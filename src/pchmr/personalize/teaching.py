@@ -82,6 +82,26 @@ class Teacher:
     options: FittingOptions
     seed: int
 
+    @classmethod
+    def of(
+        cls,
+        shared: HMRModel,
+        body: BodyModel,
+        source: Rendered,
+        others: Rendered | None,
+        options: FittingOptions,
+        seed: int,
+    ) -> "Teacher":
+        """A teacher who knows what the shared model's error was before anything is learned."""
+        return cls(
+            body=body,
+            source=source,
+            source_mm=source.watched_mm(shared, body),
+            others=others,
+            options=options,
+            seed=seed,
+        )
+
     def settle(self, shared: HMRModel) -> HMRModel:
         """The shared model after the others in the setting; itself where there are none."""
         options = self.options

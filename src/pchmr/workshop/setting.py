@@ -58,14 +58,7 @@ def run(config: SettingConfig) -> None:
         version=config.world,
     )
     others = others_in(config.setting, body, shared.image_size, options.num_others, users)
-    teacher = Teacher(
-        body=body,
-        source=source,
-        source_mm=source.watched_mm(shared, body),
-        others=others,
-        options=options,
-        seed=config.seed,
-    )
+    teacher = Teacher.of(shared, body, source, others, options, config.seed)
     settled = teacher.settle(shared)
     path = shipped_path(config.model, config.setting)
     note = {TAUGHT_FROM: state_sha256(shared.state_dict()), "synthetic": True}
