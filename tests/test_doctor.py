@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pchmr import doctor
@@ -38,10 +39,14 @@ def fill(root: Path) -> None:
         "datasets/human3.6m/train.img.tsv",
         "datasets/human3.6m/train.yaml",
         "datasets/CMU/01_01_poses.npz",
+        "datasets/motion/01_01.bvh",
+        "datasets/mine/truth.npz",
     ):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
+    columns = dict.fromkeys(("imgname", "center", "scale"), np.zeros(0))
+    np.savez(root / "datasets" / "labels.npz", **columns)
 
 
 def test_doctor_names_what_is_missing_where_it_looked_and_what_it_enables(
@@ -77,7 +82,8 @@ def test_a_data_folder_needs_its_content(tmp_path: Path) -> None:
 def test_what_is_said_of_a_set_is_true() -> None:
     """The commands that a recognized tree is said to enable are ones that we have."""
     for name, word in licensed.SETS.items():
-        assert f"pchmr data import {word} FOLDER DST" in LICENSED[name].enables
+        what = "FILE" if word == "npz" else "FOLDER"
+        assert f"pchmr data import {word} {what} DST" in LICENSED[name].enables
         assert word in SETS
         protocol = LICENSED[name].enables.split("--protocol ")[1].split()[0]
         assert protocol in PROTOCOLS

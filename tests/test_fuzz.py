@@ -46,7 +46,7 @@ from pchmr.data.photos import load_photo
 from pchmr.data.synthetic.people import SyntheticPeople, is_whole
 from pchmr.examples import read_examples
 from pchmr.models.checkpoint import read_checkpoint
-from pchmr.models.imagenet import _read as read_backbone
+from pchmr.models.imagenet import read_backbone
 from pchmr.models.official import read_state_dict
 from pchmr.runs import RunFolder, file_sha256
 from pchmr.runs.checkpoints import Checkpoint, Checkpoints

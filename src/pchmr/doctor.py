@@ -17,7 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pchmr.config import DoctorConfig
-from pchmr.data.licensed import LICENSED, find_licensed, search_roots
+from pchmr.data.licensed import LICENSED, RECORDINGS, SETS, find_licensed, search_roots
+from pchmr.data.mocap.poses import SUFFIXES, read_recording
+from pchmr.data.sets import DATASETS
+from pchmr.data.sets.part import ReadOptions
 from pchmr.recipes import RECIPES
 
 PACKAGE = "pchmr"
@@ -240,7 +243,7 @@ PROBES: dict[str, Probe] = {
 
 
 def _licensed_table(data_root: Path | None) -> Table:
-    table = _empty_table("Licensed files (none is needed for the embedded people)")
+    table = _empty_table("Licensed files and data sets (none is needed for the embedded people)")
     for name, paths in find_licensed(search_roots(data_root)).items():
         item = LICENSED[name]
         found = [str(path) for path in paths] or ["not found: " + ", ".join(item.patterns)]
@@ -252,17 +255,36 @@ def _licensed_table(data_root: Path | None) -> Table:
 
 
 def _fault(name: str, path: Path) -> str:
-    """Why a licensed file cannot be used: bodies are loaded, others must not be empty."""
+    """Why a licensed file cannot be used; empty where it opens."""
     try:
-        if name.startswith("SMPL "):
-            from pchmr.body import load_body
-
-            load_body(path)
-        elif path.is_file() and not path.stat().st_size:
-            return f"{path} is empty: get it anew"
+        _opens(name, path)
     except Exception as error:  # a damaged file may fail in any way
         return " ".join(str(error).split()) or f"{path}: {type(error).__name__}"
     return ""
+
+
+def _opens(name: str, path: Path) -> None:
+    """Reads a licensed file as the verbs that it enables do: of a set, its first part."""
+    from pchmr.body import load_body
+    from pchmr.body.archive import read_matrices
+    from pchmr.body.files import check_regressor
+    from pchmr.models.imagenet import read_backbone
+    from pchmr.models.official import read_state_dict
+
+    if name in SETS:
+        DATASETS[SETS[name]].sources(path, ReadOptions())[0].read()
+    elif name in RECORDINGS:
+        word = RECORDINGS[name]
+        read_recording(word, min(path.glob(f"*{SUFFIXES[word]}")), path.name, load_body())
+    elif name.startswith("SMPL "):
+        load_body(path)
+    else:
+        {
+            "J_regressor_h36m": check_regressor,
+            "Mesh levels of SMPL": lambda file: read_matrices(file, ("A", "U", "D")),
+            "Official checkpoints": read_state_dict,
+            "ImageNet backbones": read_backbone,
+        }[name](path)
 
 
 def _print_places(console: Console, data_root: Path | None) -> None:

@@ -35,6 +35,7 @@ GENDER_LABELS = {
 """Genders as labels spell them: 3DPW and METRO by letter, SPIN's archives by number."""
 ROW_SUM_TOLERANCE = 1e-3
 LEAST_EXTENT, LARGEST_EXTENT = 0.5, 3.0  # metres, of the rest pose
+SMPL_VERTICES = 6890
 UNITS = {"millimetres": 1000.0, "centimetres": 100.0, "inches": 39.37}
 REQUIRED = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table", "f")
 OPTIONAL = ("posedirs",)
@@ -206,6 +207,11 @@ def _read_regressors(path: Path, num_vertices: int) -> dict[str, ndarray]:
             if file.is_file() and key not in found:
                 found[key] = _checked_regressor(file, (len(REGRESSOR_SETS[key]), num_vertices))
     return found
+
+
+def check_regressor(file: Path) -> None:
+    """Raises `BodyFileError` unless the file holds H36M's joints over SMPL's vertices."""
+    _checked_regressor(file, (len(H36M_17), SMPL_VERTICES))
 
 
 def _checked_regressor(file: Path, shape: tuple[int, int]) -> ndarray:

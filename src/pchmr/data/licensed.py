@@ -1,6 +1,7 @@
 """Files that only their owners may hand out: how they are called, where we look, what they enable.
 
-Data sets are told by their tree. Nothing of theirs ships with the package.
+Data sets are told by their tree, label archives by their columns. Nothing of theirs ships with the
+package.
 """
 
 import os
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from pchmr.data.mocap.poses import is_amass
+from pchmr.data.mocap.poses import is_amass, is_bvh
 from pchmr.data.sets import DATASETS
+from pchmr.door import FileError
 
 DATA_VARIABLE = "PCHMR_DATA"
 MAX_DEPTH = 3
@@ -25,7 +27,7 @@ class LicensedItem:
 
     Attributes:
         patterns: Names it goes by, as lower-case shell patterns.
-        finds: For a folder, whether a path is it, whatever its name; None for a file.
+        finds: Whether a path is it, whatever its name; None for a file that is told by its name.
         enables: What can be done with it.
         source: Where its licence is accepted and the file is handed out.
     """
@@ -40,8 +42,17 @@ SMPL_PAGE = "smpl.is.tue.mpg.de (SMPL model licence)"
 SMPLIFY_PAGE = "smplify.is.tue.mpg.de (SMPLify licence)"
 METRO_PAGE = "github.com/microsoft/MeshTransformer, docs/DOWNLOAD.md"
 
-SETS = {"3DPW": "3dpw", "EMDB": "emdb", "Human3.6M, parsed": "h36m", "METRO TSV files": "tsv"}
-"""Data sets that are told by their tree, and their words for `pchmr data import`."""
+SETS = {
+    "3DPW": "3dpw",
+    "EMDB": "emdb",
+    "Human3.6M, parsed": "h36m",
+    "METRO TSV files": "tsv",
+    "Labels of SPIN or BEDLAM": "npz",
+    "Photos of your own with truth": "truth",
+}
+"""Data sets, and their words for `pchmr data import`."""
+RECORDINGS = {"AMASS": "amass", "BVH": "bvh"}
+"""Recorded motion, and its words."""
 PROTOCOLS = {"3dpw": "3dpw", "emdb": "emdb1", "h36m": "h36m-p2"}
 
 
@@ -50,12 +61,13 @@ def _of_set(word: str) -> LicensedItem:
     return LicensedItem(
         patterns=(reader.tree,),
         finds=reader.finds,
-        enables=f"pchmr data import {word} FOLDER DST, then --data DST in every verb, "
-        f"--protocol {protocol} in evaluate",
+        enables=f"pchmr data import {word} {'FILE' if word == 'npz' else 'FOLDER'} DST, then "
+        f"--data DST in every verb, --protocol {protocol} in evaluate",
         source=reader.page,
     )
 
 
+POSES = "then pchmr data synth --poses DST"
 LICENSED: dict[str, LicensedItem] = {
     "SMPL neutral": LicensedItem(
         patterns=("smpl_neutral.*", "basicmodel_neutral_lbs_*"),
@@ -96,8 +108,14 @@ LICENSED: dict[str, LicensedItem] = {
     "AMASS": LicensedItem(
         patterns=("*_poses.npz", "*_stageii.npz"),
         finds=is_amass,
-        enables="pchmr data import amass FOLDER DST, then pchmr data synth --poses DST",
+        enables=f"pchmr data import amass FOLDER DST, {POSES}",
         source="amass.is.tue.mpg.de",
+    ),
+    "BVH": LicensedItem(
+        patterns=("*.bvh",),
+        finds=is_bvh,
+        enables=f"pchmr data import bvh FOLDER DST, {POSES}",
+        source="mocap.cs.cmu.edu, mixamo.com, your own",
     ),
 }
 
@@ -151,7 +169,7 @@ def _entries(folder: Path) -> list[Path]:
 def _matches(path: Path, item: LicensedItem) -> bool:
     if item.finds is not None:
         try:
-            return path.is_dir() and item.finds(path)
-        except OSError:
+            return item.finds(path)
+        except (OSError, FileError):
             return False
     return path.is_file() and any(fnmatch(path.name.lower(), pattern) for pattern in item.patterns)

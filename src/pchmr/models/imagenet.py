@@ -51,7 +51,7 @@ def load_backbone(model: HMRModel, path: Path) -> None:
         if model.keypoint_head is not None:
             cure += "; those of an XS network come from `pchmr train --recipe start-keypoints`"
         raise CheckpointError(f"backbone weights {path} not found; {cure}")
-    wanted, state = model.backbone.state_dict(), _read(path)
+    wanted, state = model.backbone.state_dict(), read_backbone(path)
     if model.keypoint_head is not None and any(k.startswith("keypoint_head.") for k in state):
         _load_keypoints(model, state, path)
         return
@@ -74,8 +74,12 @@ def _load_keypoints(model: HMRModel, state: dict[str, Tensor], path: Path) -> No
     model.load_state_dict(parts, strict=False)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Names and tensors of a file; a `module.` prefix is dropped."""
+def read_backbone(path: Path) -> dict[str, Tensor]:
+    """Names and tensors of a file; a `module.` prefix is dropped.
+
+    Raises:
+        CheckpointError: It is damaged, or no state dict.
+    """
     if path.suffix == ".safetensors":
         try:
             raw, _ = read_tensors(path)

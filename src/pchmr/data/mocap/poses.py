@@ -26,6 +26,7 @@ from pchmr.door.tensors import read_tensors
 from pchmr.runs.files import make_private, write_bytes
 
 POSES, ABOUT = "poses.safetensors", "poses.json"
+SUFFIXES = {"amass": ".npz", "bvh": ".bvh"}
 HELD_OUT = 5  # one of so many recordings is test, another validation
 
 
@@ -82,6 +83,29 @@ def is_amass(path: Path) -> bool:
     return any(True for suffix in ("poses", "stageii") for _ in path.glob(f"*_{suffix}.npz"))
 
 
+def is_bvh(path: Path) -> bool:
+    """Whether a folder holds BVH files."""
+    return any(True for _ in path.glob("*.bvh"))
+
+
+def read_recording(name: str, file: Path, called: str, body: BodyModel) -> Motion | None:
+    """The motion of a file on the body's skeleton; None where it holds none.
+
+    Args:
+        name: "amass" or "bvh".
+        file: To read.
+        called: Name of the motion.
+        body: Whose skeleton is posed.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    if name == "amass":
+        return read_amass(file, called)
+    rest = body.rest_joints(body.v_template.new_zeros(body.num_betas)).double().cpu().numpy()
+    return read_bvh(file, called, rest)
+
+
 def import_poses(
     name: str,
     source: Path,
@@ -101,13 +125,12 @@ def import_poses(
     Raises:
         UserError: Nothing is there, or a file is damaged.
     """
-    suffix = {"amass": ".npz", "bvh": ".bvh"}[name]
+    suffix = SUFFIXES[name]
     found = sorted(source.rglob(f"*{suffix}")) if source.is_dir() else [source]
-    rest = body.rest_joints(body.v_template.new_zeros(body.num_betas)).double().cpu().numpy()
     motions: list[Motion] = []
     for number, file in enumerate(found):
         called = str(file.relative_to(source)) if source.is_dir() else file.name
-        motion = read_bvh(file, called, rest) if name == "bvh" else read_amass(file, called)
+        motion = read_recording(name, file, called, body)
         if motion is not None and len(motion.rotvec):
             motions.append(motion)
         progress(number + 1, len(found))

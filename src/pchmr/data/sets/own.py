@@ -142,7 +142,7 @@ def _video(path: Path, frames: np.ndarray) -> Iterator[Image]:
 
 OWN = Reader(
     about="photos and videos of your own with truth",
-    page="none: the pictures are yours",
+    page="your own disk",
     licence="yours",
     tree=f"{TRUTH} beside the pictures and videos that it names",
     box="the given box x 1.2, else the projected mesh x 1.2, square",

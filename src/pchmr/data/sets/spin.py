@@ -28,6 +28,7 @@ from pchmr.data.sets.part import (
     texts,
 )
 from pchmr.door import FileError
+from pchmr.door.archives import opened_archive
 from pchmr.door.arrays import read_arrays
 from pchmr.door.limits import GIB
 
@@ -165,13 +166,21 @@ def _texts(
     )
 
 
+def _finds(path: Path) -> bool:
+    """Whether a file is an archive with the columns that every such archive has."""
+    if path.suffix != ".npz" or not path.is_file():
+        return False
+    with opened_archive(path, ARCHIVE_BYTES) as members:
+        return {f"{name}.npy" for name in KEYS[:3]} <= set(members)
+
+
 SPIN_NPZ = Reader(
     about="label archives of SPIN and BEDLAM beside their pictures",
     page="github.com/nkolot/SPIN, bedlam.is.tue.mpg.de",
     licence="that of the pictures; do not pass on",
     tree="LABELS.npz with the pictures that `imgname` names below its folder",
     box="the labeled center and scale",
-    finds=lambda path: path.suffix == ".npz" and path.is_file(),
+    finds=_finds,
     sources=sources,
     camera="given, else assumed: 5000 px at a crop of 224, as SPIN does",
 )
