@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 CPU_TORCH := https://download.pytorch.org/whl/cpu
 RUN_TIME := --constraint constraints.txt --editable .
 
-.PHONY: demo light test test-priors test-browser test-deploy test-wheel pages check docs bench clean install
+.PHONY: demo light test test-priors test-browser test-deploy test-whole test-wheel pages check docs bench clean install
 
 demo: install
 	$(BIN)/pchmr demo
@@ -25,6 +25,9 @@ light:
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-whole: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "whole and not slow"
 
 test-priors: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "priors and not browser"

@@ -42,6 +42,7 @@ def one_of_two(rank, body, people, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.whole
 def test_two_processes_train_like_one(tiny_body, make_people, tmp_path):
     people = make_people(tiny_body, count=14, size=64)  # the last step: one row on each, then none
     context = multiprocessing.get_context("forkserver")  # this process may have trained before

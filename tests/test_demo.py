@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 
 from pchmr.cli import main
 
+pytestmark = pytest.mark.whole
+
 SCORES = ("mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm")
 
 

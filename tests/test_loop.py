@@ -17,6 +17,8 @@ from pchmr.config import (
     SettingError,
 )
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:

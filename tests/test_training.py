@@ -94,6 +94,7 @@ def start_of(model) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
+@pytest.mark.whole
 def test_a_run_killed_at_any_rename_resumes_to_the_same_files(
     model, tiny_body, people, tmp_path: Path, monkeypatch
 ) -> None:

@@ -17,6 +17,8 @@ from pchmr.body.joints import EVALUATION_14, mirror_name
 from pchmr.data.errors import InputError
 from pchmr.metrics import MM_PER_METRE, mpjpe
 
+pytestmark = pytest.mark.whole
+
 Nonsense = Callable[[Observations], Observations]
 
 

@@ -22,6 +22,8 @@ from pchmr.bench.annotators import score
 from pchmr.bench.annotators.oracle import People
 from pchmr.body import load_body
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:

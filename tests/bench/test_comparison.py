@@ -30,6 +30,8 @@ from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, cells
 from pchmr.recipes.rows import SWEEP_IMAGES, SWEEP_ROUNDS, SWEPT_IID, SWEPT_SKEWED
 from pchmr.results import ResultRow
 
+pytestmark = pytest.mark.whole
+
 TINY = Scale(
     models=("fastmetro_xs",),
     data=DataOptions(num_samples=8, num_test_samples=4, data_seed=0, image_size=64),

@@ -8,6 +8,8 @@ from PIL import Image
 from pchmr.bench import people
 from pchmr.config import BenchConfig
 
+pytestmark = pytest.mark.whole
+
 
 def test_every_domain_has_figures_and_a_contact_sheet(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

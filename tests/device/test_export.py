@@ -21,6 +21,8 @@ from pchmr.models import MODELS, HMRModel, build_model, xs
 from pchmr.models.smpl_head import nearest_rotation
 from pchmr.runs import file_sha256
 
+pytestmark = pytest.mark.whole
+
 SIZE = 64
 TOLERANCE = 1e-5
 FEW_BLOCKS = (0, 1, 1)

@@ -211,6 +211,7 @@ def kill(times: int, damages: int, seed: int, folder: Path) -> None:
     assert list(home.rglob("*")) == []
 
 
+@pytest.mark.whole
 def test_killed_and_damaged_runs_resume_with_nothing_at_home_and_no_connection(tmp_path):
     """Two runs killed by signal 9, three checkpoints damaged; in one process, for its start."""
     kill(2, 3, seed=1, folder=tmp_path)

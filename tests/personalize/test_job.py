@@ -23,6 +23,8 @@ from pchmr.door import Json
 from pchmr.personalize import rehearsal, rendered, run
 from pchmr.personalize.teaching import Teacher
 
+pytestmark = pytest.mark.whole
+
 SHORT = FittingOptions(
     num_epochs=1, setting_epochs=1, num_others=6, num_rehearsed=8, min_labels=2, use_review=True,
     batch_size=4,

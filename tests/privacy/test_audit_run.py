@@ -13,6 +13,8 @@ from pchmr.config import DataOptions, FederateConfig, OptimOptions, PrivacyOptio
 from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
 from pchmr.privacy.audit.people import Cast, Joined, Plan, cast_of
 
+pytestmark = pytest.mark.whole
+
 PLAN = Plan(
     num_targets=12, num_tuning=3, num_doubled=3, num_singles=4, most_pictures=2, num_pools=1
 )
