@@ -10,7 +10,9 @@ from pchmr.results import MEASURED, ResultRow, Target, figure
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.jsonl")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.rglob("*.jsonl")), ids=lambda p: f"{p.parent.name} {p.stem}"
+)
 def test_every_committed_row_is_read_and_written_unchanged(path: Path) -> None:
     for line in path.read_text().splitlines():
         row = ResultRow.from_json(json.loads(line))

@@ -42,8 +42,6 @@ from pchmr.runs import alone, write_bytes
 
 DEFAULT_SIZE = 128
 PHOTO_PRIOR = "blazepose"
-LEAST_WORLD = {"V": 2}
-"""Worlds that are written unless one is named: world 1 has four headset wearers in two sessions."""
 NUM_ASKED = 64
 """Pictures that a photo-trained network is asked about."""
 
@@ -118,7 +116,7 @@ def _recipe(config: DataConfig, split: Split) -> SyntheticRecipe:
         num_samples=data.num_samples if split == "train" else data.num_test_samples,
         image_size=data.image_size or DEFAULT_SIZE,
         seed=config.seed if data.data_seed is None else data.data_seed,
-        version=data.world or max(RECIPE_VERSION, LEAST_WORLD.get(data.domain, RECIPE_VERSION)),
+        version=data.world or RECIPE_VERSION,
     )
 
 

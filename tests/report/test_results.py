@@ -9,6 +9,7 @@ import pytest
 
 from pchmr.config import SettingError
 from pchmr.data.synthetic import current_origin
+from pchmr.report.editions import EDITION
 from pchmr.report.findings import findings_markdown
 from pchmr.report.lines import rows_in
 from pchmr.report.page import results_section
@@ -159,13 +160,15 @@ def test_every_target_is_judged(tmp_path: Path) -> None:
 
 def test_labels_are_for_people_only(tmp_path: Path) -> None:
     """With every label changed the same claims are judged alike."""
-    folder = ROOT / "results"
+    folder = ROOT / "results" / "v1"
+    (tmp_path / "kept").mkdir()
+    for place in (tmp_path, tmp_path / "kept"):
+        (place / EDITION).write_text((folder / EDITION).read_text())
     for name in ("client-scale", "lda", "natural"):
         found = rows_in(folder, name).rows
         renamed = [replace(row, label=f"Row {place}") for place, row in enumerate(found)]
         text = "".join(json.dumps(row.to_json()) + "\n" for row in renamed)
         (tmp_path / f"{name}.jsonl").write_text(text)
-        (tmp_path / "kept").mkdir(exist_ok=True)
         (tmp_path / "kept" / f"{name}.jsonl").write_text((folder / f"{name}.jsonl").read_text())
     changed, kept = (
         findings_markdown(place).split("## Claims")[1].split("\n## ")[0]

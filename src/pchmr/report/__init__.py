@@ -9,6 +9,7 @@ from pchmr.config import ReportConfig
 from pchmr.data.errors import InputError
 from pchmr.data.synthetic import current_origin
 from pchmr.progress import say
+from pchmr.report.editions import earlier
 from pchmr.report.files import files_of, is_file, may_write
 from pchmr.report.page import render, results_section
 from pchmr.report.records import find_runs, read_record, worlds_of
@@ -61,6 +62,6 @@ def run(config: ReportConfig) -> Path:
 
 
 def is_results(folder: Path) -> bool:
-    """Whether a folder holds rows of `pchmr bench`, like `results/`, and is no run."""
+    """Whether a folder holds rows of `pchmr bench`, today's or earlier ones, and is no run."""
     is_run = is_file(folder, CONFIG) or is_file(folder, METRICS)
-    return not is_run and bool(files_of(folder, "*.jsonl"))
+    return not is_run and bool(files_of(folder, "*.jsonl") or earlier(folder))

@@ -37,6 +37,7 @@ from pchmr.report.comparison import (
     skew_correlation,
 )
 from pchmr.report.crossed import Estimate
+from pchmr.report.editions import edition_of
 from pchmr.report.judged import Tables, judged_claims, read_tables
 from pchmr.report.ladder import bytes_section, ladder_section, matches_section
 from pchmr.report.lines import marked, rows_in
@@ -80,7 +81,7 @@ def findings_markdown(folder: Path) -> str:
             parts.append(ladder_section(rows))
         if recipe == "byzantine":
             parts.append(_robustness(rows))
-    parts += personal_section(marked(rows_in(folder, PFL).rows))
+    parts += personal_section(marked(rows_in(folder, PFL).rows, edition_of(folder)))
     return "\n".join(parts)
 
 

@@ -38,17 +38,29 @@ class Found:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A question in a few words, and its answer."""
+    """A question in a few words, and its answer.
+
+    Attributes:
+        about: The question.
+        found: The answer.
+        edition: Folder of the earlier results that it stands on; empty for today's.
+    """
 
     about: str
     found: Found
+    edition: str = ""
+
+    def of(self, edition: str, first: str) -> "Sentence":
+        """The answer of an earlier edition, behind what is said of today's."""
+        words = f"{first} On those of {edition}: {self.found.words}"
+        return Sentence(self.about, Found(words, self.found.titles), edition)
 
 
 def sentences(titled: Titled, tables: Tables) -> list[Sentence]:
     """The ten, in a fixed order."""
     made = []
     for about, bench, answer in QUESTIONS:
-        nothing = Found(f"Not measured on today's people: `pchmr bench {bench}` does it.", [])
+        nothing = Found(f"Not measured on today's people (`pchmr bench {bench}`).", [])
         made.append(Sentence(about, answer(titled, tables) or nothing))
     return made
 

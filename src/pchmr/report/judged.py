@@ -11,6 +11,7 @@ from pchmr.recipes.comparisons import COMPARISONS, cells
 from pchmr.report.claims import CLAIMS, FAMILIES, Claim, Judged, verdicts
 from pchmr.report.comparison import difference_percent, of_id, with_gaps
 from pchmr.report.crossed import Estimate
+from pchmr.report.editions import edition_of
 from pchmr.report.lines import marked, rows_in
 from pchmr.results import AVERAGED, CONSTANT, ResultRow
 
@@ -21,8 +22,9 @@ Tables = dict[tuple[str, str], list[ResultRow]]
 def read_tables(folder: Path) -> Tables:
     """Rows of each comparison and network, in the order of the comparisons."""
     tables: Tables = {}
+    edition = edition_of(folder)
     for recipe in COMPARISONS:
-        for row in marked(rows_in(folder, recipe).rows):
+        for row in marked(rows_in(folder, recipe).rows, edition):
             tables.setdefault((recipe, str(row.table)), []).append(row)
     return {place: with_gaps(_in_order(place[0], rows)) for place, rows in tables.items()}
 

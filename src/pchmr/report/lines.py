@@ -2,15 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
-from pchmr.data.synthetic import current_origin
-from pchmr.models.checkpoint import SHIPPED
+from pchmr.report.editions import Edition
 from pchmr.report.files import read_lines
-from pchmr.report.records import worlds_of
 from pchmr.results import ResultRow
-from pchmr.runs import file_sha256
 
 
 @dataclass(frozen=True)
@@ -35,33 +31,25 @@ def outdated(worlds: Mapping[str, str], current: Mapping[str, str]) -> str:
     return "; ".join(f"people of domain {name} by recipe {sha[:8]}" for name, sha in apart.items())
 
 
-def marked(rows: Iterable[ResultRow]) -> list[ResultRow]:
+def marked(rows: Iterable[ResultRow], edition: Edition) -> list[ResultRow]:
     """The last row of every table, id and seed; one that is out of date says why, and has an id
     and a kind by which nobody finds it.
 
-    It is so where its people are of another recipe than today's, or its start weights are shipped
-    ones of another hash than today's.
+    It is so where its people are of another recipe than the edition's, or its start weights are
+    shipped ones of another hash.
     """
-    worlds = worlds_of(current_origin())
     found = {(row.table, row.id, row.seed): row for row in rows}
-    return [_marked(row, worlds) for row in found.values()]
+    return [_marked(row, edition) for row in found.values()]
 
 
-def _marked(row: ResultRow, worlds: Mapping[str, str]) -> ResultRow:
-    why = outdated(row.worlds, worlds)
+def _marked(row: ResultRow, edition: Edition) -> ResultRow:
+    why = outdated(row.worlds, edition.worlds)
     start = row.started_from
     if start is not None and start.kind == "shipped":
         sha = str(start.sha256)
-        if _shipped_sha256(str(start.name)) != sha:
+        if edition.starts.get(str(start.name)) != sha:
             why = "; ".join(filter(None, [why, f"start weights {sha[:8]}"]))
     if not why:
         return row
     said = f"(stale: {why})"
     return replace(row, id=f"{row.id} {said}", label=f"{row.label} {said}", contest=None)
-
-
-@cache
-def _shipped_sha256(name: str) -> str | None:
-    """Hash of shipped weights; None for a name that is none of theirs."""
-    path = SHIPPED / f"{name}.safetensors"
-    return file_sha256(path) if path.parent == SHIPPED and path.is_file() else None

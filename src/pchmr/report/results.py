@@ -13,6 +13,7 @@ from pathlib import Path
 from pchmr.config import SettingError
 from pchmr.report.comparison import with_gaps
 from pchmr.report.curves import budget_curves
+from pchmr.report.editions import earlier, edition_of
 from pchmr.report.files import files_of, inside, may_write
 from pchmr.report.findings import FINDINGS, findings_markdown
 from pchmr.report.index import Sentence, sentences
@@ -101,13 +102,16 @@ def _index(folder: Path, found: list[Table]) -> str:
     for one in found:
         files.setdefault(one.title.partition(": ")[0], []).append(one)
     lines = [f"- {escaped(name)}: {', '.join(map(_link, held))}" for name, held in files.items()]
+    older = [f"[{old.name}]({old.name}/{README})" for old in earlier(folder)]
+    kept = [f"Of earlier people and start weights: {', '.join(older)}.\n"] if older else []
     told_all = "\n".join(told)
-    return "\n".join([HEAD, *notes, f"{told_all}\n", more, "## All tables\n", *lines, ""])
+    return "\n".join([HEAD, *notes, f"{told_all}\n", more, *kept, "## All tables\n", *lines, ""])
 
 
 def _told(one: Sentence) -> str:
     found = one.found
-    links = ", ".join(f"[{escaped(short(title))}]({name_of(title)})" for title in found.titles)
+    at = f"{one.edition}/" if one.edition else ""
+    links = ", ".join(f"[{escaped(short(title))}]({at}{name_of(title)})" for title in found.titles)
     where = f" ({links})" if links else ""
     return f"- **{one.about}.** {escaped(found.words)}{SAID[found.met]}{where}"
 
@@ -126,8 +130,15 @@ def _link(found: Table) -> str:
 
 
 def sentences_of(folder: Path) -> list[Sentence]:
-    """The sentences that open the folder's index."""
-    return sentences(by_title(folder), read_tables(folder))
+    """The sentences that open the folder's index; of an earlier edition where today's has none."""
+    told = sentences(by_title(folder), read_tables(folder))
+    for old in earlier(folder):
+        before = sentences(by_title(old), read_tables(old))
+        told = [
+            two.of(old.name, one.found.words) if two.found.titles and not one.found.titles else one
+            for one, two in zip(told, before, strict=True)
+        ]
+    return told
 
 
 def _page(folder: Path, found: Table, shown: list[Path]) -> str:
@@ -159,7 +170,8 @@ def by_title(folder: Path) -> Mapping[str, list[ResultRow]]:
         for row in file.rows:
             same = row.table in (None, file.name)
             held.setdefault(file.name if same else f"{file.name}: {row.table}", []).append(row)
-    return {title: with_gaps(marked(held[title])) for title in sorted(held)}
+    edition = edition_of(folder)
+    return {title: with_gaps(marked(held[title], edition)) for title in sorted(held)}
 
 
 def tables_of(folder: Path) -> list[Table]:

@@ -19,7 +19,7 @@ from pchmr.data.synthetic.domains import DOMAINS, SPLITS, WORLDS, DomainSpec, Sp
 from pchmr.data.synthetic.frozen import SOURCE_SHA256, WORLD_SHA256
 from pchmr.seeds import derive_seed
 
-RECIPE_VERSION, VERSIONS = 1, (1, 2)
+RECIPE_VERSION, VERSIONS = 2, (1, 2)
 UNHASHED = ("__init__.py", "check.py", "frozen.py", "people.py")
 """Files of this package that cannot change a picture or a label."""
 FRAMES_PER_SECOND = 10
