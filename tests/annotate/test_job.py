@@ -153,7 +153,7 @@ def test_photos_alone_become_labels_pictures_and_a_data_set(
     from pchmr.config import DataOptions
     from pchmr.data import load_people
 
-    options = DataOptions(num_test_samples=3, cache=tmp_path / "cache", image_size=112)
+    options = DataOptions(num_test_samples=3, cache=tmp_path / "cache", image_size=112, world=1)
     people = load_people(options, "test", body=body, seed=0, image_size=112)
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()

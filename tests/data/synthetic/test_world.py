@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,10 @@ def test_people_stand_on_the_ground(world: World, posed: Posed) -> None:
     gap, sink = contact_gaps(world, posed)
     assert sink.max() < 0.01
     assert np.median(gap) < 0.003
+    crossed = layout(world.recipe).action == "cross_legged"  # one foot lies on the other leg
+    seat = posed.vertices[..., 1].cpu().numpy()[:, world.hips].min(axis=1)
+    assert seat[crossed].max(initial=0) < 0.05
+    gap[crossed] = 0
     rigid = posed.stance.knelt.any(axis=1) | (posed.angles["knee_flexion"].max(axis=1) > 100)
     assert gap[~rigid].max() < 0.01
     assert gap.max() < 0.02
@@ -59,14 +65,12 @@ def test_undressed_vertices_agree_to_a_tenth_of_a_millimetre(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = World(world.recipe, world.body)
-    dress = bare.wardrobe.dress
 
-    def undress(subject, outfit):
-        surface = dress(subject, outfit)
-        surface.offsets[:] = 0
-        return surface
+    def undress(subject, scene):
+        surface = world.dressed(subject, scene)
+        return dataclasses.replace(surface, offsets=np.zeros_like(surface.offsets))
 
-    monkeypatch.setattr(bare.wardrobe, "dress", undress)
+    monkeypatch.setattr(bare, "dressed", undress)
     rows = layout(bare.recipe).take(slice(0, 6))
     rendered = []
     import pchmr.data.synthetic.render as render
@@ -107,15 +111,18 @@ def test_rows_do_not_depend_on_their_batch(world: World, shown: Rendered) -> Non
     assert np.median(difference) == 0
 
 
-def test_headset_wearers_differ(body: BodyModel) -> None:
-    world = World(SyntheticRecipe(domain="V", num_samples=40, image_size=64), body)
+@pytest.mark.parametrize(("version", "count"), [(1, 4), (2, 12)])
+def test_headset_wearers_differ(body: BodyModel, version: int, count: int) -> None:
+    recipe = SyntheticRecipe(domain="V", num_samples=240, image_size=64, version=version)
+    world = World(recipe, body)
     people = [world.subject(s) for s in np.unique(layout(world.recipe).subject).tolist()]
-    assert len(people) == 4
+    assert len(people) == count
     for i, one in enumerate(people):
         assert one.headset is not None
         for other in people[:i]:
             assert np.abs(one.betas - other.betas).max() > 0.8
-            assert np.abs(one.skin - other.skin).max() > 0.05
+            if version == 1:  # of twelve, two may have one tone
+                assert np.abs(one.skin - other.skin).max() > 0.05
 
 
 def test_clothes_lie_off_the_skin(world: World) -> None:

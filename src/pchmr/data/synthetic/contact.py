@@ -23,7 +23,8 @@ from pchmr.data.synthetic.poses import (
     xzy_angles,
 )
 
-PLANT_STEPS, LIFT_STEPS = 5, 6
+PLANT_STEPS, SEAT_STEPS, LIFT_STEPS = 5, 4, 6
+MOST_BELOW = 0.015  # metres that feet may reach below the seat of who sits on the floor
 TOE_STANCE = 48.0
 MASSES = {
     "pelvis": 0.13,
@@ -124,6 +125,8 @@ class Planter:
             self._move_ankles(angles, stance)
             self._lay_shins(angles, stance)
         self._flatten_feet(angles, stance)
+        for _ in range(SEAT_STEPS):
+            self._sit_back(angles, stance)
         for _ in range(LIFT_STEPS):
             self._lift_hands(angles)
 
@@ -152,6 +155,22 @@ class Planter:
         below = np.stack(hands, axis=-1) < floor[:, None] + 0.01
         angles["elbow_flexion"] += 14.0 * below
         angles["arm_down"] -= 5.0 * below
+        clamp(angles)
+
+    def _sit_back(self, angles: Angles, stance: Stance) -> None:
+        """Leans pelvis and legs back where feet reach below the seat; the trunk stays as it is."""
+        seated = stance.rest_on == "seat"
+        if not seated.any():
+            return
+        world, position = self._pose(angles)
+        soles = self._sole_heights(world, position)
+        below = self._heights("seat", world, position) - soles.min(axis=1)
+        ankles = position[:, _ANKLES][np.arange(len(soles)), soles.argmin(axis=1)]
+        away = np.hypot(*(ankles - position[:, _PELVIS])[:, ::2].T)
+        lean = np.rad2deg(np.arctan2(below, np.maximum(away, 0.1)))
+        lean = np.where(seated & (below > MOST_BELOW), lean, 0)
+        angles["pelvis_flexion"] -= lean
+        angles["trunk_flexion"] += lean
         clamp(angles)
 
     def _flatten_feet(self, angles: Angles, stance: Stance) -> None:
