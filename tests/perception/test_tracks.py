@@ -99,3 +99,15 @@ def test_likeness_falls_with_distance() -> None:
     near, far = walker(55, 0), walker(90, 0)
     assert likeness(pose, pose, 10.0) == 1
     assert likeness(pose, near, 10.0) > likeness(pose, far, 10.0)
+
+
+def test_sides_that_are_exchanged_make_nobody_else() -> None:
+    """As a network sees who turns away: left and right change places from frame to frame."""
+    times = np.arange(20) / 10
+    exchanged = np.arange(len(LIMBS)).reshape(-1, 2)[:, ::-1].ravel()
+    tracker, numbers = Tracker(), []
+    for count, time in enumerate(times.tolist()):
+        pose = walker(100 + 60 * time, 6 * time)
+        pose[:, 0] += np.where(np.arange(len(LIMBS)) % 2, -25, 25)  # seen from before or behind
+        numbers += tracker.update((pose[exchanged] if count % 2 else pose)[None], time)
+    assert set(numbers) == {1}

@@ -2,7 +2,8 @@
 
 A person is where their last pose leads at an even speed of the body's middle; the longer ago it was
 seen, the wider it may be missed. Poses alone decide: no face, no clothes, nothing that could find a
-person again in another clip. Times count, not frames; after `MEMORY_SECONDS` without a sight, and
+person again in another clip. Who turns away may be seen with left and right exchanged from one
+frame to the next, and is the same person still. Times count, not frames; after `MEMORY_SECONDS` without a sight, and
 so after a longer pause of the clip, a number is never given again.
 """
 
@@ -125,10 +126,16 @@ def _cost(track: Track, pose: ndarray, size: float, time: float) -> float:
     if ratio > LARGEST_RATIO:
         return NOT_A_MATCH
     spread = SPREAD + DRIFT * (time - track.time)
-    alike = likeness(_predicted(track, time), pose, spread * (size * track.size) ** 0.5)
+    expected, width = _predicted(track, time), spread * (size * track.size) ** 0.5
+    alike = max(likeness(expected, way, width) for way in (pose, _exchanged(pose)))
     if alike < LEAST_LIKELY:
         return NOT_A_MATCH
     return -np.log(alike) + 2 * np.log(spread / SPREAD) + np.log(ratio)
+
+
+def _exchanged(pose: Float[ndarray, "limbs 3"]) -> Float[ndarray, "limbs 3"]:
+    """The pose with left and right exchanged: limbs come in pairs."""
+    return pose.reshape(-1, 2, 3)[:, ::-1].reshape(-1, 3)
 
 
 def likeness(a: Float[ndarray, "limbs 3"], b: Float[ndarray, "limbs 3"], spread: float) -> float:
