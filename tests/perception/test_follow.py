@@ -7,7 +7,7 @@ import pytest
 
 from pchmr.perception.blazepose.landmarks import NAMES
 from pchmr.perception.blazepose.prior import BlazePose
-from pchmr.perception.follow import LOOK_SECONDS, Follower
+from pchmr.perception.follow import LOOK_SECONDS, Follower, exchanged
 from pchmr.perception.interfaces import Box
 from pchmr.perception.people import SeenPerson
 from pchmr.perception.turned import TurnedCrop
@@ -79,6 +79,40 @@ def test_two_on_one_person_are_one() -> None:
     stage.places = [100.0]
     follower._last = [person(95.0), person(105.0)]
     assert len(follower.people(BLANK, 0.1)) == 1
+
+
+class Flickering(Stage):
+    """Sees left and right exchanged in some frames."""
+
+    def __init__(self, pattern: str) -> None:
+        super().__init__()
+        self.pattern, self.frame = pattern, 0
+
+    def follow(self, image: np.ndarray, last: SeenPerson) -> SeenPerson | None:
+        self.frame += 1
+        now = sided(50.0)
+        return exchanged(now, NAMES) if self.pattern[self.frame] == "x" else now
+
+    def people(self, image: np.ndarray) -> list[SeenPerson]:
+        return [sided(50.0)]
+
+
+def sided(x: float) -> SeenPerson:
+    """Somebody whose left lies to the right in the picture, and whose left is farther away."""
+    one = person(x)
+    side = np.array([name.startswith("left") - name.startswith("right") for name in NAMES])
+    one.keypoints[:, 0] += 15 * side
+    one.world[:, 2] = side
+    return one
+
+
+def test_sides_that_flicker_stay_and_those_that_hold_are_believed() -> None:
+    wrist, pattern = NAMES.index("left_wrist"), "..x.x.xxx..." + "x" * 18
+    follower = Follower(Flickering(pattern))
+    told = [follower.people(BLANK, frame / 30)[0] for frame in range(len(pattern))]
+    sides = [one.keypoints[wrist, 0] > 50 for one in told]
+    assert all(sides[:20]) and not any(sides[-4:])
+    assert {float(one.world[wrist, 2]) for one in told} == {1.0}  # front and back go along
 
 
 @pytest.mark.priors

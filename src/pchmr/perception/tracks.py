@@ -3,8 +3,8 @@
 A person is where their last pose leads at an even speed of the body's middle; the longer ago it was
 seen, the wider it may be missed. Poses alone decide: no face, no clothes, nothing that could find a
 person again in another clip. Who turns away may be seen with left and right exchanged from one
-frame to the next, and is the same person still. Times count, not frames; after `MEMORY_SECONDS` without a sight, and
-so after a longer pause of the clip, a number is never given again.
+frame to the next, and is the same person still. Times count, not frames; after `MEMORY_SECONDS`
+without a sight, and so after a longer pause of the clip, a number is never given again.
 """
 
 from dataclasses import dataclass, replace
