@@ -68,7 +68,7 @@ _KEYPOINTS = TrainConfig(
     keypoint_epochs=7,
     schedule="cosine",
     warmup_epochs=0.1,
-    data_options=START_DATA,
+    data_options=replace(START_DATA, world=1),
     model_options=ModelOptions(model="fastmetro_xs", from_scratch=True),
     optim_options=START_OPTIONS,
 )
@@ -81,10 +81,25 @@ def _start(model: str, name: str) -> TrainConfig:
         output=Path(f"runs/{name}"),
         num_epochs=2,
         keypoint_epochs=0,
-        data_options=replace(START_DATA, num_samples=30_000),
+        data_options=replace(START_DATA, num_samples=30_000, world=1),
         optim_options=replace(START_OPTIONS, learning_rate=1e-3),
         model_options=ModelOptions(
             model=model, backbone_weights=_KEYPOINTS.output / "model.safetensors"
+        ),
+    )
+
+
+def _onward(first: TrainConfig) -> TrainConfig:
+    """From there on, with the people of world 2: what is shipped."""
+    return replace(
+        first,
+        output=Path(f"{first.output}-world-2"),
+        num_epochs=3,
+        data_options=replace(first.data_options, world=2),
+        model_options=replace(
+            first.model_options,
+            checkpoint=first.output / "model.safetensors",
+            backbone_weights=None,
         ),
     )
 
@@ -129,11 +144,15 @@ _FINETUNE = replace(
     optim_options=replace(_FASTMETRO.optim_options, learning_rate=2e-5),
 )
 
+_XS, _TORE_XS = _start("fastmetro_xs", "start-xs"), _start("tore_xs", "start-tore-xs")
+
 # The start models, in the order in which they are made, then the papers' own training.
 RECIPES: dict[str, TrainConfig | FederateConfig] = {
     "start-keypoints": _KEYPOINTS,
-    "start-xs": _start("fastmetro_xs", "start-xs"),
-    "start-tore-xs": _start("tore_xs", "start-tore-xs"),
+    "start-xs": _XS,
+    "start-tore-xs": _TORE_XS,
+    "start-xs-world-2": _onward(_XS),
+    "start-tore-xs-world-2": _onward(_TORE_XS),
     "start-fastmetro-s": _start_s("fastmetro_s", "start-fastmetro-s"),
     "start-tore-s": _start_s("tore_s", "start-tore-s"),
     "paper-fastmetro": _FASTMETRO,
