@@ -72,7 +72,8 @@ def test_a_canary_finds_less_than_is_accounted(aggregation: str, tmp_path: Any) 
     present, absent, accounted, delta = statistics(tmp_path, aggregation, 1.0)
     found = empirical_epsilon(present, absent, delta)
     assert 0 < found < accounted
-    assert np.mean(present) > 0.5 and abs(np.mean(absent)) < 0.3  # the canaries did arrive
+    # They did arrive: the mean of 40 is 1 in expectation, its standard error 0.16 to 0.2.
+    assert np.mean(present) > 0.2 and abs(np.mean(absent)) < 0.3
 
 
 def test_a_canary_finds_more_than_an_account_of_more_noise_than_there_was(tmp_path: Any) -> None:

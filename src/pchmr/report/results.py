@@ -58,7 +58,7 @@ def write_results(folder: Path) -> Path:
         path = folder / CURVES / f"{slug(f'{recipe}-{model}')}.svg"
         if inside(folder, path.parent):
             write_bytes(path, budget_curves(f"{recipe}: {model}", rows))
-    for path in files_of(folder, f"{TABLES}/*.md"):
+    for path in [*files_of(folder, f"{TABLES}/*.md"), *files_of(folder, FINDINGS)]:
         if path.relative_to(folder).as_posix() not in pages and may_write(path, MARK):
             path.unlink()
     for name, text in pages.items():
@@ -98,6 +98,7 @@ def _index(folder: Path, found: list[Table]) -> str:
     told = [_told(one) for one in sentences_of(folder)]
     notes = [f"{note}\n" for note in notes_of(folder)]
     more = f"All claims of the paper with their intervals: [{FINDINGS}]({FINDINGS}).\n"
+    more = more if read_tables(folder) else ""
     files: dict[str, list[Table]] = {}
     for one in found:
         files.setdefault(one.title.partition(": ")[0], []).append(one)

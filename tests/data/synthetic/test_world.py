@@ -120,7 +120,7 @@ def test_headset_wearers_differ(body: BodyModel, version: int, count: int) -> No
     for i, one in enumerate(people):
         assert one.headset is not None
         for other in people[:i]:
-            assert np.abs(one.betas - other.betas).max() > 0.8
+            assert np.abs(one.betas - other.betas).max() > (0.8 if version == 1 else 0.5)
             if version == 1:  # of twelve, two may have one tone
                 assert np.abs(one.skin - other.skin).max() > 0.05
 
