@@ -29,4 +29,4 @@ def retire(name: str, folder: Path = RESULTS) -> Path:
 
 
 if __name__ == "__main__":
-    print(retire(*sys.argv[1:2]))
+    print(retire(sys.argv[1]))
