@@ -58,7 +58,7 @@ class Follower:
     def forget(self) -> None:
         """Starts anew: the next frame is looked at as the first one is."""
         self._last: list[SeenPerson] = []
-        self._since: dict[int, float] = {}
+        self._since: dict[int, float] = {}  # when sides began to be exchanged, by `id` of a person
         self._looked = self._lost = self._time = float("-inf")
 
     def people(self, image: Image, time: float) -> list[SeenPerson]:
