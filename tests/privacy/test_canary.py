@@ -34,10 +34,15 @@ class Shouting:
         return ToyStats(len(dataset), {"mse": 0.0})
 
 
-def statistics(tmp_path: Any, aggregation: str, noise: float) -> tuple[list, list, float, float]:
-    """Of clients' directions and of nobody's, over a few runs; epsilon and delta as accounted."""
+def statistics(
+    tmp_path: Any, aggregation: str, noise: float, num_runs: int = 4
+) -> tuple[list, list, float, float]:
+    """Of clients' directions and of nobody's, over some runs; epsilon and delta as accounted.
+
+    The mean over clients is 1 in expectation; of 4 runs at noise 1 its standard error is 0.26.
+    """
     present, absent, result = [], [], None
-    for number in range(4):
+    for number in range(num_runs):
         options = PrivacyOptions(
             aggregation=aggregation,  # type: ignore[arg-type]
             dp_clip=CLIP,
@@ -67,13 +72,13 @@ def statistics(tmp_path: Any, aggregation: str, noise: float) -> tuple[list, lis
     return present, absent, result.guarantee.epsilon, result.guarantee.delta
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("aggregation", ["plain", "secure"])
 def test_a_canary_finds_less_than_is_accounted(aggregation: str, tmp_path: Any) -> None:
-    present, absent, accounted, delta = statistics(tmp_path, aggregation, 1.0)
+    present, absent, accounted, delta = statistics(tmp_path, aggregation, 1.0, num_runs=16)
     found = empirical_epsilon(present, absent, delta)
     assert 0 < found < accounted
-    # They did arrive: the mean of 40 is 1 in expectation, its standard error 0.16 to 0.2.
-    assert np.mean(present) > 0.2 and abs(np.mean(absent)) < 0.3
+    assert np.mean(present) > 0.5 and abs(np.mean(absent)) < 0.3  # the canaries did arrive
 
 
 def test_a_canary_finds_more_than_an_account_of_more_noise_than_there_was(tmp_path: Any) -> None:
