@@ -20,7 +20,7 @@ from pchmr.body import BodyModel
 from pchmr.config import DeployConfig
 from pchmr.data.synthetic import SyntheticPeople
 from pchmr.deploy import processes, running
-from pchmr.deploy.bundle import make_bundle, make_signer, read_bundle
+from pchmr.deploy.bundle import CLIENT_CODE, make_bundle, make_signer, read_bundle
 from pchmr.deploy.federation import roster_of
 from pchmr.federated.flower.control import COMPLETED
 from pchmr.federated.secure import encoding
@@ -166,8 +166,8 @@ def test_no_device_runs_a_bundle_that_the_operator_did_not_sign(
     refused = lab.deploy("run", lab.fed)
     assert refused.returncode == 2 and "is not signed" in refused.stderr
     signature.write_bytes(kept)
-    make_signer(tmp_path)  # somebody else's key
-    make_bundle(tmp_path)
+    make_signer(tmp_path)  # somebody else's key, and code of their own: the same would be signed
+    make_bundle(tmp_path, client=f"{CLIENT_CODE}# another\n")
     config = DeployConfig(task="run", name=lab.fed, num_rounds=1, seed=7)
     folder = running._folder(config, lab.federation)
     with running.connected(lab.federation) as control:
