@@ -7,11 +7,14 @@ from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.keypoints import LABEL_POINTS
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.quality import (
+    ALONE,
     coverage_curve,
     fit_predictor,
     inspect,
+    is_usual,
     isotonic,
     load_predictors,
+    predict_mm,
     save_predictors,
     verdicts,
 )
@@ -57,12 +60,33 @@ def test_a_fit_tells_what_the_shipped_predictors_ask(
     for mode, predictor in load_predictors().items():
         if mode.startswith("smplifyx"):
             continue
-        seen = with_space if mode.startswith("blazepose") else noisy
-        found = inspect(annotator, annotator.fit(seen, MODES[mode.rpartition("/")[2]]))
+        seen, name = (with_space if mode.startswith("blazepose") else noisy), mode.split("/")[-1]
+        starts = annotator.yaw_starts(len(seen))[:1] if name in MODES else []
+        name = name if name in MODES else "deposer-keypoint"
+        found = inspect(annotator, annotator.fit(seen, MODES[name], starts))
         assert set(predictor.names) <= set(found.signals)
         assert found.joint_std.shape == (len(noisy), len(LABEL_POINTS))
         assert np.isfinite(found.joint_std).all()
         assert (predictor.predict_mm(found.signals) > 0).all()
+
+
+def test_who_has_no_network_is_judged_by_those_who_had_none(
+    annotator: Annotator, noisy: Observations
+) -> None:
+    """A body of one's own that no shipped network fits is labeled without one."""
+    flat = np.nan_to_num(noisy.keypoints_2d[..., :2]) / 200
+    in_space = np.concatenate([flat, 0 * flat[..., :1]], axis=-1)
+    seen = Observations(**{**vars(noisy), "keypoints_3d": in_space})
+    found = inspect(annotator, annotator.fit(seen, MODES["deposer-keypoint"]))
+    made, error = made_up()
+    signals = {"spread": made["telling"], "prior": made["silent"]}
+    own = fit_predictor(signals, error)
+    more = fit_predictor({**signals, "told": made["telling"]}, error)
+    predictors = {"blazepose/deposer-keypoint": more, f"blazepose/{ALONE}": own}
+    judge = "blazepose/deposer-keypoint"
+    assert np.isfinite(predict_mm(predictors, judge, found)).all()
+    assert (is_usual(predictors, judge, found) == own.knows(found.signals)).all()
+    assert np.isnan(predict_mm({judge: more}, judge, found)).all()
 
 
 def test_verdicts_name_their_reason(noisy: Observations) -> None:

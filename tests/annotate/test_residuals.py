@@ -53,6 +53,7 @@ def objective_of(body: BodyModel, depth_kind: str) -> tuple[Objective, State]:
         bones=0.3 * noise(batch, 4, 3),
         bone_weight=torch.tensor([[5.0, 8.0, 0.0, 6.0]]).double().expand(batch, -1),
         bone_ends=torch.tensor([[5, 7], [7, 9], [11, 13], [0, 5]]),
+        told_bones=0.3 * noise(batch, 4, 3),
     )
     objective = Objective(
         skeleton=Skeleton.of(body),
@@ -82,7 +83,7 @@ def test_derivatives_equal_central_differences(double_body: BodyModel, depth_kin
     chain = frame.chain
     assert set(slopes) == {
         "keypoints", "depth", "scale", "dense", "prior", "limits", "shape", "focal",
-        "bones", "tilt",
+        "bones", "tilt", "told",
     }  # fmt: skip
     columns = len(objective.skeleton.columns)
     numeric = {name: torch.zeros_like(slope) for name, slope in slopes.items()}
@@ -100,8 +101,9 @@ def test_derivatives_equal_central_differences(double_body: BodyModel, depth_kin
             slope = (plus.residual - minus.residual) / (2 * STEP)
             numeric[plus.name][..., column] = slope
     betas = objective.skeleton.columns.betas
-    assert not slopes["bones"][..., betas].any(), "points in space say nothing of the shape"
-    numeric["bones"][..., betas] = 0
+    for name in ("bones", "told"):
+        assert not slopes[name][..., betas].any(), "points in space say nothing of the shape"
+        numeric[name][..., betas] = 0
     for name, found in slopes.items():
         scale = numeric[name].abs().amax().clamp_min(1.0)
         worst = (found - numeric[name]).abs().amax() / scale

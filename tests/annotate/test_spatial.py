@@ -10,7 +10,7 @@ import torch
 from tests.annotate.test_observations import saved
 from tests.predict.watchers import posed
 
-from pchmr.annotate.deposer import MODES, Annotator, fit_objective
+from pchmr.annotate.deposer import MODES, Annotator, Start, fit_objective
 from pchmr.annotate.kinematics import State, points, pose
 from pchmr.annotate.modes import best_mode
 from pchmr.annotate.observations import load_observations
@@ -68,6 +68,24 @@ def test_lying_is_fitted_better_with_joints_in_space(annotator: Annotator) -> No
         apart = (found - found.mean(axis=0)) - (truth[:17] - truth[:17].mean(axis=0))
         errors.append(float(np.linalg.norm(apart, axis=-1).mean()))
     assert errors[0] < 0.03 and errors[0] < errors[1]
+
+
+def test_a_network_beside_joints_in_space_mends_what_they_err(annotator: Annotator) -> None:
+    """Within reach it pulls; what lies far off is not believed."""
+    truth = posed(annotator, POSES["upright"], (0.0, 0.2, 4.0))
+    seen = seen_of(truth)
+    wrong = seen.keypoints_3d + np.random.default_rng(1).normal(0, 0.08, seen.keypoints_3d.shape)
+    seen, mode = replace(seen, keypoints_3d=wrong), MODES["deposer-keypoint"]
+    right = annotator.fit(seen_of(truth), mode).state
+    start = Start(right.rotmat, right.betas)
+    errors = []
+    for starts in ([], [start], annotator.yaw_starts(1)[1:2]):
+        joints = annotator.label_joints(annotator.fit(seen, mode, starts))[0, :23].numpy()
+        apart = (joints - joints.mean(axis=0)) - (truth - truth.mean(axis=0))
+        errors.append(float(np.linalg.norm(apart, axis=-1).mean()))
+    alone, helped, misled = errors
+    assert helped < 0.8 * alone
+    assert misled < 1.3 * alone
 
 
 def test_size_and_tilt_of_the_joints_change_nothing(annotator: Annotator) -> None:
