@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,93 @@ def test_frames_are_judged_and_refitted_by_keyboard_alone(
     assert not wrong and not traffic.far_sockets
     refused = [line for line in server.site.log if not line.endswith(" 200")]
     assert not refused
+
+
+def chosen_place(page) -> float:  # type: ignore[no-untyped-def]
+    return float(page.get_attribute("#keypoints .chosen", "cx"))
+
+
+def audit(folder: Path) -> list[dict]:
+    path = folder / "labels" / AUDIT
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def actions(folder: Path) -> list[str]:
+    return [line["action"] for line in audit(folder)]
+
+
+def waited(page, done: int, count: int) -> None:  # type: ignore[no-untyped-def]
+    wait_for(page, f"window.pchmr.state.done >= {done + count}")
+    assert state(page)["done"] == done + count
+
+
+def test_fast_hands_lose_and_invent_nothing(server: LocalServer, tmp_path: Path) -> None:
+    """Corrections go before verdicts, a held key decides once, and answers overwrite no move."""
+    acted = server.site.act["act"]
+    said: list[str] = []
+
+    def slow(asked: dict) -> dict:
+        time.sleep(0.4)
+        return {"refused": "no room"} if said else acted(asked)
+
+    server.site.act["act"] = slow  # type: ignore[index]
+    with browsing(tmp_path) as page:
+        page.goto(server.address)
+        wait_for(page, "window.pchmr?.state.status === 'ready'")
+        for key in ("k", "Shift+ArrowRight", "a"):
+            page.keyboard.press(key)
+        waited(page, 0, 2)
+        assert actions(tmp_path) == ["drag", "accepted"]
+        assert len({line["clip"] for line in audit(tmp_path)}) == 1
+
+        for _ in range(5):
+            page.keyboard.down("a")
+        page.keyboard.up("a")
+        page.evaluate(TWICE)
+        waited(page, 2, 1)
+        assert actions(tmp_path)[2:] == ["accepted"]
+
+        page.keyboard.press("k")
+        start = chosen_place(page)
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(250)
+        page.keyboard.press("ArrowRight")
+        waited(page, 3, 1)
+        assert chosen_place(page) == pytest.approx(start + 4)
+        waited(page, 3, 2)
+        assert audit(tmp_path)[-1]["to"][0] == pytest.approx(start + 4)
+        assert chosen_place(page) == pytest.approx(start + 4)
+
+        row = state(page)["row"]
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("n")
+        waited(page, 5, 1)
+        page.wait_for_timeout(300)
+        assert state(page)["row"] == state(page)["drawn"] == row + 1
+        assert actions(tmp_path)[3:] == ["drag"] * 3
+
+        said.append("refuse")
+        page.keyboard.press("k")
+        start = chosen_place(page)
+        for key in ("ArrowRight", "a"):
+            page.keyboard.press(key)
+        waited(page, 6, 2)
+        assert "no room" in page.inner_text("#status") and chosen_place(page) == start
+        said.clear()
+
+        page.focus("#opacity")
+        page.keyboard.press("a")
+        waited(page, 8, 1)
+        page.click("#frames li:nth-child(7) button")
+        wait_for(page, "window.pchmr.state.drawn === 6")
+        press(page, "a")
+        assert page.evaluate("document.activeElement.textContent").startswith("photo-06")
+    assert actions(tmp_path)[6:] == ["accepted", "accepted"]
+
+
+TWICE = """for (let k = 0; k < 2; k++) {
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "a", bubbles: true }));
+}"""
 
 
 def test_another_page_cannot_write(server: LocalServer, tmp_path: Path) -> None:
