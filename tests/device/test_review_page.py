@@ -84,7 +84,7 @@ def test_frames_are_judged_and_refitted_by_keyboard_alone(
     traffic = read_traffic(tmp_path / "net.json")
     origin = server.origins[0]
     wrong = [one for one in traffic.beyond(origin) if one[:2] != ("POST", f"{server.address}act")]
-    assert not wrong and not traffic.far_sockets
+    assert not wrong and not traffic.far_sockets(origin)
     refused = [line for line in server.site.log if not line.endswith(" 200")]
     assert not refused
 
