@@ -5,6 +5,7 @@ output folder before everything is measured.
 """
 
 import json
+import math
 import shutil
 from contextlib import ExitStack
 from functools import partial
@@ -64,9 +65,10 @@ def advice(card: Card) -> list[str]:
     """What a card's reader must be told, a line each: fp32 is off, or int8 is not the default."""
     lines = []
     if not agrees(card["variants"], "fp32"):
-        apart = card["variants"]["fp32"]["max_vertex_difference_m"] * 1e3
+        apart = card["variants"]["fp32"].get("max_vertex_difference_m")
+        told = "an unknown distance" if apart is None else f"up to {apart * 1e3:.3g} mm"
         lines.append(
-            f"fp32 is up to {apart:.3g} mm from PyTorch, more than {ALLOWED_DIFFERENCE_M * 1e3:g} "
+            f"fp32 is {told} from PyTorch, more than {ALLOWED_DIFFERENCE_M * 1e3:g} "
             "mm, and is not the default: export with other versions of onnx and onnxruntime"
         )
     int8 = card["variants"].get("int8")
@@ -76,6 +78,8 @@ def advice(card: Card) -> list[str]:
         reason = "the cost of random weights says nothing"
     elif not _is_cheap(int8):
         reason = f"it costs {_cost(int8)}, more than {ALLOWED_COST_MM:g} mm"
+    elif "joints_moved_p95_mm" not in int8:
+        reason = "its card does not say how far it moves joints: export again"
     else:
         reason = (
             f"it moves joints by {int8['joints_moved_p95_mm']:.1f} mm (95th percentile), more than "
@@ -90,15 +94,15 @@ def _is_cheap(form: Form) -> bool:
 
 
 def _holds_still(form: Form) -> bool:
-    """Whether a form moves joints little; a card of before says nothing of it."""
-    return form.get("joints_moved_p95_mm", 0.0) <= ALLOWED_MOVE_MM
+    """Whether a form is known to move joints little; a card of before says nothing of it."""
+    return form.get("joints_moved_p95_mm", math.inf) <= ALLOWED_MOVE_MM
 
 
 def agrees(measured: dict[str, Form], variant: str) -> bool:
-    """Whether a form says what PyTorch says; smaller forms, and ones not written, always do."""
+    """Whether a form is known to say what PyTorch says; smaller forms, and ones not written, do."""
     if variant != "fp32" or variant not in measured:
         return True
-    return measured[variant].get("max_vertex_difference_m", 0.0) <= ALLOWED_DIFFERENCE_M
+    return measured[variant].get("max_vertex_difference_m", math.inf) <= ALLOWED_DIFFERENCE_M
 
 
 def _cost(about: Form) -> str:

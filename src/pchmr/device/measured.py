@@ -86,6 +86,16 @@ def measure_file(
     }
 
 
+@torch.no_grad()
+def difference_m(model: HMRModel, path: Path) -> float:
+    """Largest difference of a vertex between a file and PyTorch, over one crop of noise."""
+    from pchmr.device.runtime import OnnxModel
+
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, model.image_size, model.image_size, generator=generator)
+    return (OnnxModel(path)(image)["vertices"] - model(image).vertices).abs().max().item()
+
+
 def meshes(predict: Predict, people: PeopleDataset) -> Float[Tensor, "people vertices 3"]:
     """The fine meshes of all people, one crop at a time."""
     return torch.cat([predict(sample.images) for sample in singles(people)])

@@ -1,0 +1,1 @@
+"""What the live and review pages promise, measured in a headless Chromium."""
