@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from labeled import SIDE, write_labels
 
 from pchmr.annotate.corrections import swapped
 from pchmr.annotate.deposer import Annotator
 from pchmr.annotate.labels import AUDIT, LabelFolder
+from pchmr.bench.live.labeled import SIDE, write_labels
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_23
 from pchmr.config import SettingError

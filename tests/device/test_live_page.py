@@ -28,7 +28,7 @@ from pchmr.bench.live.walking import Walking, walking
 from pchmr.body import BodyModel
 from pchmr.cli import main
 from pchmr.config import LiveConfig
-from pchmr.device import live, local_server
+from pchmr.device import local_server
 from pchmr.device.bundles import PagesError
 from pchmr.device.local_server import Content, LocalServer, Site
 from pchmr.perception.fetched import state as state_of
@@ -40,10 +40,10 @@ NOBODY = "Nobody is in view. Step back"
 BLIND = "Without the landmarks the page cannot tell"
 
 
-def files_of(config: LiveConfig) -> dict[str, Content]:
+def files_of(config: LiveConfig, *, landmarks: bool = True) -> dict[str, Content]:
     need_chromium()
     try:
-        return driver.files_of(config)
+        return driver.files_of(config, landmarks=landmarks)
     except PagesError as error:
         pytest.skip(str(error))
 
@@ -56,11 +56,6 @@ def serving(files: dict[str, Content]) -> AbstractContextManager[LocalServer]:
 def clip(body: BodyModel) -> Walking:
     need_chromium()
     return walking(body, seconds=SECONDS)
-
-
-@pytest.fixture
-def no_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "landmark_networks", lambda body: ({}, "not installed"))
 
 
 def blank(folder: Path) -> Path:
@@ -218,14 +213,14 @@ def test_the_mesh_is_on_the_person(clip: Walking, tmp_path: Path) -> None:
     assert len(errors) >= 8 and np.median(errors) <= LARGEST_SHARE
 
 
-@pytest.mark.usefixtures("no_landmarks")
 @pytest.mark.parametrize(
     ("flags", "words"), [((FAKE_CAMERA, DENIED), "not allowed"), ((ALLOWED,), "There is no camera")]
 )
 def test_a_camera_that_cannot_be_had_is_told(
     tmp_path: Path, flags: tuple[str, ...], words: str
 ) -> None:
-    with serving(files_of(LiveConfig())) as server, browsing(tmp_path, *flags) as page:
+    files = files_of(LiveConfig(), landmarks=False)
+    with serving(files) as server, browsing(tmp_path, *flags) as page:
         page.goto(server.address)
         wait_for(page, READY)
         page.keyboard.press("c")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from chromium import browsing, need_chromium, read_traffic, state, wait_for
-from labeled import write_labels
 
 from pchmr.annotate.labels import AUDIT
+from pchmr.bench.live.labeled import write_labels
 from pchmr.body import BodyModel
 from pchmr.cli import main
 from pchmr.config import ReviewConfig

@@ -3,6 +3,7 @@
 The tests of the page drive it through this file too. It asserts nothing.
 """
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,13 +31,22 @@ READ_MESH = f"""(rows) => {{
 }}"""
 
 
-def files_of(config: LiveConfig) -> dict[str, Content]:
+def files_of(config: LiveConfig, *, landmarks: bool = True) -> dict[str, Content]:
     """Everything that the page loads.
+
+    Args:
+        config: Of the page.
+        landmarks: Whether the photo-trained networks go along, where they are installed.
 
     Raises:
         PagesError: The scripts were not built.
     """
-    return {**page_files("live", SCRIPTS), **contents(config)}
+    files = {**page_files("live", SCRIPTS), **contents(config)}
+    if not landmarks:
+        about = json.loads(files["live.json"].read())
+        about |= {"has_landmarks": False, "landmarks": "left out"}
+        files["live.json"] = Content(json.dumps(about).encode(), "json")
+    return files
 
 
 @contextmanager
