@@ -258,6 +258,22 @@ def test_forms_of_an_earlier_export_go(model: HMRModel, trial: Trial, tmp_path: 
 
 
 @pytest.mark.usefixtures("no_build")
+@pytest.mark.parametrize("unit", [None, "AMX"])
+def test_bf16_is_measured_where_the_processor_has_it(
+    unit: str | None,
+    model: HMRModel,
+    trial: Trial,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(export_room, "bf16_unit", lambda: unit)
+    card = export(model, trial, ("fp32",), tmp_path, START)
+    assert (card["pytorch_bf16"] is None) == (unit is None)
+    assert ("neither AMX nor AVX-512 BF16" in capsys.readouterr().err) == (unit is None)
+
+
+@pytest.mark.usefixtures("no_build")
 @pytest.mark.parametrize("broken", ["make_card", "shutil.copyfile"])
 def test_a_failure_changes_nothing(
     broken: str, model: HMRModel, trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,7 @@ from pchmr.config import EXPORT_VARIANTS, DataOptions, ExportConfig, require
 from pchmr.data import load_people
 from pchmr.data.sample import PeopleDataset
 from pchmr.device.card import Card, Form, Measured, People
-from pchmr.device.measured import Trial, measure_file, measure_torch, singles
+from pchmr.device.measured import Trial, bf16_unit, measure_file, measure_torch, singles
 from pchmr.models import HMRModel, load_model
 from pchmr.models.started import StartedFrom
 from pchmr.progress import console, say
@@ -158,17 +158,30 @@ def export(
         files = build(model, trial, variants, staged)
         reference, about = measure_torch(model, trial)
         _tell("PyTorch", about)
+        bf16 = _measured_bf16(model, trial)
         measured = {}
         for variant, path in files.items():
             measured[variant] = measure_file(path, trial, reference, about["mpjpe_mm"])
             _tell(variant, measured[variant])
         card = make_card(model, trial, started_from, about, measured)
+        card["pytorch_bf16"] = bf16
         (staged / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         publish([staged / CARD, *files.values()], folder)
     for variant in EXPORT_VARIANTS:
         if variant not in files:
             (folder / file_name(variant)).unlink(missing_ok=True)
     return card
+
+
+def _measured_bf16(model: HMRModel, trial: Trial) -> Measured | None:
+    """PyTorch in bfloat16 where the processor has a unit for it; elsewhere it only costs."""
+    unit = bf16_unit()
+    if unit is None:
+        say("bf16     not measured: this processor has neither AMX nor AVX-512 BF16")
+        return None
+    _, about = measure_torch(model, trial, bf16=True)
+    _tell("bf16", about)
+    return about
 
 
 def file_name(variant: str) -> str:
@@ -222,6 +235,7 @@ def make_card(
         "held_out": _people(trial.held_out, "A, test"),
         "threads": 1,
         "pytorch": about,
+        "pytorch_bf16": None,
         "variants": measured,
         "environment": {**environment(), "export_packages": versions},
     }
