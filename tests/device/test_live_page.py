@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from pchmr.perception.fetched import state as state_of
 
 pytestmark = pytest.mark.browser
 SECONDS = 1.6
+KINDS = ("bvh", "glb")
 LARGEST_SHARE = 0.04  # of the person's size
 NOBODY = "Nobody is in view. Step back"
 BLIND = "Without the landmarks the page cannot tell"
@@ -79,7 +81,7 @@ def test_a_camera_becomes_meshes_and_nothing_is_asked_for(clip: Walking, tmp_pat
             page.keyboard.press("c")
             wait_for(page, "window.pchmr.state.meshes >= 5")
             assert page.evaluate(PAINTED) > 1000
-            saved = {kind: recorded(page, kind, tmp_path) for kind in ("bvh", "glb")}
+            saved = {kind: recorded(page, kind, tmp_path).read_bytes() for kind in KINDS}
             more(page, 2)
             assert "frames saved as glb" in page.inner_text("#recorder")
             check_ends(page)
@@ -88,6 +90,9 @@ def test_a_camera_becomes_meshes_and_nothing_is_asked_for(clip: Walking, tmp_pat
             page.set_input_files("#file", photo)
             more(page, 2)
             check_late_camera(page, video_of(clip, tmp_path))
+            page.evaluate(COUNT_ROUNDS)
+            looped = recorded(page, "bvh", tmp_path, "window.rounds >= 2")
+            assert int(re.findall(r"Frames: (\d+)", looped.read_text())[0]) >= 3
             page.screenshot(path=tmp_path / "live.png")
             assert page.inner_text("#hash") and page.inner_text("#fps") != "–"
             assert len(server.site.log) == asked
@@ -96,8 +101,19 @@ def test_a_camera_becomes_meshes_and_nothing_is_asked_for(clip: Walking, tmp_pat
         assert len(traffic.requests) > 5
         assert not traffic.beyond(server.origins[0])
         assert not traffic.far_sockets(server.origins[0])
-    check_bvh(saved["bvh"])
+    check_bvh(saved["bvh"], tmp_path)
     check_glb(saved["glb"])
+
+
+COUNT_ROUNDS = """(() => {
+  const video = document.getElementById("video");
+  let last = 0;
+  window.rounds = 0;
+  setInterval(() => {
+    if (video.currentTime < last) window.rounds += 1;
+    last = video.currentTime;
+  }, 20);
+})()"""
 
 
 PAINTED = """(() => {
@@ -163,27 +179,28 @@ def video_of(clip: Walking, folder: Path) -> Path:
     return path
 
 
-def recorded(page, kind: str, folder: Path) -> Path:  # type: ignore[no-untyped-def]
+def recorded(page, kind: str, folder: Path, until: str = "true") -> Path:  # type: ignore[no-untyped-def]
     page.select_option("#format", kind)
     page.click("#record")
     done = state(page)["meshes"]
-    wait_for(page, f"window.pchmr.state.meshes > {done + 2}")
+    wait_for(page, f"window.pchmr.state.meshes > {done + 2} && {until}")
     with page.expect_download() as download:
         page.click("#record")
     download.value.save_as(folder / f"recording.{kind}")
     return folder / f"recording.{kind}"
 
 
-def check_bvh(path: Path) -> None:
+def check_bvh(data: bytes, folder: Path) -> None:
     import bvhio
 
+    path = folder / "first.bvh"
+    path.write_bytes(data)
     root = bvhio.readAsBvh(str(path))
     assert root.FrameCount >= 1
     assert len(root.Root.layout()) == 24
 
 
-def check_glb(path: Path) -> None:
-    data = path.read_bytes()
+def check_glb(data: bytes) -> None:
     magic, version, size = struct.unpack("<III", data[:12])
     length, kind = struct.unpack("<II", data[12:20])
     document = json.loads(data[20 : 20 + length])

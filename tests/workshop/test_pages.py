@@ -63,7 +63,10 @@ def test_the_systems_node_is_taken_where_the_wheel_is_missing(
     script.parent.mkdir(parents=True)
     script.touch()
     (tmp_path / "npm").symlink_to(script)
-    found = {"node": str(tmp_path / "node"), "npm": str(tmp_path / "npm")}
+    found: dict[str, str | None] = {
+        "node": str(tmp_path / "node"),
+        "npm": str(tmp_path / "npm"),
+    }
     monkeypatch.setattr(pages, "find_spec", lambda name: None)
     monkeypatch.setattr(pages.shutil, "which", found.get)
     assert pages._node() == [tmp_path / "node", script]

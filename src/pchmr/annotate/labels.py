@@ -171,7 +171,7 @@ class LabelFolder:
         row = self.rows[clip]
         fitted = read_arrays(self.path / row["labels"], ("status",))["status"]
         said = {**row.get(DECIDED, {}), **{str(frame): verdict for frame in frames}}
-        self._judge(row, fitted, said)
+        self._judge(clip, fitted, said)
 
     def undecide(self, clip: str, frame: int, verdict: str | None) -> None:
         """Puts back what was decided of a frame before; None is nothing."""
@@ -180,18 +180,18 @@ class LabelFolder:
             return
         row = self.rows[clip]
         fitted = read_arrays(self.path / row["labels"], ("status",))["status"]
-        self._judge(row, fitted, _without(row, frame))
+        self._judge(clip, fitted, _without(row, frame))
 
-    def _judge(self, row: LabelRow, fitted: ndarray, decided: dict[str, str]) -> None:
+    def _judge(self, clip: str, fitted: ndarray, decided: dict[str, str]) -> None:
         """Keeps decisions of a clip on disk; where that fails, nothing has changed."""
-        before = dict(row)
-        row[DECIDED] = decided
+        before = self.rows[clip]
+        row = cast(LabelRow, {**before, DECIDED: decided})
         row["status"] = dict(Counter(verdicts(fitted, row).tolist()))
+        self.rows[clip] = row
         try:
             self._save()
         except SettingError:
-            row.clear()
-            row.update(cast(LabelRow, before))
+            self.rows[clip] = before
             raise
 
     def revise(
@@ -217,7 +217,7 @@ class LabelFolder:
             self.note(clip, action, labels_sha256=digest, frame=frame, **about)
         row = self.rows[clip]
         row["labels_sha256"] = digest
-        self._judge(row, arrays["status"], _without(row, frame))
+        self._judge(clip, arrays["status"], _without(row, frame))
 
     def note(self, clip: str, action: str, **about: Any) -> None:
         """Adds a line to the audit log: what the owner did, and when."""

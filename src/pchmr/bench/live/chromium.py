@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pchmr.config import SettingError
@@ -122,7 +123,7 @@ def resolvers() -> set[str]:
 
 
 @contextmanager
-def browsing(folder: Path, *flags: str) -> Iterator[object]:
+def browsing(folder: Path, *flags: str) -> Iterator[Any]:
     """A page of a fresh browser; its log is whole when the context ends."""
     from playwright.sync_api import sync_playwright
 

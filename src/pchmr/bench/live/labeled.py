@@ -30,7 +30,7 @@ def write_labels(folder: Path, body: BodyModel, count: int) -> LabelFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         _picture(path, number)
         arrays = label_arrays(body, number, error=200.0 - 5 * number)
-        key = {
+        key: LabelKey = {
             "input_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "body_sha256": body.sha256,
             "accept_mm": ACCEPT_MM,

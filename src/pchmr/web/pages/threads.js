@@ -29,6 +29,7 @@ export async function fastest(about, files, tell) {
   if (!kept.worker) throw new Error(`the network cannot run in this browser (${kept.reason})`);
   const others = Object.entries(timings).map(([words, ms]) => `${words} ${ms === null ? "failed" : `${ms.toFixed(0)} ms`}`);
   if (!choices.some((choice) => choice.provider === "webgpu")) others.push("no WebGPU here");
+  if (kept.provider === "webgpu" && about.has_landmarks) others.push(`landmarks on WASM, ${kept.threads} threads`);
   return { ...kept, timings, words: `${kept.words} (${others.join(", ")})` };
 }
 
