@@ -4,12 +4,14 @@ The libraries are those of this environment, the package is the wheel's: a new e
 one folder as it is, so that the editable install of the repository is not on its path.
 """
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from PIL import Image
 from pchmr.data.synthetic.people import SyntheticPeople
 
 ROOT = Path(__file__).parents[1]
+PAGES = "pchmr/web/assets"
 
 pytestmark = pytest.mark.wheel
 
@@ -42,6 +45,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(build, folder)
     (wheel,) = folder.glob("pchmr-*.whl")
     assert wheel.stat().st_size < 40 * 2**20
+    with zipfile.ZipFile(wheel) as archive:
+        built = json.loads(archive.read(f"{PAGES}/built.json"))
+        found = {name: hashlib.sha256(archive.read(f"{PAGES}/{name}")) for name in built["files"]}
+        assert b"Microsoft Corporation" in archive.read(f"{PAGES}/LICENSES.txt")
+    wanted = {name: about["sha256"] for name, about in built["files"].items()}
+    assert {name: digest.hexdigest() for name, digest in found.items()} == wanted
+    assert {"live.js", "review.js", "worker.js", "painter.js"} <= set(wanted)
     venv.create(folder / "env", with_pip=False)
     site = next((folder / "env" / "lib").glob("python*/site-packages"))
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]

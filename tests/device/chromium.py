@@ -1,144 +1,34 @@
-"""A headless Chromium that is watched: whatever it asks of any network stands in its log.
-
-The log is the browser's own (`--log-net-log`): requests of pages, workers and the browser itself,
-their methods and bodies, and every socket that was connected, TCP or UDP.
-"""
-
-import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
+"""The watched Chromium of `pchmr bench live`; tests skip where there is none."""
 
 import pytest
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-unsafe-swiftshader",
-    "--use-fake-device-for-media-stream",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+from pchmr.bench.live import chromium
+from pchmr.bench.live.chromium import (
+    ALLOWED,
+    DENIED,
+    FAKE_CAMERA,
+    browsing,
+    read_traffic,
+    state,
+    wait_for,
 )
-"""No name resolves, so that a browser's own calls home stay calls."""
-ALLOWED = "--use-fake-ui-for-media-stream"
-DENIED = "--deny-permission-prompts"
-PLACES = ("chromium", "chromium-browser", "google-chrome")
-CURE = "apt-get install chromium chromium-driver"
-NO_ORIGIN = "not an origin"
-LOOPBACK = ("127.0.0.1:", "[::1]:")
+from pchmr.config import SettingError
+
+__all__ = [
+    "ALLOWED",
+    "DENIED",
+    "FAKE_CAMERA",
+    "browsing",
+    "need_chromium",
+    "read_traffic",
+    "state",
+    "wait_for",
+]
 
 
 def need_chromium() -> str:
-    """Path of the browser; skips where there is none."""
-    pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'pchmr[dev]'")
-    found = next(filter(None, map(shutil.which, PLACES)), None)
-    if found is None:
-        pytest.skip(f"needs a system Chromium: {CURE}")
-    return found
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What a browser did.
-
-    Attributes:
-        requests: Method, address and whether a body went along, of what pages and workers asked
-            for; what the browser asks for itself has no origin and is left out, but for addresses
-            on this machine.
-        sockets: Addresses that TCP sockets were connected to.
-        datagrams: Addresses that UDP packets went to; questions for names are left out, none of
-            which is answered.
-    """
-
-    requests: list[tuple[str, str, bool]]
-    sockets: set[str]
-    datagrams: set[str]
-
-    def beyond(self, origin: str) -> list[tuple[str, str, bool]]:
-        """Requests that left the origin, carried a body, a query, or were no GET."""
-        return [
-            (method, url, has_body)
-            for method, url, has_body in self.requests
-            if method != "GET" or has_body or urlsplit(url).query
-            or f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" != origin
-        ]  # fmt: skip
-
-    @property
-    def far_sockets(self) -> set[str]:
-        """Sockets that were connected beyond this machine."""
-        return {one for one in self.sockets | self.datagrams if not one.startswith(LOOPBACK)}
-
-
-def read_traffic(path: Path) -> Traffic:
-    """The log of a browser that has ended."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    """Path of the browser."""
     try:
-        log = json.loads(text)
-    except ValueError:  # the browser was ended in the middle of a line
-        log = json.loads(text.rstrip().rstrip(",") + "]}")
-    kinds = {number: name for name, number in log["constants"]["logEventTypes"].items()}
-    requests, connected, sockets, datagrams = {}, {}, set(), set()
-    for event in log["events"]:
-        kind, about = kinds[event["type"]], event.get("params", {})
-        if kind == "URL_REQUEST_START_JOB" and about.get("url", "").startswith(("http", "ws")):
-            has_body = "upload_id" in about
-            of_browser = about.get("initiator", NO_ORIGIN) == NO_ORIGIN
-            if not of_browser or urlsplit(about["url"]).hostname == "127.0.0.1":
-                key = event["source"]["id"], about["url"]
-                requests[key] = (about["method"], about["url"], has_body)
-        elif kind == "TCP_CONNECT_ATTEMPT" and "address" in about:
-            sockets.add(about["address"])
-        elif kind == "UDP_CONNECT" and "address" in about:
-            connected[event["source"]["id"]] = about["address"]
-        elif kind == "UDP_BYTES_SENT":
-            where = about.get("address") or connected.get(event["source"]["id"], "unknown")
-            datagrams |= set() if where.endswith(":53") else {where}
-    return Traffic(list(requests.values()), sockets, datagrams)
-
-
-@contextmanager
-def browsing(folder: Path, *flags: str) -> Iterator[object]:
-    """A page of a fresh browser; its log is whole when the context ends."""
-    from playwright.sync_api import sync_playwright
-
-    log = f"--log-net-log={folder / 'net.json'}"
-    with sync_playwright() as play:
-        context = play.chromium.launch_persistent_context(
-            folder / "profile",
-            executable_path=need_chromium(),
-            args=[*FLAGS, log, *flags],
-            ignore_default_args=["--headless"],
-            viewport={"width": 1200, "height": 900},
-            accept_downloads=True,
-        )
-        page = context.pages[0]
-        page.set_default_timeout(240_000)
-        yield page
-        context.close()
-
-
-def wait_for(page, words: str, seconds: float = 240) -> None:  # type: ignore[no-untyped-def]
-    """Waits until an expression of the page is true; plain `wait_for_function` needs eval."""
-    for _ in range(int(seconds / 0.2)):
-        if page.evaluate(words):
-            return
-        page.wait_for_timeout(200)
-    raise AssertionError(f"never true: {words}; {state(page)}")
-
-
-def state(page) -> dict:  # type: ignore[no-untyped-def]
-    """What the page says of itself, without what is large."""
-    return json.loads(
-        page.evaluate(
-            "JSON.stringify(window.pchmr?.state ?? {}, (k, v) => "
-            "k && typeof v === 'object' && k !== 'timings' ? undefined : v)"
-        )
-    )
+        return chromium.need_chromium()
+    except SettingError as error:
+        pytest.skip(str(error))

@@ -1,16 +1,17 @@
 """Labels on the desk: order, verdicts, corrections, undo, and the log of all of it."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from labeled import SIDE, write_labels
 
 from pchmr.annotate.corrections import swapped
 from pchmr.annotate.deposer import Annotator
 from pchmr.annotate.labels import AUDIT, LabelFolder
+from pchmr.bench.live.labeled import SIDE, write_labels
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_23
 from pchmr.config import SettingError
@@ -46,6 +47,8 @@ def test_what_is_accepted_is_what_training_reads(desk: Desk, body: BodyModel) ->
     for row, verdict in enumerate(("accepted", "rejected", "accepted", "accepted")):
         desk.decide(row, verdict)
     desk.drag(2, COCO_23.index("left_wrist"), 200.0, 60.0)
+    assert desk.items[2].status == "review" and not desk.items[2].decided
+    desk.decide(2, "accepted")
     people = [
         LabeledPictures(desk.folder.path, split, body=body, image_size=32)
         for split in ("train", "test")
@@ -127,6 +130,40 @@ def test_a_picture_that_is_gone_is_told_and_gray(desk: Desk) -> None:
     assert desk.size(0) == (SIDE, SIDE)
     assert "gone" in desk.items[0].why
     assert desk.refit(0) == 0
+
+
+def test_a_correction_ends_a_decision_and_undo_brings_it_back(
+    desk: Desk, annotator: Annotator
+) -> None:
+    desk.decide(0, "accepted")
+    desk.refit(0)
+    again = Desk.open(LabelFolder.open(desk.folder.path), annotator)
+    assert not [item for item in again.items if item.decided]
+    desk.undo(0)
+    assert (desk.items[0].status, desk.items[0].decided) == ("accepted", True)
+
+
+def test_what_could_not_be_written_was_not_done(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {clip: dict(row) for clip, row in desk.folder.rows.items()}
+
+    def full(*_: object, **__: object) -> None:
+        raise SettingError("no room")
+
+    monkeypatch.setattr("pchmr.annotate.labels.write_bytes", full)
+    assert answered(desk, {"row": 0, "action": "accept"}) == {"refused": "no room"}
+    assert desk.folder.rows == before and not desk.can_undo
+    monkeypatch.setattr("pchmr.annotate.labels.replacing", full)
+    assert answered(desk, {"row": 0, "action": "refit"}) == {"refused": "no room"}
+    assert not desk.can_undo and desk.items[0].status == "review"
+
+
+def test_a_clip_is_corrected_without_packing_it_again(desk: Desk) -> None:
+    clip = desk.items[0].clip
+    desk.refit(0)
+    with zipfile.ZipFile(desk.folder.path / desk.folder.rows[clip]["labels"]) as archive:
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
 
 
 def test_nonsense_from_a_page_changes_nothing(desk: Desk) -> None:

@@ -178,14 +178,22 @@ def test_card_describes_the_files(folder: Path, trial: Trial) -> None:
     ],
 )
 def test_int8_is_the_default_only_where_it_costs_little(costs, is_trained, default) -> None:
-    measured = {name: {"cost_mm": cost} for name, cost in costs.items()}
+    proven = {"joints_moved_p95_mm": 5.0, "max_vertex_difference_m": 1e-6}
+    measured = {name: {"cost_mm": cost, **proven} for name, cost in costs.items()}
     assert default_variant(measured, is_trained=is_trained) == default
+
+
+def test_a_missing_figure_proves_nothing() -> None:
+    measured = {name: {"cost_mm": 0.0} for name in ("fp32", "fp16", "int8")}
+    assert default_variant(measured, is_trained=True) == "fp16"
+    card = {"default": "fp16", "started_from": {"kind": "shipped"}, "variants": measured}
+    assert "does not say how far it moves joints" in advice(card)[-1]
 
 
 @pytest.mark.parametrize(("moved", "default"), [(9.9, "int8"), (10.1, "fp32")])
 def test_int8_that_moves_joints_is_no_default_and_told(moved: float, default: str) -> None:
     measured = {
-        "fp32": {"cost_mm": 0.0},
+        "fp32": {"cost_mm": 0.0, "max_vertex_difference_m": 1e-6},
         "int8": {"cost_mm": 0.2, "joints_moved_p95_mm": moved},
     }
     assert default_variant(measured, is_trained=True) == default
@@ -247,6 +255,22 @@ def test_forms_of_an_earlier_export_go(model: HMRModel, trial: Trial, tmp_path: 
     card = export(model, trial, ("fp32",), tmp_path, START)
     assert set(card["variants"]) == {"fp32"} and card["default"] == "fp32"
     assert sorted(p.name for p in tmp_path.iterdir()) == [CARD, file_name("fp32"), "notes.txt"]
+
+
+@pytest.mark.usefixtures("no_build")
+@pytest.mark.parametrize("unit", [None, "AMX"])
+def test_bf16_is_measured_where_the_processor_has_it(
+    unit: str | None,
+    model: HMRModel,
+    trial: Trial,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(export_room, "bf16_unit", lambda: unit)
+    card = export(model, trial, ("fp32",), tmp_path, START)
+    assert (card["pytorch_bf16"] is None) == (unit is None)
+    assert ("neither AMX nor AVX-512 BF16" in capsys.readouterr().err) == (unit is None)
 
 
 @pytest.mark.usefixtures("no_build")

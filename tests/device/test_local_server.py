@@ -147,6 +147,20 @@ def test_a_write_needs_token_origin_and_kind(writer: LocalServer) -> None:
     assert act(writer, body=body) == 200
 
 
+def test_a_fault_is_answered_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(*_: object) -> dict[str, object]:
+        raise RuntimeError("a fault of ours")
+
+    content = Content(lambda: 1 // 0, "bin")  # type: ignore[arg-type, return-value]
+    server = started(Site.with_writes({"x": content}.get, {"act": broken}))
+    assert act(server) == 500
+    assert status(request(server, f"GET {server.site.root}x HTTP/1.1")) == 500
+    server.shutdown()
+    server.server_close()
+    said = capsys.readouterr().err
+    assert "RuntimeError: a fault of ours" in said and "ZeroDivisionError" in said
+
+
 def test_every_address_of_a_page_that_writes_holds_the_token(writer: LocalServer) -> None:
     assert status(request(writer, "GET / HTTP/1.1")) == 403
     assert status(request(writer, f"GET /{writer.site.token} HTTP/1.1")) == 403

@@ -2,14 +2,15 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from chromium import browsing, need_chromium, read_traffic, state, wait_for
-from labeled import write_labels
 
 from pchmr.annotate.labels import AUDIT
+from pchmr.bench.live.labeled import write_labels
 from pchmr.body import BodyModel
 from pchmr.cli import main
 from pchmr.config import ReviewConfig
@@ -83,9 +84,127 @@ def test_frames_are_judged_and_refitted_by_keyboard_alone(
     traffic = read_traffic(tmp_path / "net.json")
     origin = server.origins[0]
     wrong = [one for one in traffic.beyond(origin) if one[:2] != ("POST", f"{server.address}act")]
-    assert not wrong and not traffic.far_sockets
+    assert not wrong and not traffic.far_sockets(origin)
     refused = [line for line in server.site.log if not line.endswith(" 200")]
     assert not refused
+
+
+def chosen_place(page) -> float:  # type: ignore[no-untyped-def]
+    return float(page.get_attribute("#keypoints .chosen", "cx"))
+
+
+def audit(folder: Path) -> list[dict]:
+    path = folder / "labels" / AUDIT
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def actions(folder: Path) -> list[str]:
+    return [line["action"] for line in audit(folder)]
+
+
+def waited(page, done: int) -> None:  # type: ignore[no-untyped-def]
+    wait_for(page, f"window.pchmr.state.done >= {done}")
+    assert state(page)["done"] == done
+
+
+@pytest.fixture
+def desk(server: LocalServer) -> "SlowDesk":
+    slow = SlowDesk(server.site.act["act"])
+    server.site.act["act"] = slow  # type: ignore[index]
+    return slow
+
+
+class SlowDesk:
+    """A desk that answers when it is let, and refuses everything where it is told to."""
+
+    def __init__(self, act: Callable[[dict], dict]) -> None:
+        self.act, self.asked, self.refuses = act, 0, False
+        self.free = threading.Event()
+
+    def __call__(self, said: dict) -> dict:
+        self.asked += 1
+        assert self.free.wait(60)
+        return {"refused": "no room"} if self.refuses else self.act(said)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Until the end, nothing is answered."""
+        self.free.clear()
+        yield
+        self.free.set()
+
+
+def test_fast_hands_lose_and_invent_nothing(
+    server: LocalServer, desk: SlowDesk, tmp_path: Path
+) -> None:
+    """Corrections go before verdicts, a held key decides once, and answers overwrite no move."""
+    with browsing(tmp_path) as page:
+        page.goto(server.address)
+        wait_for(page, "window.pchmr?.state.status === 'ready'")
+        with desk.busy():
+            for key in ("k", "Shift+ArrowRight", "a"):
+                page.keyboard.press(key)
+        waited(page, 2)
+        assert actions(tmp_path) == ["drag", "accepted"]
+        assert len({line["clip"] for line in audit(tmp_path)}) == 1
+
+        with desk.busy():
+            for _ in range(5):
+                page.keyboard.down("a")
+            page.keyboard.up("a")
+            page.evaluate(TWICE)
+        waited(page, 3)
+        assert actions(tmp_path)[2:] == ["accepted"]
+
+        check_moves(page, desk, tmp_path)
+        row = state(page)["row"]
+        with desk.busy():
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press("n")
+        waited(page, 6)
+        wait_for(page, f"window.pchmr.state.drawn === {row + 1}")
+        assert state(page)["row"] == row + 1
+        assert actions(tmp_path)[3:] == ["drag"] * 3
+
+        desk.refuses = True
+        page.keyboard.press("k")
+        start = chosen_place(page)
+        with desk.busy():
+            for key in ("ArrowRight", "a"):
+                page.keyboard.press(key)
+        waited(page, 8)
+        assert "no room" in page.inner_text("#status") and chosen_place(page) == start
+        desk.refuses = False
+
+        page.focus("#opacity")
+        page.keyboard.press("a")
+        waited(page, 9)
+        page.click("#frames li:nth-child(7) button")
+        wait_for(page, "window.pchmr.state.drawn === 6")
+        press(page, "a")
+        assert page.evaluate("document.activeElement.textContent").startswith("photo-06")
+    assert actions(tmp_path)[6:] == ["accepted", "accepted"]
+
+
+def check_moves(page, desk: SlowDesk, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    """A move that is made while another is refitted stays, and is refitted next."""
+    page.keyboard.press("k")
+    start, asked = chosen_place(page), desk.asked
+    with desk.busy():
+        page.keyboard.press("ArrowRight")
+        while desk.asked == asked:
+            page.wait_for_timeout(50)
+        page.keyboard.press("ArrowRight")
+    wait_for(page, "window.pchmr.state.done >= 4")
+    assert chosen_place(page) == pytest.approx(start + 4)
+    waited(page, 5)
+    assert audit(folder)[-1]["to"][0] == pytest.approx(start + 4)
+    assert chosen_place(page) == pytest.approx(start + 4)
+
+
+TWICE = """for (let k = 0; k < 2; k++) {
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "a", bubbles: true }));
+}"""
 
 
 def test_another_page_cannot_write(server: LocalServer, tmp_path: Path) -> None:

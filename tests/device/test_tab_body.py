@@ -1,6 +1,7 @@
 """The tab's body and fit against their Python twins, run by Node."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -53,6 +54,13 @@ const fits = asked.frames.map((frame) => {{
   return {{ vertices: [...body.vertices(last, found.chain)], rotmat: [...last.rotmat] }};
 }});
 const written = {{ bvh: await recorder.bvh().text() }};
+const looped = new Recorder(body);
+for (const seconds of [0.1, 0.2, 0.3, 0, 0.1, null, 500, 500.1, null, 0, 0]) {{
+  if (seconds === null) looped.turnOver();
+  else looped.add(seconds, last);
+}}
+written.looped = await looped.bvh().text();
+written.times = looped.frames.map((frame) => frame.seconds);
 const said = {{ vertices: [...vertices], place, rows: [...rows], numeric, fits, written }};
 console.log(JSON.stringify(said));
 """
@@ -147,6 +155,15 @@ def test_the_fit_finds_a_person_who_moves(answered: tuple[dict, dict]) -> None:
         np.testing.assert_allclose(
             turns @ turns.transpose(0, 2, 1), np.tile(np.eye(3), (24, 1, 1)), atol=1e-6
         )
+
+
+def test_a_recording_goes_on_where_a_video_begins_again(answered: tuple[dict, dict]) -> None:
+    """A loop, another source and a photo: time rises, and no frame is lost."""
+    written = answered[1]["written"]
+    steps = np.diff(written["times"])
+    assert len(steps) == 8 and (steps > 0).all() and steps.max() < 0.11
+    frames = int(re.findall(r"Frames: (\d+)", written["looped"])[0])
+    assert frames >= 9 and written["looped"].count("\n") > frames
 
 
 def test_a_recording_reads_back_as_the_same_turns(

@@ -92,5 +92,5 @@ def on_a_phone(folder: Path, origin: str | None = None) -> Iterator[object]:
         near = (origin or "file:", "data:", "blob:")
         assert not [url for url in asked if not url.startswith(near)]
     traffic = read_traffic(folder / "net.json")
-    assert not traffic.far_sockets
+    assert not traffic.far_sockets(origin or "")
     assert not (traffic.beyond(origin) if origin else traffic.requests)

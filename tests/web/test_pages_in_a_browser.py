@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from chromium import need_chromium, wait_for
-from labeled import write_labels
 from readable import SCHEMES, low_contrast, on_a_phone, too_wide
 
 from pchmr import demo
+from pchmr.bench.live.labeled import write_labels
 from pchmr.body import BodyModel
 from pchmr.config import DemoConfig, LiveConfig, ReviewConfig
 from pchmr.device import live, review

@@ -170,9 +170,8 @@ class LabelFolder:
             )
         row = self.rows[clip]
         fitted = read_arrays(self.path / row["labels"], ("status",))["status"]
-        row[DECIDED] = {**row.get(DECIDED, {}), **{str(frame): verdict for frame in frames}}
-        row["status"] = dict(Counter(verdicts(fitted, row).tolist()))
-        self._save()
+        said = {**row.get(DECIDED, {}), **{str(frame): verdict for frame in frames}}
+        self._judge(clip, fitted, said)
 
     def undecide(self, clip: str, frame: int, verdict: str | None) -> None:
         """Puts back what was decided of a frame before; None is nothing."""
@@ -180,21 +179,45 @@ class LabelFolder:
             self.decide(clip, [frame], verdict)
             return
         row = self.rows[clip]
-        row[DECIDED] = {k: v for k, v in row.get(DECIDED, {}).items() if k != str(frame)}
-        self.decide(clip, [], "")
+        fitted = read_arrays(self.path / row["labels"], ("status",))["status"]
+        self._judge(clip, fitted, _without(row, frame))
 
-    def revise(self, clip: str, arrays: Mapping[str, ndarray], action: str, **about: Any) -> None:
-        """Writes other labels of a clip, and what was done into the audit log before them."""
+    def _judge(self, clip: str, fitted: ndarray, decided: dict[str, str]) -> None:
+        """Keeps decisions of a clip on disk; where that fails, nothing has changed."""
+        before = self.rows[clip]
+        row = cast(LabelRow, {**before, DECIDED: decided})
+        row["status"] = dict(Counter(verdicts(fitted, row).tolist()))
+        self.rows[clip] = row
+        try:
+            self._save()
+        except SettingError:
+            self.rows[clip] = before
+            raise
+
+    def revise(
+        self, clip: str, arrays: Mapping[str, ndarray], action: str, *, frame: int, **about: Any
+    ) -> None:
+        """Writes another label of a frame, and what was done into the audit log before it.
+
+        What was decided of the frame no longer holds. The arrays are stored unpacked: packing a
+        whole clip again would take longer than the correction.
+
+        Args:
+            clip: Whose label it is.
+            arrays: All of the clip's.
+            action: What was done.
+            frame: The one that changed.
+            about: More for the log.
+        """
         path = self.path / f"{clip}.npz"
         with replacing(path) as temporary:
             with open(temporary, "wb") as file:
-                np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+                np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
             digest = file_sha256(temporary)
-            self.note(clip, action, labels_sha256=digest, **about)
+            self.note(clip, action, labels_sha256=digest, frame=frame, **about)
         row = self.rows[clip]
         row["labels_sha256"] = digest
-        row["status"] = dict(Counter(verdicts(arrays["status"], row).tolist()))
-        self._save()
+        self._judge(clip, arrays["status"], _without(row, frame))
 
     def note(self, clip: str, action: str, **about: Any) -> None:
         """Adds a line to the audit log: what the owner did, and when."""
@@ -243,6 +266,11 @@ class LabelFolder:
     def _save(self) -> None:
         text = "".join(json.dumps(r) + "\n" for r in self.rows.values())
         write_bytes(self.path / MANIFEST, text.encode())
+
+
+def _without(row: LabelRow, frame: int) -> dict[str, str]:
+    """What was decided of the other frames."""
+    return {k: v for k, v in row.get(DECIDED, {}).items() if k != str(frame)}
 
 
 def _read_manifest(path: Path) -> dict[str, LabelRow]:

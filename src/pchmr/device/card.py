@@ -44,7 +44,10 @@ class People(TypedDict):
 
 
 class Card(TypedDict):
-    """Everything that a reader of the files must know."""
+    """Everything that a reader of the files must know.
+
+    `pytorch_bf16` is None where the processor has no unit for it.
+    """
 
     default: str | None
     model: Mapping[str, object]
@@ -58,5 +61,6 @@ class Card(TypedDict):
     held_out: People
     threads: int
     pytorch: Measured
+    pytorch_bf16: Measured | None
     variants: dict[str, Form]
     environment: Mapping[str, object]

@@ -7,7 +7,6 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy import ndarray
@@ -19,10 +18,8 @@ from pchmr.annotate.labels import LabelFolder
 from pchmr.config import SettingError
 from pchmr.data.errors import InputError
 from pchmr.data.labels import BYSTANDERS, DECIDED, GRAY, LabelRow, verdicts, without_bystanders
-from pchmr.data.photos import load_photo
-from pchmr.data.videos import is_video, video_frames
+from pchmr.device.reel import Pictures
 from pchmr.door.arrays import read_arrays
-from pchmr.runs import file_sha256
 
 SHARED = ("joint_names", "keypoint_names")
 """Arrays that all frames of a clip have in common."""
@@ -66,6 +63,7 @@ class Desk:
     annotator: Annotator
     items: list[Item]
     _done: list[Done] = field(default_factory=list)
+    _sources: Pictures = field(default_factory=Pictures)
     _pictures: dict[int, bytes] = field(default_factory=dict)
     _clips: dict[str, dict[str, ndarray]] = field(default_factory=dict)
 
@@ -128,7 +126,7 @@ class Desk:
         item, label = self.items[row], self.label(row)
         about = self.folder.rows[item.clip]
         try:
-            image = _frame(about, item.frame)
+            image = self._sources.frame(about, item.frame)
         except InputError as error:
             item.why = f"{error}; {item.why}" if str(error) not in item.why else item.why
             center = label["intrinsics"][0, :2, 2]
@@ -140,9 +138,10 @@ class Desk:
     def decide(self, row: int, verdict: str) -> int:
         """Keeps what the person says of a frame; returns the row."""
         item = self.items[row]
-        self._remember(row, None)
+        before = Done(row, None, self._decision(item))
         self.folder.note(item.clip, verdict, frame=item.frame, before=item.status)
         self.folder.decide(item.clip, [item.frame], verdict)
+        self._remember(before)
         return self._renew(row)
 
     def swap(self, row: int) -> int:
@@ -171,13 +170,14 @@ class Desk:
         """Takes the last action back; returns its row."""
         if not self._done:
             raise SettingError("nothing to undo")
-        done = self._done.pop()
+        done = self._done[-1]
         item = self.items[done.row]
         if done.label is not None:
             self._write(item, done.label, "undo")
         else:
             self.folder.note(item.clip, "undo", frame=item.frame, before=item.status)
         self.folder.undecide(item.clip, item.frame, done.decision)
+        self._done.pop()
         return self._renew(done.row)
 
     def _corrected(
@@ -195,15 +195,18 @@ class Desk:
         found = refit(self.annotator, changed, self.size(row), moved=moved, turned=turned)
         if not np.isfinite(found["vertices"]).all() or found["vertices"][..., 2].min() <= 0:
             raise SettingError("the body cannot be fitted to that: undo, or move another keypoint")
-        self._remember(row, label)
         found["keypoints_2d"] = changed["keypoints_2d"]
+        before = Done(row, label, self._decision(item))
         self._write(item, found, action, **more)
+        self._remember(before)
         return self._renew(row)
 
-    def _remember(self, row: int, label: dict[str, ndarray] | None) -> None:
-        item = self.items[row]
-        decision = self.folder.rows[item.clip].get(DECIDED, {}).get(str(item.frame))
-        self._done.append(Done(row, label, decision))
+    def _decision(self, item: Item) -> str | None:
+        return self.folder.rows[item.clip].get(DECIDED, {}).get(str(item.frame))
+
+    def _remember(self, done: Done) -> None:
+        """Keeps what was done, once it is on disk."""
+        self._done.append(done)
         del self._done[:-MOST_UNDO]
 
     def _renew(self, row: int) -> int:
@@ -248,23 +251,3 @@ def _with(arrays: dict[str, ndarray], frame: int, label: dict[str, ndarray]) -> 
         out[name] = arrays[name].astype(kind)
         out[name][frame] = value[0]
     return out
-
-
-def _frame(about: LabelRow, frame: int) -> ndarray:
-    """The picture of a frame, unless it has changed since it was labeled.
-
-    Raises:
-        InputError: It is not there any more.
-    """
-    source = about.get("source")
-    if not source:
-        raise InputError("labeled from keypoints, without a picture")
-    path = Path(source)
-    if not path.is_file() or file_sha256(path) != about.get("key", {}).get("input_sha256"):
-        raise InputError(f"the picture {path.name} is gone or has changed")
-    if not is_video(path):
-        return load_photo(path)
-    for number, (image, _) in enumerate(video_frames(path)):
-        if number == frame:
-            return image
-    raise InputError(f"{path.name} has no frame {frame} any more")

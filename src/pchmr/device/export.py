@@ -5,6 +5,7 @@ output folder before everything is measured.
 """
 
 import json
+import math
 import shutil
 from contextlib import ExitStack
 from functools import partial
@@ -18,7 +19,7 @@ from pchmr.config import EXPORT_VARIANTS, DataOptions, ExportConfig, require
 from pchmr.data import load_people
 from pchmr.data.sample import PeopleDataset
 from pchmr.device.card import Card, Form, Measured, People
-from pchmr.device.measured import Trial, measure_file, measure_torch, singles
+from pchmr.device.measured import Trial, bf16_unit, measure_file, measure_torch, singles
 from pchmr.models import HMRModel, load_model
 from pchmr.models.started import StartedFrom
 from pchmr.progress import console, say
@@ -64,9 +65,10 @@ def advice(card: Card) -> list[str]:
     """What a card's reader must be told, a line each: fp32 is off, or int8 is not the default."""
     lines = []
     if not agrees(card["variants"], "fp32"):
-        apart = card["variants"]["fp32"]["max_vertex_difference_m"] * 1e3
+        apart = card["variants"]["fp32"].get("max_vertex_difference_m")
+        told = "an unknown distance" if apart is None else f"up to {apart * 1e3:.3g} mm"
         lines.append(
-            f"fp32 is up to {apart:.3g} mm from PyTorch, more than {ALLOWED_DIFFERENCE_M * 1e3:g} "
+            f"fp32 is {told} from PyTorch, more than {ALLOWED_DIFFERENCE_M * 1e3:g} "
             "mm, and is not the default: export with other versions of onnx and onnxruntime"
         )
     int8 = card["variants"].get("int8")
@@ -76,6 +78,8 @@ def advice(card: Card) -> list[str]:
         reason = "the cost of random weights says nothing"
     elif not _is_cheap(int8):
         reason = f"it costs {_cost(int8)}, more than {ALLOWED_COST_MM:g} mm"
+    elif "joints_moved_p95_mm" not in int8:
+        reason = "its card does not say how far it moves joints: export again"
     else:
         reason = (
             f"it moves joints by {int8['joints_moved_p95_mm']:.1f} mm (95th percentile), more than "
@@ -90,15 +94,15 @@ def _is_cheap(form: Form) -> bool:
 
 
 def _holds_still(form: Form) -> bool:
-    """Whether a form moves joints little; a card of before says nothing of it."""
-    return form.get("joints_moved_p95_mm", 0.0) <= ALLOWED_MOVE_MM
+    """Whether a form is known to move joints little; a card of before says nothing of it."""
+    return form.get("joints_moved_p95_mm", math.inf) <= ALLOWED_MOVE_MM
 
 
 def agrees(measured: dict[str, Form], variant: str) -> bool:
-    """Whether a form says what PyTorch says; smaller forms, and ones not written, always do."""
+    """Whether a form is known to say what PyTorch says; smaller forms, and ones not written, do."""
     if variant != "fp32" or variant not in measured:
         return True
-    return measured[variant].get("max_vertex_difference_m", 0.0) <= ALLOWED_DIFFERENCE_M
+    return measured[variant].get("max_vertex_difference_m", math.inf) <= ALLOWED_DIFFERENCE_M
 
 
 def _cost(about: Form) -> str:
@@ -154,17 +158,30 @@ def export(
         files = build(model, trial, variants, staged)
         reference, about = measure_torch(model, trial)
         _tell("PyTorch", about)
+        bf16 = _measured_bf16(model, trial)
         measured = {}
         for variant, path in files.items():
             measured[variant] = measure_file(path, trial, reference, about["mpjpe_mm"])
             _tell(variant, measured[variant])
         card = make_card(model, trial, started_from, about, measured)
+        card["pytorch_bf16"] = bf16
         (staged / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         publish([staged / CARD, *files.values()], folder)
     for variant in EXPORT_VARIANTS:
         if variant not in files:
             (folder / file_name(variant)).unlink(missing_ok=True)
     return card
+
+
+def _measured_bf16(model: HMRModel, trial: Trial) -> Measured | None:
+    """PyTorch in bfloat16 where the processor has a unit for it; elsewhere it only costs."""
+    unit = bf16_unit()
+    if unit is None:
+        say("bf16     not measured: this processor has neither AMX nor AVX-512 BF16")
+        return None
+    _, about = measure_torch(model, trial, bf16=True)
+    _tell("bf16", about)
+    return about
 
 
 def file_name(variant: str) -> str:
@@ -218,6 +235,7 @@ def make_card(
         "held_out": _people(trial.held_out, "A, test"),
         "threads": 1,
         "pytorch": about,
+        "pytorch_bf16": None,
         "variants": measured,
         "environment": {**environment(), "export_packages": versions},
     }

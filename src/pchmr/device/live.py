@@ -6,7 +6,6 @@ told before a browser is open, a model of another version, stands on the page to
 
 import json
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 
 from pchmr.annotate.deposer import Annotator
@@ -95,7 +94,7 @@ def _about(chosen: Chosen, has_landmarks: bool, words: str) -> About:
         model=chosen.name,
         form=chosen.form,
         sha256=chosen.sha256,
-        version=f"pchmr {metadata.version('pchmr')}",
+        version=chosen.exported_by,
         cost=chosen.cost,
         image_size=chosen.image_size,
         landmarks=words,

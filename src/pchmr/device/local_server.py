@@ -8,6 +8,7 @@ in its address, and a write comes from the page's own origin. It knows no page a
 import json
 import secrets
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from pchmr.config import SettingError
+from pchmr.progress import say
 
 HOST = "127.0.0.1"
 OWN_NAMES = (HOST, "localhost")
@@ -113,6 +115,11 @@ class Site:
         return f"/{self.token}/" if self.token else "/"
 
 
+def _named(error: BaseException | None) -> str:
+    """Kind and words of an error, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
 class LocalServer(ThreadingHTTPServer):
     """Serves a site on this machine's loopback interface."""
 
@@ -163,7 +170,10 @@ class LocalServer(ThreadingHTTPServer):
             self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that goes away in the middle of an answer is no error."""
+        """A browser that goes away in the middle of an answer is no error; all else is told."""
+        error = sys.exception()
+        if not isinstance(error, (ConnectionError, TimeoutError)):
+            say(f"the page's server failed ({_named(error)})")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -187,6 +197,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer()
         except Refused as refused:
             self._refuse(refused)
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as error:  # a fault of ours, or of the disk
+            say(f"a request of the page failed ({_named(error)})")
+            self._refuse(Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "failed: see the terminal"))
         self.wfile.flush()
 
     def _answer(self) -> None:

@@ -51,14 +51,28 @@ def singles(people: PeopleDataset) -> Iterator[Sample]:
 
 @torch.no_grad()
 def measure_torch(
-    model: HMRModel, trial: Trial
+    model: HMRModel, trial: Trial, *, bf16: bool = False
 ) -> tuple[Float[Tensor, "people vertices 3"], Measured]:
-    """Vertices of the held-out people by PyTorch, their score and the latency."""
+    """Vertices of the held-out people by PyTorch, their score and the latency.
+
+    Args:
+        model: Network.
+        trial: People and body.
+        bf16: Whether products are computed in bfloat16, as `torch.autocast` does it.
+    """
     model.eval()
-    vertices = meshes(lambda images: model(images).vertices, trial.held_out)
-    image = trial.held_out.batch([0]).images
-    milliseconds = cpu_ms(lambda: model(image), trial)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        vertices = meshes(lambda images: model(images).vertices, trial.held_out).float()
+        image = trial.held_out.batch([0]).images
+        milliseconds = cpu_ms(lambda: model(image), trial)
     return vertices, Measured(mpjpe_mm=mpjpe_of(vertices, trial), cpu_ms=milliseconds)
+
+
+def bf16_unit() -> str | None:
+    """What of this processor multiplies in bfloat16; None where nothing does."""
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    return "AVX-512 BF16" if torch.cpu._is_avx512_bf16_supported() else None
 
 
 def measure_file(
@@ -84,6 +98,16 @@ def measure_file(
         "mpjpe_mm": after,
         "cost_mm": None if before is None or after is None else after - before,
     }
+
+
+@torch.no_grad()
+def difference_m(model: HMRModel, path: Path) -> float:
+    """Largest difference of a vertex between a file and PyTorch, over one crop of noise."""
+    from pchmr.device.runtime import OnnxModel
+
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, model.image_size, model.image_size, generator=generator)
+    return (OnnxModel(path)(image)["vertices"] - model(image).vertices).abs().max().item()
 
 
 def meshes(predict: Predict, people: PeopleDataset) -> Float[Tensor, "people vertices 3"]:

@@ -112,23 +112,34 @@ def camera_frames(number: int) -> Frames:
     try:
         container = av.open(name, format=kind)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
         raise SettingError(
-            f"camera {name} cannot be opened ({reason}): connect one, close what uses it, or give "
-            "another number or a video"
+            f"camera {name} cannot be opened ({reason_of(error)}): connect one, close what uses "
+            "it, or give another number or a video"
         ) from None
     return _decoded(container)
+
+
+def reason_of(error: Exception) -> str:
+    """Why something failed, without numbers of errors and names of files."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _decoded(container) -> Frames:  # type: ignore[no-untyped-def]
     began = time.monotonic()
     with container:
-        for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24"), time.monotonic() - began
+        try:
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format="rgb24"), time.monotonic() - began
+        except (OSError, ValueError) as error:  # PyAV's own are of both kinds
+            raise InputError(f"the camera stopped ({reason_of(error)})") from None
 
 
 def _watched(frames: Frames, look: Watcher, seconds: float | None) -> list[Sightings]:
-    """People of each frame as it comes, told now and then."""
+    """People of each frame as it comes, told now and then; what was seen outlives the source.
+
+    Raises:
+        InputError: The source failed before its first frame.
+    """
     seen: list[Sightings] = []
     glance, spent, told = None, [], time.monotonic()
     try:
@@ -143,6 +154,10 @@ def _watched(frames: Frames, look: Watcher, seconds: float | None) -> list[Sight
                 spent, told = [], time.monotonic()
     except KeyboardInterrupt:
         say("stopped: what was seen is written")
+    except InputError as error:
+        if not seen:
+            raise
+        say(f"{error}: what was seen until then is written")
     if spent:
         _tell_speed(spent, len(seen[-1].frame))
     return seen

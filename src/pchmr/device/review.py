@@ -137,6 +137,8 @@ def answered(desk: Desk, said: dict[str, object]) -> dict[str, object]:
         row = ACTIONS[action](desk, row, said)
     except UserError as error:
         return {"refused": str(error)}
+    except OSError as error:
+        return {"refused": f"labels cannot be written ({error.strerror or error}): make room"}
     return {"row": row, "label": label_of(desk, row), "frame": about(desk.items[row])}
 
 

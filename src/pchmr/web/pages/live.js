@@ -7,16 +7,19 @@ import { Source } from "./source.js";
 const find = (id) => document.getElementById(id);
 const WINDOW = 2000; // milliseconds over which the rate is told
 const NOBODY = "Nobody is in view. Step back until head and hips are in the picture.";
+const BLIND = " Without the landmarks the page cannot tell whether somebody is there.";
 
 const state = {
   status: "opening", words: "", provider: "", threads: 0, timings: {}, meshes: 0, frames: 0,
-  fps: 0, latency: 0, longest: 0, last: null, saved: null,
+  fps: 0, latency: 0, longest: 0, last: null, saved: null, hasLandmarks: false,
 };
 window.pchmr = { state };
 // A page that reads pictures has no use for a way to send them past its server.
 for (const name of ["RTCPeerConnection", "webkitRTCPeerConnection", "WebTransport"]) delete window[name];
 
 let worker = null, stage = null, source = null, isBusy = false, isRecording = false, shown = [];
+let painted = null, waiting = null; // the frame that is being drawn, and the newest after it
+let endedBy = ""; // why a recording ended of itself
 
 main().catch((error) => tell("failed", `The page cannot start: ${error.message}. Reload it, or start pchmr live again.`));
 
@@ -25,6 +28,7 @@ async function main() {
   tell("opening", "Loading the model …");
   const about = await (await read("live.json")).json();
   describe(about);
+  state.hasLandmarks = about.has_landmarks;
   if (about.refusal) return tell("failed", about.refusal);
   const names = ["body", "model", ...(about.has_landmarks ? ["detector", "landmarks"] : [])];
   const buffers = await Promise.all(names.map(async (name) => (await read(`${name}.bin`)).arrayBuffer()));
@@ -50,7 +54,7 @@ async function openStage({ faces, template }) {
   const [over, side] = ["over", "side"].map((id) => find(id).transferControlToOffscreen());
   stage = new Worker("painter.js", { type: "module" });
   await new Promise((resolve, reject) => {
-    stage.onmessage = resolve;
+    stage.onmessage = ({ data }) => (data.task === "open" ? resolve() : drawn());
     stage.onerror = (event) => reject(new Error(event.message || "the painter cannot be loaded"));
     stage.postMessage({ task: "open", over, side, faces, template }, [over, side]);
   });
@@ -71,20 +75,24 @@ function describe(about) {
 }
 
 const ANSWERS = {
-  frame({ number, bitmap, camera, seen, ms }) {
+  frame({ number, bitmap, camera, seen, ms, isFull }) {
     isBusy = false;
-    if (number !== source?.generation) {
+    if (number !== source?.generation || !source.isOn) {
       bitmap.close();
       return source?.next();
     }
-    draw(bitmap, camera, seen);
-    count(seen, ms, camera);
+    waiting?.bitmap.close();
+    waiting = { number, bitmap, camera, seen, ms, taken: source.taken };
+    if (!painted) paint();
+    count(seen);
+    if (isFull && isRecording) record("The recording was full and was stopped.");
     source.next();
   },
   save({ format, count, blob }) {
     state.saved = { format, count, bytes: blob?.size ?? 0 };
     if (blob) offer(blob, `pchmr-recording.${format}`);
-    tell(state.status, blob ? `${count} frames saved as ${format}.` : "Nothing was recorded: nobody was in view.");
+    const words = blob ? `${count} frames saved as ${format}.` : "Nothing was recorded: nobody was in view.";
+    tellRecorder(`${endedBy} ${words}`.trim());
   },
   failed({ during, reason }) {
     isBusy = false;
@@ -92,8 +100,11 @@ const ANSWERS = {
   },
 };
 
-function draw(bitmap, camera, seen) {
-  const picture = find("picture");
+// The newest frame, and the mesh that belongs to it.
+function paint() {
+  const { bitmap, camera, seen, ms } = (painted = waiting), picture = find("picture");
+  waiting = null;
+  state.last = seen && { vertices: seen.vertices, keypoints: seen.keypoints, joints: seen.joints, camera, ms };
   if (picture.width !== camera.width || picture.height !== camera.height) {
     picture.width = camera.width;
     picture.height = camera.height;
@@ -101,13 +112,16 @@ function draw(bitmap, camera, seen) {
   }
   picture.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
   bitmap.close();
-  stage?.postMessage({ task: "show", vertices: seen?.vertices ?? null, camera });
+  if (stage) stage.postMessage({ task: "show", vertices: seen?.vertices ?? null, camera });
+  else painted = null;
 }
 
-function count(seen, ms, camera) {
-  const now = performance.now();
-  state.frames += 1;
-  state.last = seen && { vertices: seen.vertices, keypoints: seen.keypoints, joints: seen.joints, camera, ms };
+// The painter has drawn a frame: meshes count when they can be seen.
+function drawn() {
+  const { number, seen, taken } = painted, now = performance.now();
+  painted = null;
+  if (waiting) paint();
+  if (number !== source?.generation || !source.isOn) return;
   if (seen) {
     state.meshes += 1;
     shown.push(now);
@@ -115,11 +129,15 @@ function count(seen, ms, camera) {
   shown = shown.filter((then) => now - then < WINDOW);
   const span = shown.length > 1 ? now - shown[0] : 0;
   state.fps = span ? (1000 * (shown.length - 1)) / span : 0;
-  state.latency = now - source.taken;
+  state.latency = now - taken;
   find("fps").textContent = state.fps.toFixed(1);
   find("latency").textContent = `${state.latency.toFixed(0)} ms`;
+}
+
+function count(seen) {
+  state.frames += 1;
   if (state.status === "failed") return;
-  if (seen) tell("running", isRecording ? "Recording …" : "Running.");
+  if (seen) tell("running", RUNNING());
   else tell("nobody", NOBODY);
 }
 
@@ -131,18 +149,30 @@ function take(bitmap, seconds) {
 async function begin(open) {
   source?.stop();
   worker.postMessage({ task: "forget" });
+  waiting?.bitmap.close();
+  waiting = null;
   shown = [];
   state.last = null;
-  const mine = (source = new Source(find("video"), take, () => !isBusy));
+  const ended = (words) => mine === source && lose(words);
+  const mine = (source = new Source(find("video"), take, () => !isBusy, ended));
   try {
     await open(mine);
-    if (mine !== source) return;
-    tell("running", "Running.");
+    if (mine !== source || !mine.isOn) return;
+    tell("running", RUNNING());
     find("stop").disabled = false;
   } catch (error) {
-    tell("no-source", error.message);
+    if (mine !== source) return;
+    mine.stop();
+    lose(error.message);
   }
 }
+
+function lose(words) {
+  find("stop").disabled = true;
+  tell("no-source", words);
+}
+
+const RUNNING = () => `Running.${state.hasLandmarks ? "" : BLIND}`;
 
 function stop() {
   source?.stop();
@@ -150,8 +180,12 @@ function stop() {
   tell("ready", "Stopped. Start the camera, or drop a photo or a video here.");
 }
 
-function record() {
+// Begins a recording, or ends it and has it saved; `why` where nobody asked for its end.
+function record(why = "") {
+  if (!isRecording && !source?.isOn) return tellRecorder("Nothing can be recorded yet: start the camera or drop a file first.");
   isRecording = !isRecording;
+  endedBy = why;
+  if (isRecording) tellRecorder("Recording …");
   find("record").textContent = isRecording ? "Stop and save" : "Record";
   find("record").setAttribute("aria-pressed", String(isRecording));
   worker.postMessage(isRecording ? { task: "record" } : { task: "save", format: find("format").value });
@@ -167,6 +201,10 @@ function offer(blob, name) {
 
 function enable(isOn) {
   for (const id of ["camera", "file", "record"]) find(id).disabled = !isOn;
+}
+
+function tellRecorder(words) {
+  find("recorder").textContent = words;
 }
 
 function tell(status, words) {
@@ -190,7 +228,7 @@ function watchMainThread() {
 
 find("camera").onclick = () => begin((mine) => mine.camera());
 find("stop").onclick = stop;
-find("record").onclick = record;
+find("record").onclick = () => record();
 find("file").onchange = ({ target }) => {
   const [file] = target.files;
   target.value = "";
@@ -208,7 +246,7 @@ for (const kind of ["dragover", "drop"]) {
 }
 const KEYS = { c: "camera", s: "stop", r: "record", o: "file" };
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input[type=range]")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select")) return;
   const button = find(KEYS[event.key.toLowerCase()] ?? "");
   if (button && !button.disabled) button.click();
 });

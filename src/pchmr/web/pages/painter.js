@@ -1,4 +1,5 @@
-// Draws in a worker of its own, so that no drawing ever keeps the page from answering.
+// Draws in a worker of its own, so that no drawing ever keeps the page from answering. Each drawing
+// is answered when its pixels are there, so that the page sends the newest and no queue grows.
 
 import { Stage } from "./stage.js";
 
@@ -12,6 +13,8 @@ const TASKS = {
   },
   show({ vertices, camera }) {
     stage.show(vertices, camera);
+    stage.finish();
+    self.postMessage({ task: "drawn" });
   },
   opacity({ value }) {
     stage.opacity = value;

@@ -11,19 +11,33 @@ export class Recorder {
   constructor(body) {
     this.body = body;
     this.frames = [];
+    this.before = null; // the last frame's time by the clock of its source
+  }
+
+  // Another source, whose clock is its own, follows.
+  turnOver() {
+    this.before = null;
+  }
+
+  // Time by one clock for all sources and rounds of a video: it always rises.
+  clock(seconds) {
+    const last = this.frames.at(-1), passed = this.before === null ? 0 : seconds - this.before;
+    this.before = seconds;
+    if (!last) return 0;
+    return last.seconds + (passed > 0 ? passed : 1 / USUAL_RATE);
   }
 
   get isFull() {
     return this.frames.length >= MOST_FRAMES;
   }
 
-  // Keeps a fitted frame; `seconds` grow.
+  // Keeps a fitted frame; `seconds` are by the clock of its source, which may begin again.
   add(seconds, { rotmat, transl }) {
     if (this.isFull) return;
     const { joints } = this.body, turns = Float64Array.from(rotmat);
     turns.set(multiply(FLIP, rotmat.subarray(0, 9), new Float64Array(9)), 0);
     const root = [joints[0] + transl[0], -(joints[1] + transl[1]), -(joints[2] + transl[2])];
-    this.frames.push({ seconds, turns, root });
+    this.frames.push({ seconds: this.clock(seconds), turns, root });
   }
 
   // Frames at an even rate, each the one that is nearest in time.

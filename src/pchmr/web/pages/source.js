@@ -2,6 +2,7 @@
 
 const LONGEST = 1280; // pixels of a frame's longer side that are looked at
 const MOST_LOOKS = 12; // at a photo
+const ENDED = "The camera ended: it was disconnected, or something else took it. Start it again, or drop a file.";
 const WORDS = {
   NotAllowedError: "The camera was not allowed. Allow it for this page beside the address, or drop a file.",
   NotFoundError: "There is no camera. Connect one and try again, or drop a file.",
@@ -12,8 +13,9 @@ const WORDS = {
 export class Source {
   static count = 0;
 
-  constructor(video, take, isFree) {
-    Object.assign(this, { video, take, isFree });
+  // `ended` is told in words when a camera ends of itself.
+  constructor(video, take, isFree, ended) {
+    Object.assign(this, { video, take, isFree, ended });
     this.generation = ++Source.count;
     this.isOn = true;
     this.wants = true;
@@ -30,7 +32,12 @@ export class Source {
       throw new Error(WORDS[error.name] ?? `The camera cannot be used (${error.message}). Drop a file instead.`);
     }
     if (!this.isOn) return this.stop();
-    this.stream.getVideoTracks()[0].onended = () => (this.isOn = false);
+    this.stream.getVideoTracks()[0].onended = () => {
+      if (!this.isOn) return;
+      this.stop();
+      this.ended(ENDED);
+    };
+    this.holdsVideo = true;
     this.video.srcObject = this.stream;
     await this.play();
   }
@@ -38,6 +45,7 @@ export class Source {
   async file(file) {
     if (file.type.startsWith("image/")) return this.photo(file);
     this.address = URL.createObjectURL(file);
+    this.holdsVideo = true;
     this.video.srcObject = null;
     this.video.src = this.address;
     this.video.loop = true;
@@ -54,7 +62,7 @@ export class Source {
     } catch {
       throw new Error(`${file.name} cannot be read. Drop a JPEG, PNG or WebP photo, or a video.`);
     }
-    this.send(this.still, 0);
+    this.send(this.still, performance.now() / 1000);
   }
 
   async play() {
@@ -93,11 +101,14 @@ export class Source {
     this.take(bitmap, seconds);
   }
 
+  // A source that never got as far as the video element leaves it to the one that plays there.
   stop() {
     this.isOn = false;
     for (const track of this.stream?.getTracks() ?? []) track.stop();
-    this.video.pause();
-    this.video.srcObject = null;
+    if (this.holdsVideo) {
+      this.video.pause();
+      this.video.srcObject = null;
+    }
     if (this.address) URL.revokeObjectURL(this.address);
   }
 }

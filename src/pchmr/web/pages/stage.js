@@ -70,6 +70,12 @@ export class Stage {
     this.side.render(this.scene, this.flank);
   }
 
+  // Waits until what was drawn is there.
+  finish() {
+    const gl = this.over.getContext();
+    gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
+  }
+
   resize() {
     const { width, height } = this.camera;
     for (const [renderer, w, h] of [[this.over, width, height], [this.side, 320, 320]]) {

@@ -1,4 +1,4 @@
-// Chooses what runs the network by measuring: WebGPU or WASM, and how many threads.
+// Chooses what runs the networks by measuring: WebGPU or WASM, and how many threads.
 // Threads are fixed for the life of a worker, so every choice is a worker of its own.
 
 const MOST_THREADS = 4;
@@ -11,6 +11,7 @@ export async function fastest(about, files, tell) {
     const worker = new Worker(choice.script, { type: "module" });
     try {
       await opened(worker, choice, about, files);
+      if (about.has_landmarks) await ask(worker, { task: "openLandmarks", files });
       const { ms } = await ask(worker, { task: "time" });
       timings[choice.words] = ms;
       if (ms < kept.ms) {
@@ -26,8 +27,9 @@ export async function fastest(about, files, tell) {
     }
   }
   if (!kept.worker) throw new Error(`the network cannot run in this browser (${kept.reason})`);
-  await landmarks(kept, about, files, tell);
   const others = Object.entries(timings).map(([words, ms]) => `${words} ${ms === null ? "failed" : `${ms.toFixed(0)} ms`}`);
+  if (!choices.some((choice) => choice.provider === "webgpu")) others.push("no WebGPU here");
+  if (kept.provider === "webgpu" && about.has_landmarks) others.push(`landmarks on WASM, ${kept.threads} threads`);
   return { ...kept, timings, words: `${kept.words} (${others.join(", ")})` };
 }
 
@@ -39,15 +41,9 @@ async function choicesHere() {
     words: `WASM, ${threads} ${threads === 1 ? "thread" : "threads"}`,
   }));
   const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
-  if (adapter) found.unshift({ script: "worker-webgpu.js", suffix: ".asyncify", threads: 1, provider: "webgpu", words: "WebGPU" });
+  // Beside WebGPU, the landmark networks run on the threads of WASM.
+  if (adapter) found.unshift({ script: "worker-webgpu.js", suffix: ".asyncify", threads: most, provider: "webgpu", words: "WebGPU" });
   return found;
-}
-
-// The chosen worker opens the landmark networks too.
-async function landmarks(kept, about, files, tell) {
-  if (!about.has_landmarks) return;
-  tell("Loading the landmark networks …");
-  await ask(kept.worker, { task: "openLandmarks", files });
 }
 
 function opened(worker, choice, about, files) {

@@ -1,7 +1,7 @@
 """A rendered person who walks, as the file of a fake camera, with every vertex known.
 
-Each frame says its own number in blocks of the right margin, so that a test knows which one the
-page shows.
+Each frame says its own number in blocks of the right margin, so that who looks at the page knows
+which one it shows.
 """
 
 import io

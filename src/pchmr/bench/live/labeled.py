@@ -1,4 +1,7 @@
-"""A folder of labels as `pchmr annotate` leaves it, made without a fit: people of known pose."""
+"""A folder of labels as `pchmr annotate` leaves it, made without a fit: people of known pose.
+
+For the tests of the review page, and for what `pchmr bench live` times.
+"""
 
 import hashlib
 from pathlib import Path
@@ -11,6 +14,8 @@ from pchmr.annotate.keypoints import LABEL_JOINTS
 from pchmr.annotate.labels import LabelFolder
 from pchmr.body import BodyModel
 from pchmr.body.joints import COCO_23
+from pchmr.data.labels import LabelKey
+from pchmr.device.desk import SHARED
 
 SIDE, FOCAL = 256, 300.0
 ACCEPT_MM, REJECT_MM = 60.0, 150.0
@@ -25,7 +30,7 @@ def write_labels(folder: Path, body: BodyModel, count: int) -> LabelFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         _picture(path, number)
         arrays = label_arrays(body, number, error=200.0 - 5 * number)
-        key = {
+        key: LabelKey = {
             "input_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "body_sha256": body.sha256,
             "accept_mm": ACCEPT_MM,
@@ -40,6 +45,22 @@ def write_labels(folder: Path, body: BodyModel, count: int) -> LabelFolder:
             status={"review": 1},
             predicted_error_mm=float(arrays["predicted_error_mm"][0]),
         )
+    return labels
+
+
+def write_long_clip(folder: Path, body: BodyModel, frames: int) -> LabelFolder:
+    """One clip of many frames, labeled from keypoints without a picture."""
+    one = label_arrays(body, 0, error=200.0)
+    arrays = {
+        name: value if name in SHARED else np.repeat(value, frames, axis=0)
+        for name, value in one.items()
+    }
+    generator = np.random.default_rng(0)
+    arrays["vertices"] += generator.normal(0, 1e-3, (frames, 1, 3)).astype(np.float32)
+    labels = LabelFolder.open(folder / "labels")
+    key: LabelKey = {"input_sha256": "", "body_sha256": body.sha256}
+    about = {"num_frames": frames, "status": {"review": frames}, "source": None}
+    labels.write("walk", arrays, key, **about)
     return labels
 
 
