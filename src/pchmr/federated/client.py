@@ -110,7 +110,7 @@ class Worker:
         if guard.policy.client_ids is not None:  # a device, whose server may have been killed
             errand = replace(errand, task=self._digest(task))
         is_private = bool(getattr(self.world.train_set, "is_private", False))
-        guard.begin(errand, self.config, self._samples_of, is_private)
+        guard.begin(errand, self.config, self.samples_of, is_private)
         if guard.policy.client_ids is not None or self._checked != _weights_of(task):
             guard.check_weights(*task.vectors)
             # A simulation hands the same vectors to all clients of a round.
@@ -130,9 +130,10 @@ class Worker:
 
     def is_here(self, client_id: int) -> bool:
         """Whether a logical client is this device's."""
-        return self._samples_of(client_id) is not None
+        return self.samples_of(client_id) is not None
 
-    def _samples_of(self, client_id: int) -> int | None:
+    def samples_of(self, client_id: int) -> int | None:
+        """How many samples a logical client holds here; None for one that is not here."""
         known = 0 <= client_id < len(self.world.partitions)
         return len(self.world.partitions[client_id]) if known else None
 

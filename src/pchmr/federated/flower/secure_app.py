@@ -18,7 +18,14 @@ from pchmr.federated.policy import Guard
 from pchmr.federated.secure import RoundOffer, SecureClient
 from pchmr.federated.secure.codec import Message as Secret
 from pchmr.federated.secure.device import SecureDevice
-from pchmr.federated.secure.messages import KeyList, ShareDelivery, SurvivorList, UnmaskRequest
+from pchmr.federated.secure.messages import (
+    KeyList,
+    ShareDelivery,
+    SurvivorList,
+    UnmaskRequest,
+    run_of,
+)
+from pchmr.federated.secure.refusal import Reason, refuse_unless
 from pchmr.federated.secure.state import ClientState
 from pchmr.federated.task import Answering
 from pchmr.federated.update import SECURE_SCHEMA, Rejected
@@ -69,6 +76,26 @@ class Visit:
         client = device.client(guard.policy.secure, training)
         return cls(asked, worker, guard, device, client, node_id, data)
 
+    def agree(self, offer: RoundOffer) -> None:
+        """Refuses a message whose run or round is not the offer's.
+
+        Raises:
+            Refusal: One is not.
+        """
+        run, number = int(self.asked.echo["run"]), int(self.asked.echo["round"])
+        same = run_of(offer.run) == run and offer.round == number
+        refuse_unless(same, Reason.WRONG_ROUND, "the task is of another round than the offer")
+
+    def take(self) -> ClientState:
+        """What the client knows of the round, gone from disk.
+
+        Raises:
+            Refusal: Nothing, or the message is of another round.
+        """
+        state = self.device.open_round().take()
+        self.agree(state.offer)
+        return state
+
     def read(self, kind: type[Kind]) -> Kind:
         """The protocol message that came."""
         return kind.decode(self.data)
@@ -77,22 +104,28 @@ class Visit:
 def keys(visit: Visit) -> Answer:
     """Stage 0: a device that would rather not train says so before anybody counts on it."""
     visit.guard.check_occasion()
-    return visit.client.answer_offer(visit.read(RoundOffer))
+    offer = visit.read(RoundOffer)
+    visit.agree(offer)
+    return visit.client.answer_offer(offer)
 
 
 def shares(visit: Visit) -> Answer:
     """Stage 1."""
-    state = visit.device.open_round().take()
+    state = visit.take()
     return visit.client.answer_keys(state, visit.read(KeyList))
 
 
 def masked(visit: Visit) -> Answer:
-    """Stage 2: compares models, trains if the device's policy allows it, and masks."""
-    from pchmr.federated.hidden import statistics_units, vector_of, weight_of
+    """Stage 2: compares models and settings, trains if the device's policy allows it, and masks."""
+    from pchmr.federated.hidden import check_encoding, statistics_units, vector_of, weight_of
 
-    state, worker, echo = visit.device.open_round().take(), visit.worker, visit.asked.echo
-    task = visit.asked.task(worker.schema(int(echo["run"])))
+    state, worker, echo = visit.take(), visit.worker, visit.asked.echo
+    schema = worker.schema(int(echo["run"]))
+    task = visit.asked.task(schema)
     state = visit.client.receive(state, visit.read(ShareDelivery), model_digest(task.vectors))
+    most = visit.client.policy.most_samples
+    num_samples = worker.samples_of(task.client_id) or 0
+    check_encoding(worker.config, schema.sizes, state.offer, num_samples, most)
     update = worker.answer(task, visit.guard, run=int(echo["run"]), node_id=visit.node_id)
     settings, noised = state.offer.settings, worker.config.privacy_options.is_noised
     drift = None
@@ -114,13 +147,13 @@ def masked(visit: Visit) -> Answer:
 
 def consistency(visit: Visit) -> Answer:
     """Stage 3."""
-    state = visit.device.open_round().take()
+    state = visit.take()
     return visit.client.sign(state, visit.read(SurvivorList))
 
 
 def unmask(visit: Visit) -> Answer:
     """Stage 4, the last: nothing of the round is kept."""
-    state = visit.device.open_round().take()
+    state = visit.take()
     return visit.client.unmask(state, visit.read(UnmaskRequest)), None
 
 

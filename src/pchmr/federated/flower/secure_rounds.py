@@ -7,7 +7,6 @@ and any two cohorts differ by enough clients. Both are the clients' own rules: t
 them so that it is not refused.
 """
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
@@ -47,6 +46,7 @@ from pchmr.federated.secure.messages import (
     ShareBundle,
     SurvivorSign,
     UnmaskShares,
+    new_run_name,
 )
 from pchmr.federated.secure.refusal import Reason, Refusal
 from pchmr.federated.task import Task
@@ -85,7 +85,10 @@ class SecureRounds:
     absent: frozenset[int] = frozenset()
     spent: set[int] = field(default_factory=set)
     cohorts: list[frozenset[int]] = field(default_factory=list)
-    _run: bytes = field(default_factory=lambda: os.urandom(16))
+    _run: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._run = new_run_name(self.schema.run)
 
     def remember(self) -> Memory:
         """What a checkpoint keeps."""

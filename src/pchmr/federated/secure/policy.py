@@ -32,6 +32,7 @@ class SecurePolicy:
             clients that the other does not; the difference of two sums is then of so many.
         bits: Width of the ring, or None for any in which the encoding fits.
         most_weight: The largest weight cap.
+        most_samples: The largest bound on a client's samples, from which ranges follow.
         least_bound: The smallest range of a group.
         most_bound: The largest range of a group.
         least_noise: The least noise of a sum, in clips; None takes part without noise.
@@ -43,6 +44,7 @@ class SecurePolicy:
     least_difference: int = 2
     bits: int | None = None
     most_weight: float = 1e6
+    most_samples: int = 2**20
     least_bound: float = 1e-9
     most_bound: float = 1e9
     least_noise: float | None = None

@@ -3,7 +3,8 @@
 Each lie is told to real clients after an honest round. It is refused if every client that was lied
 to refuses with the reason that the lie deserves, and noise if what the server is left with says
 nothing about the sum. The program ends with 0 only if each was one of the two. It tests the clients
-of this package, not the channel, not the device, and not what an aggregate gives away.
+of this package and the handlers of their messages, not the channel, not the device, and not what an
+aggregate gives away.
 """
 
 import secrets
@@ -11,10 +12,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from pchmr.federated.flower.lies import LIES as TASK_LIES
+from pchmr.federated.flower.lies import is_refused
 from pchmr.federated.secure.client import SecureClient
 from pchmr.federated.secure.codec import Message
 from pchmr.federated.secure.encoding import encode
@@ -235,6 +239,11 @@ def other_participants_unseen() -> str:
     return is_noise(now, masked_sum(now, change))
 
 
+def lie_about_tasks(name: str) -> str:
+    """A lie beside the protocol's messages."""
+    return verdict(is_refused(TASK_LIES[name]))
+
+
 def nothing_changed() -> str:
     """The control: without a lie the same steps give the sum."""
     now = new_round(make_clients(NUM_CLIENTS), 1)
@@ -251,6 +260,7 @@ STORIES: dict[str, Callable[[], str]] = {
     "unmasking without consistency": unmasking_without_consistency,
     "a second unmasking": second_unmasking,
     "messages cut and lengthened": cut_messages,
+    **{name: partial(lie_about_tasks, name) for name in TASK_LIES},
 }
 
 
