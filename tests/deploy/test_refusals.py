@@ -11,6 +11,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pchmr.config import DeployConfig, SettingError, from_json
@@ -394,3 +395,6 @@ def test_about_a_device_survives_the_disk(tmp_path: Path) -> None:
     folder.settle(about)
     assert DeviceFolder.open(folder.path).about == about
     assert folder.identity().public and os.listdir(folder.path / "secure")
+    folder.kept(1, 4).save(4, 1, {"control": np.zeros(3, dtype=np.float32)})
+    assert set(folder.kept(1, 4).load(4, 2)) == {"control"} and not folder.kept(2, 4).load(4, 2)
+    assert not list(folder.path.rglob("*.safetensors"))

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pchmr.config import FederateConfig, SettingError, from_dict
 from pchmr.deploy.folders import require_closed, require_folder, write_json
 from pchmr.door import read_json
+from pchmr.federated.client_state import ClientStates
 from pchmr.federated.policy import POLICY, ClientPolicy
 from pchmr.federated.secure import Roster
 from pchmr.federated.secure.device import FOLDER as SECURE
@@ -32,7 +33,7 @@ from pchmr.runs import make_folder, make_private, write_bytes
 
 ABOUT, AUTHORITY, NODE_KEY, TRUSTED = "device.json", "authority.crt", "node.key", "trusted.yaml"
 DEFAULT_NAME, LIVE, PENDING = "federation", "live", "pending"
-LAYOUTS, RUNS = "layouts.json", "runs.json"
+LAYOUTS, RUNS, KEPT = "layouts.json", "runs.json", "kept"
 MOST_RUNS = 20
 """Runs of a federation that a device answers before its owner allows more (`policy.json`)."""
 
@@ -134,7 +135,9 @@ class DeviceFolder:
         for number, client in enumerate(about.clients):
             path = self.path / SECURE / f"{PENDING}_{number}.key"
             if path.exists():
-                os.replace(path, SecureDevice(self.path, client).key_path)
+                device = SecureDevice(self.path, client)
+                device.begin_ledger()
+                os.replace(path, device.key_path)
         if not (self.path / POLICY).exists():
             ClientPolicy(client_ids=about.clients, max_runs=MOST_RUNS).save(self.path / POLICY)
         write_json(self.path / ABOUT, asdict(about))
@@ -168,6 +171,11 @@ class DeviceFolder:
 
     def _write(self, name: str, value: dict[str, str]) -> None:
         write_json(self.path / name, value)
+
+    def kept(self, run: int, client: int) -> ClientStates:
+        """What a client keeps between the rounds of a run, sealed."""
+        key = SecureDevice(self.path, client).state_key()
+        return ClientStates.of_run(self.path / KEPT, run, key)
 
     @property
     def pinned(self) -> Roster | None:

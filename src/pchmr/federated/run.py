@@ -143,6 +143,7 @@ def _run(
     try:
         engine.run(server, world, run.path / CLIENTS)
     finally:
+        wipe_rounds(run.path / CLIENTS)
         records.resident.load(server)
     run.checkpoints.retire()
     is_theirs = ALGORITHMS[config.algorithm].is_personal

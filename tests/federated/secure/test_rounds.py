@@ -12,8 +12,9 @@ from hypothesis import settings as within
 from hypothesis import strategies as st
 from toy import ToyPeople, config_of, folder, world_of
 
-from pchmr.config import PrivacyOptions, SettingError
+from pchmr.config import DivergedError, PrivacyOptions, SettingError
 from pchmr.federated import Engine, run_federated
+from pchmr.federated.client_state import ClientStates
 from pchmr.federated.flower.api import SharedArray, content_bytes, new_context, wire_array
 from pchmr.federated.flower.client_app import make_client_app
 from pchmr.federated.flower.engines import RUN_ID
@@ -22,6 +23,7 @@ from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.server_app import make_server_app
 from pchmr.federated.policy import ClientPolicy
 from pchmr.federated.rounds import apart_cohort
+from pchmr.federated.secure.device import SecureDevice
 from pchmr.federated.secure.policy import SecurePolicy, may_overlap
 
 SECURE = PrivacyOptions(aggregation="secure")
@@ -170,6 +172,37 @@ def test_after_vectors_left_nobody_is_asked_for_this_model_again(tmp_path):
     with pytest.raises(SettingError, match="round 2 has no cohort: 5 of 5 clients"):
         run(settings(num_rounds=2), tmp_path / "none", engine=engine)
     assert len([kind for kind, _ in told if kind == "masked"]) == 5
+
+
+def test_secrets_of_a_round_that_was_given_up_do_not_stay(tmp_path):
+    engine, _ = losing(lambda kind, client, place: kind == "consistency")
+    with pytest.raises(DivergedError):
+        run(settings(), tmp_path, engine=engine)
+    assert not list(tmp_path.rglob("*.state*"))
+
+
+def test_what_a_vector_left_over_is_sealed_and_of_one_size(tmp_path):
+    """Of another size it is none: `--trainable` may change between two runs of a number."""
+    seen, run_number = set(), []
+
+    class Watch(Residence):
+        def __call__(self, settings):
+            place = self.state_folder / "residuals"
+            seen.update(path.suffix for path in place.rglob("client_*"))
+            for client in range(5 if not seen else 0):
+                key = SecureDevice(self.state_folder, client).state_key()
+                other = {"delta": np.ones(7, dtype=np.float32)}
+                ClientStates.of_run(place, run_number[0], key).save(client, 0, other)
+            return super().__call__(settings)
+
+    def carry_out(server, world, states) -> None:
+        run_number.append(server.schema.run)
+        app = make_client_app(Watch(world, states), SharedArray)
+        make_server_app(server)(InProcessGrid(app, 5, RUN_ID), new_context(RUN_ID, 0))
+
+    _, result = run(settings(), tmp_path, engine=Engine(SharedArray, carry_out))
+    assert result.rows[0]["sum"]["survivors"] == 5 and result.rows[0]["quarantined"] == []
+    assert seen == {".sealed"}
 
 
 class Stopped(Exception):

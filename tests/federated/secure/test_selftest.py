@@ -47,5 +47,6 @@ def test_a_lie_beside_the_messages_that_is_believed_is_found(monkeypatch) -> Non
     monkeypatch.setattr(
         "pchmr.federated.secure.client.SecureClient._check_training", lambda self, offer: None
     )
+    monkeypatch.setattr("pchmr.federated.hidden.check_encoding", lambda *told: None)
     lie = tasks.LIES["another learning rate with masked"]
     assert tasks.play(lie).is_opened and not tasks.is_refused(lie)

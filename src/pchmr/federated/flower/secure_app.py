@@ -7,9 +7,10 @@ the round for this client. What is computed is in `secure/client.py`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar, cast
 
-from pchmr.federated.client_state import ClientStates
+from pchmr.federated.client_state import ClientStates, fitting
 from pchmr.federated.digests import model_digest, training_digest
 from pchmr.federated.flower.api import ConfigRecord, Message, RecordDict
 from pchmr.federated.flower.egress import Carry, Echo
@@ -45,7 +46,6 @@ class Visit:
     worker: Answering
     guard: Guard
     device: SecureDevice
-    client: SecureClient
     node_id: int
     data: bytes
 
@@ -55,7 +55,6 @@ class Visit:
 
         Raises:
             Rejected: The message is none of a stage, or the client is not this device's.
-            Refusal: The client has no key or no pinned roster.
         """
         found = message.content.get(RECORD)
         if not is_plain(message) or not isinstance(found, ConfigRecord):
@@ -72,9 +71,17 @@ class Visit:
         if not same or not worker.config.privacy_options.is_secure:
             raise Rejected("task_schema")
         device = SecureDevice(guard.ledger.folder, client_id)
-        training = training_digest(asked.settings, errand.fingerprint)
-        client = device.client(guard.policy.secure, training)
-        return cls(asked, worker, guard, device, client, node_id, data)
+        return cls(asked, worker, guard, device, node_id, data)
+
+    @cached_property
+    def client(self) -> SecureClient:
+        """The client, which goes by the settings that came with the message.
+
+        Raises:
+            Refusal: It has no key, ledger or pinned roster.
+        """
+        training = training_digest(self.asked.settings, str(self.asked.echo["fingerprint"]))
+        return self.device.client(self.guard.policy.secure, training)
 
     def agree(self, offer: RoundOffer) -> None:
         """Refuses a message whose run or round is not the offer's.
@@ -136,8 +143,10 @@ def masked(visit: Visit) -> Answer:
     vector = vector_of(settings, update, weight, drift, noised=noised)
     if noised:
         return visit.client.mask(state, vector.values, vector.weight)
-    kept = ClientStates(visit.guard.ledger.folder / RESIDUALS)
-    left = kept.load(task.client_id, task.round).get("delta")
+    place, key = visit.guard.ledger.folder / RESIDUALS, visit.device.state_key()
+    kept = ClientStates.of_run(place, schema.run, key)
+    sizes = {"delta": len(vector.values[0])}
+    left = fitting(kept.load(task.client_id, task.round), sizes).get("delta")
     left = vector.values[0] * 0 if left is None else left
     residuals = [left, *(None for _ in vector.values[1:])]
     answer = visit.client.mask(state, vector.values, vector.weight, residuals)
@@ -177,9 +186,10 @@ def answer(
         Refusal: The protocol does.
     """
     visit = Visit.of(resident, message)
-    said, state = stage(visit)
-    if state is not None:
-        visit.device.open_round().put(state)
+    with visit.device.alone():
+        said, state = stage(visit)
+        if state is not None:
+            visit.device.open_round().put(state)
     return pack_secret(said.encode(), visit.asked.echo | {"schema": SECURE_SCHEMA})
 
 
