@@ -36,7 +36,7 @@ class SecurePolicy:
         least_bound: The smallest range of a group.
         most_bound: The largest range of a group.
         least_noise: The least noise of a sum, in clips; None takes part without noise.
-        trust_on_first_use: Take the server's roster where none is pinned.
+        trust_on_first_use: Pin the server's roster at joining where none is pinned.
     """
 
     least_cohort: int = 5
