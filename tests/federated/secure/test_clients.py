@@ -18,6 +18,7 @@ from pchmr.federated.secure.device import SecureDevice, enroll, wipe, wipe_round
 from pchmr.federated.secure.identity import is_signed, pinned
 from pchmr.federated.secure.messages import RoundOffer
 from pchmr.federated.secure.policy import may_overlap, threshold_of
+from pchmr.federated.secure.refusal import RoundAborted
 from pchmr.federated.secure.rehearsal import Rehearsal, make_clients, make_offer, settings_of
 from pchmr.federated.secure.shamir import PRIME, combine, split
 from pchmr.federated.secure.state import MOST_AGE_SECONDS, SealedState
@@ -131,7 +132,25 @@ def test_the_ledger_is_written_before_an_answer_leaves() -> None:
     clients, written = make_clients(5), []
     clients[0].write_ledger = lambda ledger: written.append(ledger.to_bytes())
     played(clients)
-    assert len(written) == 3 and len(set(written)) == 3
+    assert len(written) == 4 and len(set(written)) == 4
+
+
+@pytest.mark.parametrize(("lost", "signs"), [((), True), ((4,), False), ((4, 5), True)])
+def test_survivors_may_be_kept_apart(lost: tuple[int, ...], signs: bool) -> None:
+    """All of the round before, or at least two fewer; by default one fewer is signed, too."""
+    for policy in (SecurePolicy(keep_survivors_apart=True), SecurePolicy()):
+        clients = make_clients(8, policy)
+        played(clients)
+        values = [[np.zeros(3, dtype=np.float32)] for _ in clients]
+        second = Rehearsal(make_offer(clients, ONE, 2), clients, values)
+        second.drops = {"masked": lost}
+        if signs or not policy.keep_survivors_apart:
+            assert len(second.run().survivors) == 8 - len(lost)
+        else:
+            with pytest.raises(RoundAborted):
+                second.run()
+            assert set(second.refusals.values()) == {Reason.COHORT_OVERLAP}
+        assert Ledger.from_bytes(clients[0].ledger.to_bytes()) == clients[0].ledger
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"last": 1}', b"\xff"])

@@ -222,7 +222,8 @@ class SecureClient:
         """Stage 3: a signature on the survivors, once.
 
         Raises:
-            Refusal: The list lacks this client, holds strangers, or is too short.
+            Refusal: The list lacks this client, holds strangers, is too short, or is too near to an
+                earlier one for the policy.
         """
         self._check_stage(state, "masked", found.context)
         survivors = found.survivors
@@ -230,6 +231,9 @@ class SecureClient:
         refuse_unless(bool(among), Reason.FALSE_SURVIVORS, "the survivors are not participants")
         enough = survivors.bit_count() >= self._least(state.offer)
         refuse_unless(enough, Reason.TOO_FEW, f"{survivors.bit_count()} vectors arrived")
+        named = frozenset(state.offer.cohort[member] for member in members_of(survivors))
+        self.ledger.note_survivors(named, self.policy)
+        self.write_ledger(self.ledger)
         statement = survivors_statement(state.mask_binding(), survivors)
         signature = self.identity.sign(SURVIVORS_PURPOSE, statement)
         answer = SurvivorSign(state.offer.context, state.own, signature)

@@ -146,6 +146,23 @@ def second_unmasking() -> str:
     return verdict(*refused)
 
 
+def one_survivor_less() -> str:
+    """The cohort of the round before, of which one client is said to be lost.
+
+    Its vector would be the difference of two sums. Told to clients whose policy keeps survivors
+    apart; by default they do not, since one client is lost in truth more often.
+    """
+    policy = SecurePolicy(bits=BITS, keep_survivors_apart=True)
+    clients = make_clients(NUM_CLIENTS, policy)
+    new_round(clients, 1).run()
+    now = new_round(clients, 2)
+    now.drops = {"masked": [NUM_CLIENTS - 1]}
+    with suppress(RoundAborted):
+        now.run()
+    wanted = dict.fromkeys(range(NUM_CLIENTS - 1), Reason.COHORT_OVERLAP)
+    return verdict(now.refusals == wanted)
+
+
 def unmasking_without_consistency() -> str:
     """A request for shares right after the vectors."""
     now = new_round(make_clients(NUM_CLIENTS), 1)
@@ -257,6 +274,7 @@ STORIES: dict[str, Callable[[], str]] = {
     "other participants for one client": other_participants_unseen,
     "other survivors for each half": other_survivors_for_each_half,
     "a second list of survivors": second_survivor_list,
+    "one survivor less than in the round before": one_survivor_less,
     "unmasking without consistency": unmasking_without_consistency,
     "a second unmasking": second_unmasking,
     "messages cut and lengthened": cut_messages,
