@@ -14,6 +14,7 @@ from pchmr.deploy.certificates import CA_CERTIFICATE
 from pchmr.deploy.federation import Federation, find_federation, roster_of
 from pchmr.deploy.operator import near_address
 from pchmr.deploy.released import took_part
+from pchmr.door import Json
 from pchmr.federated.flower.control import Control
 from pchmr.progress import say
 from pchmr.runs import SUMMARY, RunFolder
@@ -105,7 +106,7 @@ def report(federation: Federation) -> list[str]:
     return [*lines, *composed([run.read_json(SUMMARY) or {} for run in runs])]
 
 
-def composed(summaries: list[dict[str, Any]]) -> list[str]:
+def composed(summaries: list[Json]) -> list[str]:
     """What differential privacy the runs have together; nothing where one stands alone.
 
     Epsilons and deltas add up (Dwork et al. 2006): true of any runs over the same clients, and

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pchmr.config import FederateConfig, PrivacyOptions, ServerOptions, from_json, to_json
+from pchmr.door import Json
 from pchmr.federated.flower.api import ConfigRecord, Message, SharedArray
 from pchmr.federated.flower.client_app import make_client_app
 from pchmr.federated.flower.grid import InProcessGrid
@@ -36,7 +37,7 @@ STAGES = ("query.sa_keys", "query.sa_shares", "train.sa_masked", "query.sa_consi
 STAGES = (*STAGES, "query.sa_unmask")
 SECURE = PrivacyOptions(aggregation="secure")
 NOISED = replace(SECURE, dp_clip=1.0, dp_noise_multiplier=1.0, secure_bits=18)
-Fields = dict[str, Any]
+Fields = Json
 
 
 @dataclass(frozen=True)

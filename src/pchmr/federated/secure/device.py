@@ -5,6 +5,7 @@ outlive a run, since a client must not forget for which models it made a vector.
 `enroll` plays the part of the people who make keys on their devices and compare fingerprints.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -91,9 +92,12 @@ class SecureDevice:
             return
         import fcntl
 
-        with open(self._folder / f"{self._name}.lock", "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        handle = os.open(self._folder / f"{self._name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(handle)
 
     def _identity(self) -> Identity:
         if not self.key_path.exists():
