@@ -26,11 +26,14 @@ from pchmr.deploy import joining, operator, processes, running, wire
 from pchmr.deploy.bundle import BUNDLE, SIGNATURE, make_bundle, read_bundle, signatures_of
 from pchmr.deploy.certificates import CA_CERTIFICATE, check_server, make_server
 from pchmr.deploy.device import AboutDevice, DeviceFolder
+from pchmr.deploy.down import down
 from pchmr.deploy.enrollment import Enrollment
 from pchmr.deploy.federation import Federation, nodes_of, public_keys, roster_of
 from pchmr.deploy.invites import make_invite, read_invite, take_token, token_name
+from pchmr.deploy.withdrawing import withdraw
 from pchmr.federated.flower import superlink
 from pchmr.federated.secure import Roster, SecurePolicy
+from pchmr.runs import write_bytes
 
 
 class Nodes(superlink.Nodes):
@@ -468,3 +471,25 @@ def test_about_a_device_survives_the_disk(tmp_path: Path) -> None:
     folder.kept(1, 4).save(4, 1, {"control": np.zeros(3, dtype=np.float32)})
     assert set(folder.kept(1, 4).load(4, 2)) == {"control"} and not folder.kept(2, 4).load(4, 2)
     assert not list(folder.path.rglob("*.safetensors"))
+
+
+def test_down_and_withdraw_leave_no_secret(tmp_path: Path) -> None:
+    folder = DeviceFolder.create(tmp_path / "d")
+    (tmp_path / "people").mkdir()
+    people = str(tmp_path / "people")
+    nobody = f"127.0.0.1:{processes.free_port()}"
+    folder.pending_keys(1)
+    folder.settle(
+        AboutDevice(address=nobody, authority="00", pseudonym="p", data=people, clients=(0,))
+    )
+    write_bytes(folder.path / "authority.crt", b"")
+    left = folder.path / "secure" / "client_000000.state"
+    left.write_bytes(b"of a round that was given up")
+    down(DeployConfig(task="down", name=folder.path))
+    assert not left.exists()
+    with open(folder.path / "secure" / "client_000000.key", "rb") as key:
+        before = key.read()
+        withdraw(DeployConfig(task="withdraw", name=folder.path))
+        key.seek(0)
+        assert key.read() != before
+    assert not folder.path.exists()
