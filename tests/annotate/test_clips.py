@@ -10,7 +10,7 @@ from pchmr.annotate.clips import fit_clip, join_frames, path_trust
 from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
 from pchmr.annotate.observed import Observations
-from pchmr.annotate.paths import Pull, between_pauses, in_contact, smooth_path, spans
+from pchmr.annotate.paths import Pull, between_pauses, smooth_path, spans, standing
 from pchmr.bench.annotators.oracle import OracleNoise, People, observe
 from pchmr.config import SettingError
 
@@ -48,20 +48,35 @@ def test_a_clip_has_one_shape_and_less_jitter(annotator: Annotator, still: Obser
     assert slide(clip) < 0.6 * slide(single)
 
 
-def test_contact_is_where_a_point_hardly_moves() -> None:
-    path = np.zeros((10, 3))
-    path[5:, 0] = 0.3 * np.arange(1, 6)
-    assert in_contact(path, np.arange(10) / 30).tolist() == [True] * 4 + [False] * 6
+def stands(path: np.ndarray, times: np.ndarray) -> np.ndarray:
+    return standing(path[:, None], np.ones((len(path), 1)), times)
+
+
+def test_a_foot_stands_where_it_hardly_moves() -> None:
+    path = np.zeros((20, 3))
+    path[10:, 0] = 0.1 * np.arange(1, 11)
+    held = stands(path, np.arange(20) / 30)
+    assert (held[:6] > 0.99).all() and (held[12:] == 0).all()
     assert spans(np.array([True, True, False, True, False, True, True, True])) == [(0, 2), (5, 8)]
-    assert not in_contact(np.zeros((2, 3)), np.arange(2) / 30).any()
+    assert not stands(np.zeros((2, 3)), np.arange(2) / 30).any()
+
+
+def test_a_foot_whose_distance_alone_wanders_stands() -> None:
+    """It stays where it is in the picture: its depth was seen wrongly."""
+    times = np.arange(30) / 25
+    path = np.array([0.5, 1.0, 5.0]) * (1 + 0.1 * np.sin(9 * times))[:, None]
+    assert (stands(path, times) > 0.99).all()
+    path[:, 0] += 2 * times
+    assert not stands(path, times).any()
 
 
 @pytest.mark.parametrize("fps", [10.0, 30.0, 120.0])
-def test_contact_is_a_speed_whatever_the_frame_rate(fps: float) -> None:
+def test_standing_is_a_speed_whatever_the_frame_rate(fps: float) -> None:
     seconds = np.arange(0, 2, 1 / fps)
-    for speed, touches in ((0.3, True), (1.2, False)):
+    for speed, holds in ((0.3, 1), (1.2, 0)):
         path = np.stack([speed * seconds, 0 * seconds, 0 * seconds], axis=-1)
-        assert (in_contact(path, seconds) == touches).all()
+        inner = (seconds > 0.3) & (seconds < 1.7)
+        np.testing.assert_allclose(stands(path, seconds)[inner], holds)
 
 
 def test_a_standing_foot_is_wanted_in_one_place() -> None:
@@ -126,7 +141,7 @@ def test_a_pause_is_no_neighborhood() -> None:
     assert between_pauses(times) == [(0, 10), (10, 20)]
     foot = np.zeros((20, 3))
     foot[:, 0] = 3.0 * 0.033 * np.arange(20)
-    assert not in_contact(foot[:10], times[:10]).any()
+    assert not stands(foot[:10], times[:10])[3:7].any()
     path = torch.zeros(20, len(LABEL_POINTS), 3)
     path[10:] += 4.0
     wanted, _ = smooth_path(path, np.ones((20, len(LABEL_POINTS))), times)
@@ -153,7 +168,7 @@ def test_a_foot_comes_to_rest_without_a_jump() -> None:
     wanted, _ = smooth_path(path, np.ones((60, len(LABEL_POINTS))), times)
     heel = wanted[:, LABEL_POINTS.index("coco:left_heel")]
     assert float(heel[22:38].std(dim=0).max()) < 1e-6
-    assert float(heel[:, 2].diff().abs().max()) < 0.02
+    assert float(heel[:, 2].diff().abs().max()) < 0.025
 
 
 def test_a_harder_pull_leaves_less_jitter(annotator: Annotator, still: Observations) -> None:

@@ -3,8 +3,8 @@
 Two passes: every frame on its own, then all frames again, pulled towards the clip's shape and focal
 length and towards a smoothed path of their own joints. What was hardly seen hardly counts in the
 path, and a frame without a person not at all: its neighbors tell where its joints are wanted. While
-a foot is in contact (its points hardly move), the path holds it still; that takes a camera that
-stands still too. Frames need not come at one rate: their times count, and where a clip pauses,
+a foot stands (it hardly moves, as the camera sees it), the path holds it still; that takes a camera
+that stands still too. Frames need not come at one rate: their times count, and where a clip pauses,
 nothing is joined across.
 """
 
@@ -29,7 +29,7 @@ from pchmr.config import SettingError
 
 BAD_FIT = 4.0  # median energies a keypoint from which a frame counts half
 SHAPE_SD = 1e-3  # holds the shape; what is left of a difference is dropped at the end
-ITERATIONS = 8
+ITERATIONS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,7 @@ def _singly(
     parts = []
     for at in range(0, len(observations), batch_size):
         rows = slice(at, at + batch_size)
-        more = [Start(start.rotmat[rows], start.betas[rows]) for start in starts]
+        more = [start.take(rows) for start in starts]
         parts.append(FITTERS[mode](annotator, observations.take(rows), more))
     states = zip(*(part.state for part in parts), strict=True)
     uses = MODES[mode]

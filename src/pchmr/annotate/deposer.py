@@ -21,7 +21,7 @@ from pchmr.annotate.residuals import TERMS, Evidence, Objective, Weights
 from pchmr.annotate.residuals.depth import scale_prior
 from pchmr.annotate.solver import Solution, minimize
 from pchmr.annotate.solver import energy as robust_energy
-from pchmr.annotate.spatial import joints_in_space, pose_in_space
+from pchmr.annotate.spatial import joints_in_space, pose_in_space, told_bones
 from pchmr.annotate.surface import Surface
 from pchmr.body import BodyModel
 from pchmr.geometry import rotvec_to_rotmat
@@ -120,6 +120,10 @@ class Start:
     rotmat: Float[Tensor, "batch joints 3 3"]
     betas: Float[Tensor, "batch betas"]
 
+    def take(self, rows: slice) -> "Start":
+        """Some frames."""
+        return Start(self.rotmat[rows], self.betas[rows])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
@@ -183,8 +187,18 @@ class Annotator:
         own = self.space_starts(observations) if mode.uses_depth else []
         begun = [*own, *self.yaw_starts(len(observations)), *starts]
         if own:
+            objective = self.told(objective, starts)
             return fit_objective(objective, mode.near, begun, NEAR_STARTS)
         return fit_objective(objective, mode, begun)
+
+    def told(self, objective: Objective, starts: Sequence[Start]) -> Objective:
+        """The same with the bones of the first network's mesh beside those of joints in space."""
+        seen = objective.evidence
+        if not starts or seen.bone_ends is None:
+            return objective
+        start = starts[0]
+        bones = told_bones(self.skeleton, objective.rig, seen.bone_ends, start.rotmat, start.betas)
+        return replace(objective, evidence=replace(seen, told_bones=bones))
 
     def space_starts(self, observations: Observations) -> list[Start]:
         """The pose of joints in space; empty where none were seen."""

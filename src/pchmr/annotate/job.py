@@ -271,7 +271,7 @@ def _tell(clip: str, seen: Glimpse) -> None:
 
 
 def _rows_of(start: Start, rows: slice) -> list[Start]:
-    return [Start(start.rotmat[rows], start.betas[rows])]
+    return [start.take(rows)]
 
 
 def _people(seen: Glimpse) -> dict[str, ndarray]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 
 from pchmr.annotate.deposer import MODES, Fit
@@ -18,6 +18,7 @@ from pchmr.annotate.plausibility import why_implausible
 from pchmr.annotate.quality import (
     ErrorPredictor,
     Inspection,
+    is_usual,
     known_errors,
     predict_mm,
     verdicts,
@@ -124,19 +125,13 @@ class Judge:
             wrong=why_implausible(observations),
             doubts=doubts.words(),
         )
-        usual = self._is_usual(name, found)
+        usual = is_usual(self.predictors, name, found)
         return Judgment(
             verdicts=_weighed(judged, sound, usual),
             predicted_mm=predicted,
             doubts=doubts.words(),
             is_calibrated=calibrated,
         )
-
-    def _is_usual(self, name: str, found: Inspection) -> Bool[ndarray, " frames"]:
-        """Where the predictor has seen evidence like this."""
-        own = self.predictors.get(name)
-        count = len(found.joint_std)
-        return np.ones(count, dtype=bool) if own is None else own.knows(found.signals)
 
 
 def _weighed(judged: Sequence[Verdict], sound: ndarray, usual: ndarray) -> list[Verdict]:

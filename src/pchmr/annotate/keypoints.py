@@ -20,9 +20,8 @@ LABEL_POINTS = (
     *(f"smpl:{side}_hand" for side in SIDES),
 )
 LABEL_JOINTS = tuple(point.split(":")[1] for point in LABEL_POINTS)
-FOOT_POINTS = tuple(
-    f"coco:{side}_{part}" for side in SIDES for part in ("big_toe", "small_toe", "heel")
-)
+FOOT_PARTS = ("big_toe", "small_toe", "heel")
+FOOT_POINTS = tuple(f"coco:{side}_{part}" for side in SIDES for part in FOOT_PARTS)
 HAND_POINTS = tuple(
     point for side in SIDES for point in (f"coco:{side}_wrist", f"smpl:{side}_hand")
 )

@@ -11,19 +11,26 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pchmr.annotate.keypoints import FOOT_POINTS, LABEL_POINTS
+from pchmr.annotate.keypoints import FOOT_PARTS, LABEL_POINTS
 from pchmr.annotate.observed import USUAL_FPS
+from pchmr.perception.names import SIDES
 
 PAUSE = 5.0  # usual intervals between frames from which a clip is cut
 PAUSE_SECONDS = 0.2  # shorter ones are frames that were dropped
 KERNEL_REACH = 4.0  # standard deviations
 LEAST_SMOOTH_FRAMES = 0.5  # standard deviation of the smoothing kernel, at least
-CONTACT_SPEED = 0.6  # metres a second that a foot point moves at most while it is in contact
-DEPTH_SHARE = 0.15  # of the speed away from the camera that counts: depth is seen worst
-EASE_SECONDS = 0.15  # over which a foot moves to the place where it is held
+STANDS_BELOW, MOVES_ABOVE = 0.5, 0.8  # metres a second of a foot, as the camera sees it
+LIGHT_SECONDS = 0.05  # standard deviation of the kernel for that speed: steps are short
+LEAST_HOLD = 0.5  # of standing, from which a frame tells where a foot stands
+EASE_SECONDS = 0.15  # over which the body follows its feet
+NEAREST = 0.1  # metres before the camera
 LEAST_TRUST = 1e-6
 KNOWN_SHARE = 0.1  # of a point's best trust from which a frame tells where it was
-CONTACT_SD = 0.008  # metres
+CONTACT_SD = 0.002  # metres
+FEET = tuple(
+    [LABEL_POINTS.index(f"coco:{side}_{part}") for part in (*FOOT_PARTS, "ankle")] for side in SIDES
+)
+"""Columns of each foot among the labeled points; it is held as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,45 +91,69 @@ def _smooth_part(
     points, seconds = range(raw.shape[1]), pull.smooth_seconds
     smooth = np.stack([_smoothed(raw[:, k], trust[:, k], times, seconds) for k in points], axis=1)
     weight = np.full(raw.shape[:2], 1 / pull.path_sd)
-    columns = [LABEL_POINTS.index(point) for point in FOOT_POINTS]
-    holds = [_hold(raw[:, k], smooth[:, k], trust[:, k], times) for k in columns]
-    body = _carried(holds, times)
+    holds = np.stack([standing(raw[:, foot], trust[:, foot], times) for foot in FEET], axis=1)
+    shifts = np.stack(
+        [
+            _to_rest(raw[:, foot], smooth[:, foot], hold)
+            for foot, hold in zip(FEET, holds.T, strict=True)
+        ],
+        axis=1,
+    )
+    body = _carried(holds, shifts.mean(axis=2), times)
     smooth += body[:, None]
-    for column, (shift, is_held) in zip(columns, holds, strict=True):
-        own = np.where(is_held[:, None], shift - body, 0.0)
-        smooth[:, column] += _eased(own, is_held, times)
-        weight[is_held, column] = 1 / CONTACT_SD
+    for foot, hold, shift in zip(FEET, holds.T, shifts.swapaxes(0, 1), strict=True):
+        smooth[:, foot] += hold[:, None, None] * (shift - body[:, None])
+        weight[:, foot] += (hold * (1 / CONTACT_SD - 1 / pull.path_sd))[:, None]
     return smooth, weight
 
 
-def _hold(
-    raw: Float[np.ndarray, "frames 3"],
-    smooth: Float[np.ndarray, "frames 3"],
-    trust: Float[np.ndarray, " frames"],
+def standing(
+    foot: Float[np.ndarray, "frames points 3"],
+    trust: Float[np.ndarray, "frames points"],
     times: Float[np.ndarray, " frames"],
-) -> tuple[Float[np.ndarray, "frames 3"], Bool[np.ndarray, " frames"]]:
-    """From the path of a foot point to where it stands, and the frames in which it does."""
-    shift, is_held = np.zeros_like(smooth), np.zeros(len(times), dtype=bool)
-    for begin, end in spans(in_contact(smooth, times)):
-        known = trust[begin:end] > LEAST_TRUST
-        held = raw[begin:end][known] if known.any() else smooth[begin:end]
-        shift[begin:end] = np.median(held, axis=0) - smooth[begin:end]
-        is_held[begin:end] = True
-    return shift, is_held
+) -> Float[np.ndarray, " frames"]:
+    """How much a foot stands, from 0 to 1: by how slow its points are as the camera sees them.
+
+    Where they are in the picture is seen far better than how far away they are.
+    """
+    if len(foot) < 3:
+        return np.zeros(len(foot))
+    z = foot[..., 2:]
+    ahead = z > NEAREST
+    usual = np.median(z[ahead]) if ahead.any() else 1.0
+    flat = foot[..., :2] * np.where(ahead, usual / np.where(ahead, z, 1.0), 1.0)
+    sure = trust.mean(axis=1)
+    middle = _smoothed(flat.mean(axis=1), sure, times, LIGHT_SECONDS)
+    speed = np.linalg.norm(np.gradient(middle, times, axis=0), axis=-1)
+    share = np.clip((speed - STANDS_BELOW) / (MOVES_ABOVE - STANDS_BELOW), 0, 1)
+    return np.where(sure > LEAST_TRUST, 1 - share * share * (3 - 2 * share), 0.0)
+
+
+def _to_rest(
+    raw: Float[np.ndarray, "frames points 3"],
+    smooth: Float[np.ndarray, "frames points 3"],
+    hold: Float[np.ndarray, " frames"],
+) -> Float[np.ndarray, "frames points 3"]:
+    """From the path of a foot's points to where they stand, in the frames in which they do."""
+    shift = np.zeros_like(smooth)
+    for begin, end in spans(hold > 0):
+        still = hold[begin:end] >= LEAST_HOLD
+        if still.any():
+            shift[begin:end] = np.median(raw[begin:end][still], axis=0) - smooth[begin:end]
+    return shift
 
 
 def _carried(
-    holds: list[tuple[Float[np.ndarray, "frames 3"], Bool[np.ndarray, " frames"]]],
+    holds: Float[np.ndarray, "frames feet"],
+    shifts: Float[np.ndarray, "frames feet 3"],
     times: Float[np.ndarray, " frames"],
 ) -> Float[np.ndarray, "frames 3"]:
     """What the feet that stand ask of the whole body: its distance is seen worst of all."""
-    held = np.stack([is_held for _, is_held in holds], axis=-1).astype(float)
-    count = held.sum(axis=-1)
-    known = np.flatnonzero(count)
+    count = holds.sum(axis=1)
+    known = np.flatnonzero(count >= LEAST_HOLD)
     if not len(known):
         return np.zeros((len(times), 3))
-    total = np.einsum("nk,nkc->nc", held, np.stack([shift for shift, _ in holds], axis=1))
-    mean = total[known] / count[known, None]
+    mean = (holds[..., None] * shifts).sum(axis=1)[known] / count[known, None]
     between = np.stack([np.interp(times, times[known], mean[:, k]) for k in range(3)], axis=-1)
     smooth = _smoothed(between, np.ones(len(times)), times, EASE_SECONDS)
     first, last = times[known[[0, -1]]]
@@ -130,50 +161,24 @@ def _carried(
     return smooth * np.exp(-np.square(outside / EASE_SECONDS))[:, None]
 
 
-def _eased(
-    shift: Float[np.ndarray, "frames 3"],
-    is_held: Bool[np.ndarray, " frames"],
-    times: Float[np.ndarray, " frames"],
-) -> Float[np.ndarray, "frames 3"]:
-    """The shifts of held frames, dying away before and after them: no jump where a hold begins."""
-    held, free = np.flatnonzero(is_held), np.flatnonzero(~is_held)
-    out = shift.copy()
-    after = np.searchsorted(held, free)
-    for side, exists in ((after - 1, after > 0), (after, after < len(held))):
-        near, frames = held[side[exists]], free[exists]
-        share = np.exp(-np.square((times[frames] - times[near]) / EASE_SECONDS))
-        out[frames] += share[:, None] * shift[near]
-    return out
-
-
 def _smoothed(
-    raw: Float[np.ndarray, "frames 3"],
+    raw: Float[np.ndarray, "frames axes"],
     trust: Float[np.ndarray, " frames"],
     times: Float[np.ndarray, " frames"],
     seconds: float,
-) -> Float[np.ndarray, "frames 3"]:
+) -> Float[np.ndarray, "frames axes"]:
     """A weighted mean over neighbors in time; a line between them where a frame tells nothing."""
     sigma = max(seconds, LEAST_SMOOTH_FRAMES * usual_interval(times))
     if not (trust > LEAST_TRUST).any():
         trust = np.ones_like(trust)
     known = np.flatnonzero(trust >= KNOWN_SHARE * trust.max())
-    near = np.empty((len(known), 3))
+    near = np.empty((len(known), raw.shape[1]))
     first = np.searchsorted(times, times[known] - KERNEL_REACH * sigma)
     last = np.searchsorted(times, times[known] + KERNEL_REACH * sigma, side="right")
     for row, (frame, a, b) in enumerate(zip(known, first, last, strict=True)):
         share = trust[a:b] * np.exp(-0.5 * np.square((times[a:b] - times[frame]) / sigma))
         near[row] = share @ raw[a:b] / share.sum()
-    return np.stack([np.interp(times, times[known], near[:, k]) for k in range(3)], axis=-1)
-
-
-def in_contact(
-    path: Float[np.ndarray, "frames 3"], times: Float[np.ndarray, " frames"]
-) -> Bool[np.ndarray, " frames"]:
-    """Whether a foot point hardly moves, as the camera sees it, between its neighboring frames."""
-    if len(path) < 3:
-        return np.zeros(len(path), dtype=bool)
-    velocity = np.gradient(path, times, axis=0) * [1, 1, DEPTH_SHARE]
-    return np.linalg.norm(velocity, axis=-1) < CONTACT_SPEED
+    return np.stack([np.interp(times, times[known], column) for column in near.T], axis=-1)
 
 
 def spans(mask: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:

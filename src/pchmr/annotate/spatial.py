@@ -119,6 +119,26 @@ def pose_in_space(
     return above.mT @ world
 
 
+@torch.no_grad()
+def told_bones(
+    skeleton: Skeleton,
+    rig: Rig,
+    ends: Int[Tensor, "bones 2"],
+    rotmat: Float[Tensor, "batch joints 3 3"],
+    betas: Float[Tensor, "batch betas"],
+) -> Float[Tensor, "batch bones 3"]:
+    """The bones of posed bodies, metres in the camera frame.
+
+    Beside the bones of joints in space they are a second word on the pose: networks that err on
+    their own say more than either.
+    """
+    still = betas.new_zeros(len(betas), 3)
+    state = State(rotmat, betas, still, still[:, :2], still[:, 0], still[:, :2])
+    xyz = points(rig, pose(skeleton, state), betas)
+    first, last = ends.unbind(dim=-1)
+    return xyz[:, last] - xyz[:, first]
+
+
 def _at_rest(skeleton: Skeleton, rig: Rig) -> Float[Tensor, "points 3"]:
     """The points of the body as it is built."""
     like, joints = rig.template, len(skeleton.parents)

@@ -15,11 +15,12 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from pchmr.annotate.deposer import MODES, Annotator, Fit
+from pchmr.annotate.deposer import MODES, Annotator, Fit, Start
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.pictures import stack
 from pchmr.annotate.quality import inspect, load_predictors, predict_mm
 from pchmr.annotate.sightings import Found, observed
+from pchmr.annotate.starts import HmrStarts, stack_starts
 from pchmr.bench.annotators.scores import score
 from pchmr.body import BodyModel, load_body
 from pchmr.body.joints import EVALUATION_14
@@ -50,6 +51,7 @@ class SeenPeople:
 
     Attributes:
         observations: What was seen of them, one frame each.
+        start: What the shipped network says of them, as `predict` and `annotate` begin.
         truth: Evaluation joints in pixels; the last column is above zero inside the picture.
         vertices: True meshes in the camera frame, metres.
         rows: Of those who were rendered.
@@ -59,6 +61,7 @@ class SeenPeople:
     """
 
     observations: Observations
+    start: Start
     truth: Float[ndarray, "people 14 3"]
     vertices: Float[Tensor, "people vertices 3"]
     rows: Int[ndarray, " people"]
@@ -84,17 +87,26 @@ def see(
     shown = render_rows(world, rows)
     truth = shown.labels["keypoints_2d"].astype(np.float64)
     truth[..., :2] = (truth[..., :2] + 1) / 2 * IMAGE_SIZE
-    kept, parts = [], []
+    network = HmrStarts.open(body, None)
+    kept, parts, starts = [], [], []
     for row, image in enumerate(shown.images):
         person = of_truth(prior.people(image), truth[row])
         if person is not None:
             kept.append(row)
             parts.append(observed(image, prior, Found(person.box, person)))
+            starts.append(network.start(image, person.box))
     pose = (torch.from_numpy(shown.labels[n][kept]) for n in ("global_orient", "body_pose"))
     betas = torch.from_numpy(shown.labels["betas"][kept])
     vertices = body(*pose, betas).vertices
     return SeenPeople(
-        stack(parts), truth[kept], vertices, np.array(kept), len(shown.images), rows, world
+        stack(parts),
+        stack_starts(starts),
+        truth[kept],
+        vertices,
+        np.array(kept),
+        len(shown.images),
+        rows,
+        world,
     )
 
 
@@ -104,7 +116,7 @@ def tables(config: BenchConfig) -> Iterator[ResultRow]:
     annotator, predictors = Annotator(body), load_predictors()
     for domain in DOMAINS:
         seen = see(prior, body, domain, "test", NUM_PEOPLE, SEED)
-        fit = annotator.fit(seen.observations, MODES[MODE])
+        fit = annotator.fit(seen.observations, MODES[MODE], [seen.start])
         errors = {n: v.numpy() for n, v in score(annotator, fit, seen.vertices).items()}
         label = f"{domain}: {NUM_PEOPLE} people of {IMAGE_SIZE} px"
         yield _row(label, all_scores(annotator, seen, fit, errors), prior)
@@ -214,13 +226,14 @@ def _timed(prior: BlazePose, annotator: Annotator, body: BodyModel) -> ResultRow
     seen = see(prior, body, "A", "validation", NUM_TIMED, SEED)
     recipe = seen.world.recipe
     images = render_rows(seen.world, layout(recipe)).images
-    spent = []
+    network, spent = HmrStarts.open(body, None), []
     for image in images:
         began = time.process_time()
         people = prior.people(image)
         for person in people[:1]:
             observations = observed(image, prior, Found(person.box, person))
-            annotator.vertices(annotator.fit(observations, MODES[MODE]))
+            start = network.start(image, person.box)
+            annotator.vertices(annotator.fit(observations, MODES[MODE], [start]))
         spent.append(1000 * (time.process_time() - began))
     label = f"one photo of {IMAGE_SIZE} px: detector, landmarks, fit"
     return ResultRow(

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pchmr.annotate.deposer import Annotator, Start
+from pchmr.annotate.deposer import Annotator
 from pchmr.annotate.fitting import Labeler
 from pchmr.annotate.job import clip_summary
 from pchmr.annotate.labels import LABEL_VERSION, LabelFolder
@@ -263,7 +263,7 @@ class RootLabeler:
         )
         arrays = labeler.label(
             observations,
-            lambda part: [] if start is None else [Start(start.rotmat[part], start.betas[part])],
+            lambda part: [] if start is None else [start.take(part)],
         )
         arrays = {name: value for name, value in arrays.items() if name != "vertices"}
         folder.write(

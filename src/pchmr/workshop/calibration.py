@@ -12,16 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pchmr.annotate.deposer import Annotator
+from pchmr.annotate.deposer import Annotator, Start
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.pictures import PictureReader, stack
 from pchmr.annotate.quality import (
+    ALONE,
     ASSET,
     ErrorPredictor,
     fit_predictor,
     load_predictors,
     save_predictors,
 )
+from pchmr.annotate.starts import stack_starts
 from pchmr.bench.annotators.images import IMAGE_SIZE, SOURCE, meshes
 from pchmr.bench.annotators.oracle import OracleNoise, draw_people, observe
 from pchmr.bench.annotators.presence import picture
@@ -39,7 +41,7 @@ TRAINED: dict[str, OracleNoise] = {STRONG: METRIC, KEYPOINT: AFFINE, DENSE: METR
 BASELINES = ("smplifyx", "smplifyx-given-focal")
 NUM_BASELINE = 32  # half a second each
 NUM_IMAGES = 500
-NUM_PHOTOS, PHOTO_SEED = 80, 0
+NUM_PHOTOS, PHOTO_SEED = 200, 0
 
 
 def oracle_predictors(count: int = 768, seed: int = 7) -> dict[str, ErrorPredictor]:
@@ -75,7 +77,7 @@ def image_predictors(count: int = NUM_IMAGES) -> dict[str, ErrorPredictor]:
 
 
 def photo_predictors() -> dict[str, ErrorPredictor]:
-    """A predictor for what the photo-trained prior sees, joints in space among it."""
+    """Predictors for what the photo-trained prior sees, with a network's mesh and without."""
     annotator, prior = Annotator(load_body()), BlazePose()
     seen = [
         see(prior, annotator.body, domain, "validation", NUM_PHOTOS, PHOTO_SEED)
@@ -83,14 +85,23 @@ def photo_predictors() -> dict[str, ErrorPredictor]:
     ]
     observations = stack([part.observations for part in seen])
     truth = torch.cat([part.vertices for part in seen])
-    name = f"{prior.provenance.name}/{KEYPOINT}"
-    return {name: _predictor(annotator, truth, observations, KEYPOINT)}
+    start = stack_starts([part.start for part in seen])
+    return {
+        f"{prior.provenance.name}/{name}": _predictor(
+            annotator, truth, observations, KEYPOINT, told
+        )
+        for name, told in ((KEYPOINT, start), (ALONE, None))
+    }
 
 
 def _predictor(
-    annotator: Annotator, vertices: Tensor, seen: Observations, mode: str
+    annotator: Annotator,
+    vertices: Tensor,
+    seen: Observations,
+    mode: str,
+    start: Start | None = None,
 ) -> ErrorPredictor:
-    run = run_mode(annotator, vertices, seen, mode)
+    run = run_mode(annotator, vertices, seen, mode, start=start)
     return fit_predictor(run.signals, run.scores["mpjpe_mm"].astype(np.float64))
 
 

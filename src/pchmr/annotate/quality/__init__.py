@@ -2,10 +2,12 @@
 
 from pchmr.annotate.quality.inspection import Inspection, inspect
 from pchmr.annotate.quality.predictor import (
+    ALONE,
     ASSET,
     ErrorPredictor,
     coverage_curve,
     fit_predictor,
+    is_usual,
     isotonic,
     load_predictors,
     predict_mm,
@@ -15,12 +17,14 @@ from pchmr.annotate.quality.predictor import (
 from pchmr.annotate.quality.verdicts import known_errors, verdicts
 
 __all__ = [
+    "ALONE",
     "ASSET",
     "ErrorPredictor",
     "Inspection",
     "coverage_curve",
     "fit_predictor",
     "inspect",
+    "is_usual",
     "isotonic",
     "known_errors",
     "load_predictors",

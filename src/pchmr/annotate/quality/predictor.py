@@ -25,11 +25,12 @@ FLOOR = 1e-3
 RANGE = 3.5  # standard deviations of a signal's log that a predictor is taken to know
 FALLING = ("evidence", "margin")  # signals of which more is better
 MOST_BEYOND = 50.0
+ALONE = "deposer-keypoint-alone"  # joints in space without a network's mesh beside them
 LESS: dict[str, tuple[str, ...]] = {
-    "deposer-dense": ("deposer-keypoint", "strong-2d"),
-    "deposer-keypoint": ("strong-2d",),
+    "deposer-dense": ("deposer-keypoint", ALONE, "strong-2d"),
+    "deposer-keypoint": (ALONE, "strong-2d"),
 }
-"""What a mode comes down to in frames without the depth that it needs."""
+"""What a mode comes down to in frames without the depth, or the network, that it needs."""
 
 
 @dataclass(frozen=True)
@@ -196,13 +197,28 @@ def predict_mm(
         judge: Name of one of them.
         inspection: Of the fit.
     """
+    found = np.full(len(inspection.joint_std), np.nan)
+    for own in _in_turn(predictors, judge):
+        found = np.where(np.isnan(found), own.predict_mm(inspection.signals), found)
+    return found
+
+
+def is_usual(
+    predictors: Mapping[str, ErrorPredictor], judge: str, inspection: Inspection
+) -> Bool[np.ndarray, " frames"]:
+    """Whether the first predictor that has its signals has seen evidence like this."""
+    for own in _in_turn(predictors, judge):
+        if set(own.names) <= set(inspection.signals):
+            return own.knows(inspection.signals)
+    return np.ones(len(inspection.joint_std), dtype=bool)
+
+
+def _in_turn(predictors: Mapping[str, ErrorPredictor], judge: str) -> list[ErrorPredictor]:
+    """A predictor and those of what its mode comes down to."""
     source, _, mode = judge.rpartition("/")
     prefix = f"{source}/" if source else ""
-    found = np.full(len(inspection.joint_std), np.nan)
-    for name in (mode, *LESS.get(mode, ())):
-        if own := predictors.get(f"{prefix}{name}"):
-            found = np.where(np.isnan(found), own.predict_mm(inspection.signals), found)
-    return found
+    names = (f"{prefix}{name}" for name in (mode, *LESS.get(mode, ())))
+    return [predictors[name] for name in names if name in predictors]
 
 
 def why_unknown(predictors: Mapping[str, ErrorPredictor], judge: str) -> str:

@@ -6,7 +6,7 @@ reference pixels: pixels of a picture in which the person is about `REFERENCE_SI
 takes `TERMS`, or a tuple of its own; their order means nothing.
 """
 
-from pchmr.annotate.residuals.bones import bone_term, tilt_term
+from pchmr.annotate.residuals.bones import bone_term, tilt_term, told_term
 from pchmr.annotate.residuals.depth import depth_term, scale_term, shift_term
 from pchmr.annotate.residuals.frame import Frame
 from pchmr.annotate.residuals.keypoints import keypoint_term
@@ -28,6 +28,7 @@ TERMS: tuple[TermFunction, ...] = (
     focal_term,
     bone_term,
     tilt_term,
+    told_term,
 )
 
 __all__ = ["TERMS", "Evidence", "Frame", "Objective", "Term", "TermFunction", "Weights"]

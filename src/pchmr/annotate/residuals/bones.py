@@ -7,7 +7,10 @@ points of a limb err together falls out of its bones, which so count as independ
 says anything of shape.
 """
 
+from collections.abc import Callable
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.annotate.residuals.frame import Frame
@@ -16,21 +19,48 @@ from pchmr.annotate.residuals.term import Term, Weights
 
 TILT_SD = 0.2  # radians
 SHORTEST = 1e-3  # metres
+TOLD_SD = 0.04  # metres, of the end of a bone of a network's mesh
+RHO_TOLD = 0.1  # metres
 
 
 def bone_term(frame: Frame, seen: Evidence, weights: Weights) -> Term | None:
     """Metres between the ends of tilted bones as seen, and of the body's made as long."""
-    if seen.bones is None:
+    if seen.bones is None or seen.bone_weight is None:
         return None
-    assert seen.bone_ends is not None and seen.bone_weight is not None
+    about_x, about_y = (turn(frame.state.tilt[:, axis], axis) for axis in (0, 1))
+    tilted = seen.bones @ (about_x @ about_y).mT
+    apart, by_pose = _apart(frame, seen, tilted)
+
+    def derive() -> Tensor:
+        slope, columns = by_pose(), frame.skeleton.columns
+        x_axis, y_axis = tilted.new_tensor([1.0, 0, 0]), about_x[:, None, :, 1]
+        turned = [torch.linalg.cross(axis.expand_as(tilted), tilted) for axis in (x_axis, y_axis)]
+        slope[..., columns.tilt] = -torch.stack(turned, dim=-1)
+        return slope
+
+    return Term("bones", apart, derive, seen.bone_weight, weights.rho_bone)
+
+
+def told_term(frame: Frame, seen: Evidence, weights: Weights) -> Term | None:
+    """The same for the bones of a network's mesh, which knows where the camera is."""
+    if seen.told_bones is None:
+        return None
+    apart, derive = _apart(frame, seen, seen.told_bones)
+    weight = torch.full_like(apart[..., 0], 1 / TOLD_SD)
+    return Term("told", apart, derive, weight, RHO_TOLD)
+
+
+def _apart(
+    frame: Frame, seen: Evidence, bones: Float[Tensor, "batch bones 3"]
+) -> tuple[Float[Tensor, "batch bones 3"], Callable[[], Tensor]]:
+    """Metres between the ends of bones and of the body's made as long, and the slope by pose."""
+    assert seen.bone_ends is not None
     first, last = seen.bone_ends.unbind(dim=-1)
     own = frame.keypoints[:, last] - frame.keypoints[:, first]
     size = own.norm(dim=-1, keepdim=True).clamp_min(SHORTEST)
-    reach = seen.bones.norm(dim=-1, keepdim=True)
+    reach = bones.norm(dim=-1, keepdim=True)
     direction = own / size
-    about_x, about_y = (turn(frame.state.tilt[:, axis], axis) for axis in (0, 1))
-    tilted = seen.bones @ (about_x @ about_y).mT
-    residual = reach * direction - tilted
+    residual = reach * direction - bones
 
     def derive() -> Tensor:
         slope, columns = frame.blank(residual), frame.skeleton.columns
@@ -40,12 +70,9 @@ def bone_term(frame: Frame, seen: Evidence, weights: Weights) -> Term | None:
         along = (direction[..., None] * moved).sum(dim=-2, keepdim=True)
         across = moved - direction[..., None] * along
         slope[..., : moved.shape[-1]] = (reach / size)[..., None] * across
-        x_axis, y_axis = tilted.new_tensor([1.0, 0, 0]), about_x[:, None, :, 1]
-        turned = [torch.linalg.cross(axis.expand_as(tilted), tilted) for axis in (x_axis, y_axis)]
-        slope[..., columns.tilt] = -torch.stack(turned, dim=-1)
         return slope
 
-    return Term("bones", residual, derive, seen.bone_weight, weights.rho_bone)
+    return residual, derive
 
 
 def turn(angle: Tensor, axis: int) -> Tensor:

@@ -39,6 +39,7 @@ class Evidence:
             unknown size.
         bone_weight: 1 / metres; 0 where a bone is missing.
         bone_ends: The keypoints where each begins and ends.
+        told_bones: The same bones of a network's mesh, metres in the camera frame.
     """
 
     keypoints: Float[Tensor, "batch keypoints 2"]
@@ -64,6 +65,7 @@ class Evidence:
     bones: Float[Tensor, "batch bones 3"] | None = None
     bone_weight: Float[Tensor, "batch bones"] | None = None
     bone_ends: Int[Tensor, "bones 2"] | None = field(default=None, metadata=SHARED)
+    told_bones: Float[Tensor, "batch bones 3"] | None = None
 
     def __len__(self) -> int:
         return len(self.focal)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pchmr.annotate.deposer import Annotator, Fit
+from pchmr.annotate.deposer import Annotator, Fit, Start
 from pchmr.annotate.keypoints import FOOT_POINTS, HAND_POINTS
 from pchmr.annotate.modes import FITTERS
 from pchmr.annotate.observed import Observations
@@ -66,6 +66,7 @@ def run_mode(
     observations: Observations,
     mode: str,
     *,
+    start: Start | None = None,
     batch: int = BATCH,
     is_placed: bool = True,
 ) -> Run:
@@ -76,6 +77,7 @@ def run_mode(
         vertices: True meshes.
         observations: What is seen of them.
         mode: One of `FITTERS`.
+        start: What a network says of all of them.
         batch: People fitted together.
         is_placed: Whether the true meshes stand where the camera saw them.
     """
@@ -85,7 +87,8 @@ def run_mode(
     for at in range(0, len(vertices), batch):
         rows = slice(at, at + batch)
         began = time.process_time()
-        fit = FITTERS[mode](annotator, observations.take(rows), ())
+        starts = [] if start is None else [start.take(rows)]
+        fit = FITTERS[mode](annotator, observations.take(rows), starts)
         spent += time.process_time() - began
         scores.append(score(annotator, fit, vertices[rows], is_placed=is_placed))
         signals.append(inspect(annotator, fit).signals)
