@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from pchmr.deploy.federation import Federation
 from pchmr.deploy.people import device_world
 from pchmr.deploy.server_app import gate_for
 from pchmr.federated import World, run_federated
+from pchmr.federated.policy import ClientPolicy
 from pchmr.runs import RunFolder, state_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +90,13 @@ class Lab:
         told = json.loads(invite.read_text())
         invite.write_text(json.dumps(told | {"address": f"localhost:{port}"}))
         self.ok("join", invite, "--data", self.people(number))
+
+    def allow_plain(self, number: int) -> None:
+        """Its owner lets a device answer plain tasks again, after a roster was pinned."""
+        place = self.device(number) / "policy.json"
+        policy = ClientPolicy.load(place)
+        assert policy.aggregations == ("secure",)
+        replace(policy, aggregations=("plain", "secure")).save(place)
 
     def run_folder(self) -> RunFolder:
         return RunFolder(self.federation.run_folders[-1])

@@ -136,6 +136,8 @@ def test_a_device_killed_after_masking_costs_the_sum_nothing(lab: Lab, relay: Re
 
 @pytest.mark.slow
 def test_a_torn_network_and_a_killed_server_change_nothing(lab: Lab, relay: Relay):
+    for device in DEVICES:
+        lab.allow_plain(device)
     number = len(lab.federation.run_folders)
     running = lab.begin("run", lab.fed, "--seed", 5, "--num-rounds", 2, *SCRATCH)
     until(lambda: len(lab.federation.run_folders) > number)

@@ -9,6 +9,7 @@ import pytest
 
 from pchmr.deploy.hosting import CONTAINER, UNIT, write_hosting
 from pchmr.deploy.released import took_part
+from pchmr.deploy.status import composed
 
 
 def test_the_container_starts_the_server_in_the_foreground(tmp_path: Path) -> None:
@@ -47,3 +48,13 @@ def test_who_was_lost_after_masking_is_in_the_model() -> None:
     assert took_part(row) == {0, 4}
     assert took_part(row | {"sum": None}) == {0}
     assert took_part(row | {"changed": False}) == set()
+
+
+def test_the_epsilons_of_runs_add_up() -> None:
+    """Each run's own says nothing of a client that took part in two."""
+    told = {"differential_privacy": {"epsilon": 1.5, "delta": 0.01}}
+    assert composed([told]) == [] and composed([{}, {}]) == []
+    assert composed([told, told]) == [
+        "all runs together: epsilon 3.00 at delta 0.02 for each client"
+    ]
+    assert composed([told, {}])[0].startswith("all runs together: no bound, 1 without")

@@ -7,22 +7,33 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pchmr.config import DeployConfig, SettingError, from_json
+from pchmr.config import (
+    DeployConfig,
+    PrivacyOptions,
+    ServerOptions,
+    SettingError,
+    from_json,
+)
 from pchmr.deploy import joining, operator, processes, running, wire
 from pchmr.deploy.bundle import BUNDLE, SIGNATURE, make_bundle, read_bundle, signatures_of
 from pchmr.deploy.certificates import CA_CERTIFICATE, check_server, make_server
 from pchmr.deploy.device import AboutDevice, DeviceFolder
+from pchmr.deploy.down import down
 from pchmr.deploy.enrollment import Enrollment
 from pchmr.deploy.federation import Federation, nodes_of, public_keys, roster_of
 from pchmr.deploy.invites import make_invite, read_invite, take_token, token_name
+from pchmr.deploy.withdrawing import withdraw
 from pchmr.federated.flower import superlink
-from pchmr.federated.secure import Roster
+from pchmr.federated.secure import Roster, SecurePolicy
+from pchmr.runs import write_bytes
 
 
 class Nodes(superlink.Nodes):
@@ -280,6 +291,69 @@ def test_another_roster_is_refused_and_the_right_one_pinned(
     assert key != stranger.keys[0]
 
 
+def test_a_device_of_a_secure_federation_answers_no_plain_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = PrivacyOptions(aggregation="secure", dp_clip=1.0, dp_noise_multiplier=0.7)
+    frozen = ServerOptions(batch_norm="freeze")
+    path = tmp_path / "fed"
+    start = {"names": "localhost", "privacy_options": told, "server_options": frozen}
+    operator.init(DeployConfig(task="init", name=path, **start))
+    federation = Federation.open(path)
+    with closing(Server(federation)) as server:
+        invite = invited(federation, server.address)
+        device = joined(invite, tmp_path / "p" / "federation", monkeypatch)
+    policy = device.policy
+    assert policy.aggregations == ("secure",) and policy.secure.least_noise == 0.7
+    assert "no plain task" in capsys.readouterr().err
+    plain = replace(federation.settings, privacy_options=PrivacyOptions())
+    assert policy.allows(federation.settings) and not policy.allows(plain)
+
+
+def test_a_pinned_roster_ends_plain_tasks_and_a_new_one_takes_its_place(
+    federation: Federation,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    device = joined(invited(federation, server.address), tmp_path / "p" / "federation", monkeypatch)
+    assert device.policy.aggregations == ("plain", "secure")
+    first = roster_of(federation.devices)
+    joining._pin(device, first.fingerprint.hex())
+    assert device.policy.aggregations == ("secure",)
+    assert "secure rounds alone" in capsys.readouterr().err
+    joined(
+        invited(federation, server.address, name="e"), tmp_path / "q" / "federation", monkeypatch
+    )
+    with pytest.raises(SettingError, match="compare again"):
+        joining._pin(device, first.fingerprint.hex())
+    second = roster_of(federation.devices)
+    joining._pin(device, second.fingerprint.hex())
+    assert device.pinned == second and "1 of them new" in capsys.readouterr().err
+
+
+def test_trust_on_first_use_pins_once_and_only_if_the_owner_asks(
+    federation: Federation, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "start", lambda *_, **__: None)
+    path = tmp_path / "p" / "federation"
+    device = joined(invited(federation, server.address), path, monkeypatch)
+    again = DeployConfig(task="join", name=path, data=path.parent)
+    joining.join(again)
+    assert device.pinned is None
+    asked = replace(device.policy, secure=SecurePolicy(trust_on_first_use=True))
+    asked.save(path / "policy.json")
+    joining.join(again)
+    first = roster_of(federation.devices)
+    assert device.pinned == first and device.policy.aggregations == ("secure",)
+    joined(
+        invited(federation, server.address, name="e"), tmp_path / "q" / "federation", monkeypatch
+    )
+    joining.join(again)
+    assert device.pinned == first
+
+
 def test_a_bundle_that_nobody_signed_or_that_changed_is_refused(federation: Federation) -> None:
     make_bundle(federation.path)
     bundle = read_bundle(federation.path)
@@ -394,3 +468,28 @@ def test_about_a_device_survives_the_disk(tmp_path: Path) -> None:
     folder.settle(about)
     assert DeviceFolder.open(folder.path).about == about
     assert folder.identity().public and os.listdir(folder.path / "secure")
+    folder.kept(1, 4).save(4, 1, {"control": np.zeros(3, dtype=np.float32)})
+    assert set(folder.kept(1, 4).load(4, 2)) == {"control"} and not folder.kept(2, 4).load(4, 2)
+    assert not list(folder.path.rglob("*.safetensors"))
+
+
+def test_down_and_withdraw_leave_no_secret(tmp_path: Path) -> None:
+    folder = DeviceFolder.create(tmp_path / "d")
+    (tmp_path / "people").mkdir()
+    people = str(tmp_path / "people")
+    nobody = f"127.0.0.1:{processes.free_port()}"
+    folder.pending_keys(1)
+    folder.settle(
+        AboutDevice(address=nobody, authority="00", pseudonym="p", data=people, clients=(0,))
+    )
+    write_bytes(folder.path / "authority.crt", b"")
+    left = folder.path / "secure" / "client_000000.state"
+    left.write_bytes(b"of a round that was given up")
+    down(DeployConfig(task="down", name=folder.path))
+    assert not left.exists()
+    with open(folder.path / "secure" / "client_000000.key", "rb") as key:
+        before = key.read()
+        withdraw(DeployConfig(task="withdraw", name=folder.path))
+        key.seek(0)
+        assert key.read() != before
+    assert not folder.path.exists()

@@ -21,6 +21,8 @@ def test_a_program_that_ends_is_begun_again_until_it_is_told_to_end(tmp_path: Pa
     folder = DeviceFolder.create(tmp_path / "d")
     folder.pending_keys(1)
     folder.settle(AboutDevice(address="a:1", authority="0", pseudonym="p", data="/d", clients=(0,)))
+    left = folder.path / "secure" / "client_000000.state"
+    left.write_bytes(b"of a round that an ended program left")
     log, program = tmp_path / "log", tmp_path / "flower-supernode"
     program.write_text(PROGRAM.format(python=sys.executable, log=log, seconds=0))
     program.chmod(0o700)
@@ -35,6 +37,7 @@ def test_a_program_that_ends_is_begun_again_until_it_is_told_to_end(tmp_path: Pa
     while not log.exists() or log.read_text().count("began") < 3:
         assert running.poll() is None
         time.sleep(0.05)
+    assert not left.exists()
     program.write_text(PROGRAM.format(python=sys.executable, log=log, seconds=600))
     before = log.read_text().count("began")
     while log.read_text().count("began") == before:

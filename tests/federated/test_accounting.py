@@ -16,13 +16,16 @@ from pchmr.federated.accounting import (
     epsilon_of,
     gaussian_divergence,
     guarantee,
+    most_changed,
     skellam_divergence,
+    wrap_bound,
 )
 from pchmr.federated.clip_gate import ClipGate
 from pchmr.federated.secure.encoding import coders, decode, encode
 from pchmr.federated.secure.masks import stream
 from pchmr.federated.secure.messages import Group
 from pchmr.federated.secure.noise import (
+    MOST_DEVIATION,
     TAIL,
     honest_survivors,
     noisy_capacity,
@@ -152,7 +155,27 @@ def test_a_noised_run_tells_its_epsilon_and_nothing_of_a_client(options, tmp_pat
     assert central <= known.epsilon * 1.0001 <= 1.05 * central
     assert "no amplification" in known.words() and "client" in known.unit
     once = [row | {"changed": False} for row in result.rows]
-    assert guarantee(config, once, 10, "at random").epsilon == 0.0
+    assert most_changed(once) == 0 and most_changed(result.rows) == 2
+    assert guarantee(config, 0, 10, "at random").epsilon == 0.0
+
+
+def test_the_bound_on_a_sum_that_leaves_the_ring_is_computed() -> None:
+    """Against exact tails of one entry, and from the numbers of the round."""
+    for deviation in (0.5, 3.0, 40.0):
+        variance = deviation**2 * 10 / 4
+        tail = 2 * stats.skellam(variance / 2, variance / 2).sf(TAIL * math.sqrt(variance) - 1)
+        assert tail <= wrap_bound(deviation, 10, 7, 1)
+    assert wrap_bound(40.0, 10, 7, 100) == pytest.approx(100 * wrap_bound(40.0, 10, 7, 1))
+    assert 0 < wrap_bound(40.0, 10, 7, 33_000_000) < 1e-20
+    assert wrap_bound(0.2, 10, 7, 33_000_000) > 1e-20
+
+
+def test_a_wide_ring_needs_no_long_table_of_noise() -> None:
+    """32 bits and few values: the table of Skellam noise would not fit into memory."""
+    clip = noisy_capacity(32, 10, 7, 1.0, 100)
+    assert 2**19 < clip <= MOST_DEVIATION
+    for bits in (16, 18, 20):
+        assert noisy_capacity(bits, 10, 7, 1.0, 100) > 2 ** (bits - 1) / 40
 
 
 def test_running_statistics_may_not_leave_beside_the_vector(tmp_path) -> None:

@@ -8,6 +8,7 @@ from toy import ToyNet, config_of, subset, world_of
 
 from pchmr.federated import Training
 from pchmr.federated.client import Worker
+from pchmr.federated.client_state import ClientStates
 from pchmr.federated.corrections import before_step, proximal
 from pchmr.federated.rounds import client_seed
 from pchmr.federated.task import Task
@@ -116,6 +117,9 @@ def test_control_variates_are_kept_by_the_client_and_versioned(tmp_path):
     again = Worker(world_of(config), config, tmp_path)
     redone = again.run(task_of(again.world, 2, round_number=2, control=zero)).arrays["control"]
     np.testing.assert_array_equal(redone, second)
+    ClientStates(tmp_path).save(2, 1, {"control": np.ones(3, np.float32)})  # of another layout
+    begun = again.run(task_of(again.world, 2, round_number=2, control=zero)).arrays["control"]
+    np.testing.assert_array_equal(begun.shape, second.shape)
 
 
 def test_fedbn_statistics_and_scales_stay_with_their_client(tmp_path):

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import logging
+import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from toy import ToyPeople, config_of, folder, world_of
 
 from pchmr.config import PrivacyOptions
@@ -40,6 +42,7 @@ RANDOM = np.random.default_rng(20)
 PATCH = RANDOM.integers(0, 256, (16, 16, 3), dtype=np.uint8)
 KEYPOINTS, BETAS = RANDOM.normal(size=(14, 2)), ToyPeople().values[0][:3]
 MARKER = "IMG-q7Zx2wVb9KpL4tYs8RmD1cHf6.jpg"
+ROWS, IMAGE_DESCRIPTION = 30, 0x010E
 log = logging.getLogger("pchmr.federated.client")
 
 
@@ -55,14 +58,46 @@ def wire() -> Tripwire:
     )
 
 
+def write_people(place: Path, count: int) -> None:
+    """Pictures that hold the patch, with the marker as name and in EXIF, and labels beside them."""
+    place.mkdir()
+    described = Image.Exif()
+    described[IMAGE_DESCRIPTION] = MARKER
+    for row in range(count):
+        picture = np.full((32, 32, 3), row, dtype=np.uint8)
+        picture[8:24, 8:24] = PATCH
+        Image.fromarray(picture).save(place / f"{row:03d}-{MARKER}.png", exif=described)
+    x, y = ToyPeople(num_rows=count).values
+    keypoints = np.concatenate([KEYPOINTS, np.ones((14, 1))], axis=1)
+    np.savez(place / "labels.npz", x=x, y=y, keypoints=np.repeat(keypoints[None], count, 0))
+
+
 @dataclass(frozen=True)
 class MarkedPeople(ToyPeople):
-    """People whose pictures hold the patch and whose file has the marker's name."""
+    """A folder of such pictures, read as a data set reads its files."""
+
+    place: Path = Path()
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(self.place.glob("*.png"))
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        return {"name": np.array([path.name for path in self.files])}
+
+    @property
+    def values(self) -> tuple[np.ndarray, np.ndarray]:
+        with np.load(self.place / "labels.npz") as labels:
+            return labels["x"], labels["y"]
 
     def batch(self, indices: Any) -> Any:
-        sample = super().batch(indices)
-        patch = torch.from_numpy(PATCH).permute(2, 0, 1).float() / 255
-        return replace(sample, images=patch.expand(len(sample.betas), -1, -1, -1).clone())
+        rows, sample = np.asarray(indices), super().batch(indices)
+        pictures = np.stack([np.asarray(Image.open(self.files[row])) for row in rows])
+        with np.load(self.place / "labels.npz") as labels:
+            keypoints = torch.from_numpy(labels["keypoints"][rows]).float()
+        images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+        return replace(sample, images=images, keypoints_2d=keypoints)
 
 
 Leak = Callable[[Message, Path], None]
@@ -107,7 +142,13 @@ def _in_checkpoint(reply: Message, path: Path) -> None:
     (path / "checkpoints" / "exif.json").write_text(json.dumps({"ImageDescription": MARKER}))
 
 
+def _temporary(reply: Message, path: Path) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".npy", delete=False) as file:
+        file.write(PATCH.tobytes())
+
+
 LEAKS: dict[str, Leak] = {
+    "picture in a temporary file": _temporary,
     "picture as bytes": _add("picture", ConfigRecord({"data": PATCH.tobytes()})),
     "betas in metrics": _metrics,
     "file name in a log": lambda reply, path: log.warning("cannot read %s", MARKER),
@@ -139,17 +180,35 @@ def bytes_of(message: Message) -> bytes:
     return recorddict_to_proto(message.content).SerializeToString()
 
 
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where everything that runs writes temporary files."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return place
+
+
 def watched(path: Path, leak: Leak | None, secure: bool) -> set[str]:
     """What is found in all that leaves the clients of a tiny run, logs and printing aside."""
     found: set[str] = set()
+    run = path / "run"
+
+    def search_files(place: Path, leave_out: str = "") -> None:
+        for hits in wire().search_files(place, leave_out=leave_out).values():
+            found.update(hits)
+        for name in place.rglob("*"):
+            found.update(wire().search(str(name).encode()))
 
     class Tap(InProcessGrid):
         def _deliver(self, message: Message) -> Message:
             found.update(wire().search(bytes_of(message)))
             reply = super()._deliver(message)
             if leak is not None and message.metadata.dst_node_id == 2:
-                leak(reply, path)
+                leak(reply, run)
             found.update(wire().search(bytes_of(reply)))
+            search_files(Path(tempfile.gettempdir()))
             return reply
 
     def carry_out(server, world, states) -> None:
@@ -160,11 +219,30 @@ def watched(path: Path, leak: Leak | None, secure: bool) -> set[str]:
     size = 5 if secure else 2
     start = {"num_clients": size, "clients_per_round": size, "num_rounds": 1}
     config = config_of(privacy_options=options, **start)
-    world = world_of(config, people=MarkedPeople(num_rows=30))
-    run_federated(config, world, folder(path), engine=Engine(SharedArray, carry_out))
-    for hits in wire().search_files(path, leave_out="clients").values():
-        found |= hits
+    write_people(path / "people", ROWS)
+    world = world_of(config, people=MarkedPeople(num_rows=ROWS, place=path / "people"))
+    run_federated(config, world, folder(run), engine=Engine(SharedArray, carry_out))
+    search_files(run, leave_out="clients")
     return found
+
+
+def test_the_people_hold_every_canary_and_the_search_finds_each(tmp_path: Path) -> None:
+    """Else a clean run would be clean of what never was there."""
+    write_people(tmp_path / "people", ROWS)
+    people = MarkedPeople(num_rows=ROWS, place=tmp_path / "people")
+    sample, path = people.batch([0, 1, 2]), people.files[0]
+    patch = np.ascontiguousarray(sample.images[0, :, 8:24, 8:24].numpy())
+    places = {
+        "picture": patch.tobytes(),
+        "keypoints": sample.keypoints_2d[0, :, :2].contiguous().numpy().tobytes(),
+        "betas": sample.betas.numpy().tobytes(),
+        "name": str(people.columns["name"][0]).encode(),
+    }
+    for name, data in places.items():
+        assert any(hit.startswith(name) for hit in wire().search(data)), name
+    assert any(hit.startswith("name") for hit in wire().search(path.read_bytes()))  # EXIF
+    hits = wire().search((tmp_path / "people" / "labels.npz").read_bytes())
+    assert any(hit.startswith("betas") for hit in hits)
 
 
 def test_there_are_enough_encodings() -> None:

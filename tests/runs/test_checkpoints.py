@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pchmr.config import SettingError
-from pchmr.federated.client_state import ClientStates
+from pchmr.federated.client_state import ClientStates, fitting
+from pchmr.federated.secure import Refusal
 from pchmr.runs.checkpoints import KEPT, Checkpoint, Checkpoints, write_vectors
 
 IDENTITY = {"settings": "a", "data": "b"}
@@ -94,3 +95,24 @@ def test_client_state_is_that_before_the_round(tmp_path):
     for number, expected in ((10, 9), (9, 7), (7, 6), (6, 5)):
         assert states.load(3, number)["control"][0] == expected
     assert len(list(tmp_path.glob("client_000003_*"))) == KEPT + 1
+
+
+def test_client_state_of_a_device_is_sealed_and_ends_with_its_run(tmp_path):
+    mine, key = {"control": np.arange(4, dtype=np.float32)}, bytes(range(32))
+    states = ClientStates.of_run(tmp_path, 7, key)
+    states.save(3, 1, mine)
+    (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert mine["control"].tobytes() not in path.read_bytes() and path.stat().st_mode & 0o077 == 0
+    found = ClientStates.of_run(tmp_path, 7, key).load(3, 2)["control"]
+    found += 1  # it is the caller's own
+    np.testing.assert_array_equal(states.load(3, 2)["control"], mine["control"])
+    path.rename(path.with_name(path.name.replace("000003", "000004")))
+    with pytest.raises(Refusal):
+        states.load(4, 2)
+    assert ClientStates.of_run(tmp_path, 8, key).load(3, 2) == {}
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_vectors_of_another_layout_are_not_used():
+    kept = {"a": np.zeros(3), "b": np.zeros(4), "c": np.zeros((3, 1))}
+    assert list(fitting(kept, {"a": 3, "b": 3, "c": 3})) == ["a"]

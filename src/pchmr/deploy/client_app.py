@@ -54,6 +54,10 @@ class DeviceWorker:
         """Whether the device plays a logical client."""
         return client_id in self._about.clients
 
+    def samples_of(self, client_id: int) -> int | None:
+        """How many samples a logical client holds here; None for one that is not here."""
+        return self._worker().samples_of(client_id)
+
     def errand(self, run: int, round_number: int, client_id: int, node_id: int) -> Errand:
         """What is asked of the device."""
         return Errand(run, round_number, client_id, node_id, self._fingerprint())

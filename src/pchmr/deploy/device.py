@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pchmr.config import FederateConfig, SettingError, from_dict
 from pchmr.deploy.folders import require_closed, require_folder, write_json
 from pchmr.door import read_json
+from pchmr.federated.client_state import ClientStates
 from pchmr.federated.policy import POLICY, ClientPolicy
 from pchmr.federated.secure import Roster
 from pchmr.federated.secure.device import FOLDER as SECURE
@@ -32,7 +33,8 @@ from pchmr.runs import make_folder, make_private, write_bytes
 
 ABOUT, AUTHORITY, NODE_KEY, TRUSTED = "device.json", "authority.crt", "node.key", "trusted.yaml"
 DEFAULT_NAME, LIVE, PENDING = "federation", "live", "pending"
-LAYOUTS, RUNS = "layouts.json", "runs.json"
+LAYOUTS, RUNS, KEPT = "layouts.json", "runs.json", "kept"
+SUMS_ONLY = ("secure",)
 MOST_RUNS = 20
 """Runs of a federation that a device answers before its owner allows more (`policy.json`)."""
 
@@ -129,14 +131,23 @@ class DeviceFolder:
             found.append(Identity.load(path))
         return found
 
-    def settle(self, about: AboutDevice) -> None:
-        """Gives the keys their clients' numbers, and writes policy and `device.json`, that last."""
+    def settle(self, about: AboutDevice, agreed: ClientPolicy | None = None) -> None:
+        """Gives the keys their clients' numbers, and writes policy and `device.json`, that last.
+
+        Args:
+            about: What the device plays.
+            agreed: Policy of a new device, but for its clients and the number of runs.
+        """
         for number, client in enumerate(about.clients):
             path = self.path / SECURE / f"{PENDING}_{number}.key"
             if path.exists():
-                os.replace(path, SecureDevice(self.path, client).key_path)
+                device = SecureDevice(self.path, client)
+                device.begin_ledger()
+                os.replace(path, device.key_path)
         if not (self.path / POLICY).exists():
-            ClientPolicy(client_ids=about.clients, max_runs=MOST_RUNS).save(self.path / POLICY)
+            policy = agreed or ClientPolicy()
+            own = replace(policy, client_ids=about.clients, max_runs=MOST_RUNS)
+            own.save(self.path / POLICY)
         write_json(self.path / ABOUT, asdict(about))
 
     def identity(self) -> Identity:
@@ -169,6 +180,11 @@ class DeviceFolder:
     def _write(self, name: str, value: dict[str, str]) -> None:
         write_json(self.path / name, value)
 
+    def kept(self, run: int, client: int) -> ClientStates:
+        """What a client keeps between the rounds of a run, sealed."""
+        key = SecureDevice(self.path, client).state_key()
+        return ClientStates.of_run(self.path / KEPT, run, key)
+
     @property
     def pinned(self) -> Roster | None:
         """The roster that its owner confirmed."""
@@ -176,8 +192,21 @@ class DeviceFolder:
         return Roster.load(path) if path.exists() else None
 
     def pin(self, roster: Roster) -> None:
-        """Keeps the roster that its owner confirmed."""
+        """Keeps the roster that its owner confirmed, in place of the one before."""
         roster.save(self.path / SECURE / ROSTER)
+
+    @property
+    def policy(self) -> ClientPolicy:
+        """What its owner lets it do."""
+        return ClientPolicy.load(self.path / POLICY)
+
+    def take_sums_only(self) -> bool:
+        """Lets it answer no plain task any more; whether it did so far."""
+        known = self.policy
+        if known.aggregations == SUMS_ONLY:
+            return False
+        replace(known, aggregations=SUMS_ONLY).save(self.path / POLICY)
+        return True
 
 
 def _network(config: FederateConfig) -> str:

@@ -8,6 +8,7 @@ from pchmr.config import DeployConfig
 from pchmr.deploy import processes
 from pchmr.deploy.device import ABOUT, DEFAULT_NAME, DeviceFolder, find_device
 from pchmr.deploy.federation import STATE, Federation, find_federation
+from pchmr.federated.secure.device import wipe_rounds
 from pchmr.progress import say
 
 LOCK_SECONDS = 30.0
@@ -20,6 +21,7 @@ def down(config: DeployConfig) -> None:
     if device is not None:
         mark = device.about.authority
         count = processes.stop(mark, device.path, device.live)
+        wipe_rounds(device.path)
         say(f"down: {count} processes of {device.about.pseudonym}")
         return
     federation = find_federation(given)
@@ -27,6 +29,7 @@ def down(config: DeployConfig) -> None:
     count = 0
     for place in processes.places(mark) - {federation.path.resolve()}:
         count += processes.stop(mark, place, place / "live")
+        wipe_rounds(place)
     count += processes.stop(mark, federation.path, federation.live)
     _settle(federation)
     say(f"down: {count} processes of {federation.path}")

@@ -2,7 +2,8 @@
 
 What leaves the device is the public halves of its keys, proofs that they are its own, and the least
 power of two above its number of samples. Joining again with the same invite and folder starts the
-program again; with `--roster` it pins the roster whose fingerprint the operator told.
+program again; with `--roster` it pins the roster whose fingerprint the operator told. A device that
+was told of secure aggregation, or pins a roster, answers no plain task: its update is never seen.
 """
 
 import os
@@ -14,13 +15,16 @@ from pchmr.deploy import processes, wire
 from pchmr.deploy.device import (
     AUTHORITY,
     DEFAULT_NAME,
+    SUMS_ONLY,
     TRUSTED,
     AboutDevice,
     DeviceFolder,
 )
 from pchmr.deploy.invites import Invite, read_invite
 from pchmr.federated.flower.bundles import trusted_entities
-from pchmr.federated.secure import Roster
+from pchmr.federated.policy import POLICY, ClientPolicy
+from pchmr.federated.secure import Roster, SecurePolicy
+from pchmr.federated.secure.identity import pinned
 from pchmr.progress import say
 from pchmr.runs import write_bytes
 
@@ -42,6 +46,8 @@ def join(config: DeployConfig) -> None:
     folder = DeviceFolder.open(path)
     if config.roster is not None:
         _pin(folder, config.roster)
+    elif folder.pinned is None and folder.policy.secure.trust_on_first_use:
+        _keep(folder, pinned(None, _offered(folder), trust_on_first_use=True))
     start(folder, background=config.background)
 
 
@@ -52,12 +58,32 @@ def _enroll(config: DeployConfig, invite: Invite, path: Path) -> DeviceFolder:
     said = wire.ask(invite.address, authority, "/pchmr/settings", {})
     settings = from_json(FederateConfig, str(said["settings"]))
     most, layout = _look(config, settings, invite.clients)
-    folder = enroll(invite, path, data=config.data, most_samples=most)
+    agreed = policy_for(settings)
+    folder = enroll(invite, path, data=config.data, most_samples=most, agreed=agreed)
     folder.remember_layout(settings, layout)
     return folder
 
 
-def enroll(invite: Invite, path: Path, *, data: Path, most_samples: int) -> DeviceFolder:
+def policy_for(settings: FederateConfig) -> ClientPolicy:
+    """What a device agrees to by joining: sums alone, and their noise, if it was told of them."""
+    options = settings.privacy_options
+    if not options.is_secure:
+        return ClientPolicy()
+    noise = options.dp_noise_multiplier
+    say("policy: this device answers secure rounds alone, no plain task whatever the server says")
+    if noise is not None:
+        say(f"policy: and no sum with less noise than {noise:g} clips")
+    return ClientPolicy(aggregations=SUMS_ONLY, secure=SecurePolicy(least_noise=noise))
+
+
+def enroll(
+    invite: Invite,
+    path: Path,
+    *,
+    data: Path,
+    most_samples: int,
+    agreed: ClientPolicy | None = None,
+) -> DeviceFolder:
     """Makes keys in a folder and has the server take them in.
 
     Args:
@@ -65,6 +91,7 @@ def enroll(invite: Invite, path: Path, *, data: Path, most_samples: int) -> Devi
         path: Of the device.
         data: Folder of its people.
         most_samples: None of its clients holds more: a power of two.
+        agreed: What it answers; by default as `ClientPolicy` has it.
     """
     authority = wire.fetch_authority(invite.address, invite.authority)
     folder = DeviceFolder.create(path)
@@ -87,7 +114,7 @@ def enroll(invite: Invite, path: Path, *, data: Path, most_samples: int) -> Devi
         data=str(data.resolve()),
         clients=tuple(map(int, told["clients"])),
     )
-    folder.settle(about)
+    folder.settle(about, agreed)
     say(f"joined as {about.pseudonym}, clients {', '.join(map(str, about.clients))}: {path}")
     return folder
 
@@ -116,22 +143,44 @@ def _look(config: DeployConfig, settings: FederateConfig, num_clients: int) -> t
 def _pin(folder: DeviceFolder, expected: str) -> None:
     """Pins the server's roster if it is the one whose fingerprint was told.
 
+    Every device that joins changes the roster, so one that was pinned before is replaced.
+
     Raises:
-        SettingError: It is another one, or one is pinned that is another.
+        SettingError: It is another one, or lacks this device.
     """
-    about = folder.about
-    told = wire.ask(about.address, folder.authority, "/pchmr/roster", {})
-    roster = Roster.of(bytes.fromhex(str(key)) for key in told["keys"])
+    roster = _offered(folder)
     found = roster.fingerprint.hex()
     require(
         found == expected.strip().lower(),
         f"the server's roster is {found}, not {expected}: compare again with the operator over "
         "another channel, and take no part if they differ",
     )
-    own = folder.identity().public
+    _keep(folder, roster)
+
+
+def _offered(folder: DeviceFolder) -> Roster:
+    """The server's roster."""
+    told = wire.ask(folder.about.address, folder.authority, "/pchmr/roster", {})
+    return Roster.of(bytes.fromhex(str(key)) for key in told["keys"])
+
+
+def _keep(folder: DeviceFolder, roster: Roster) -> None:
+    """Pins a roster that holds this device, and says how it differs from the one before.
+
+    Raises:
+        SettingError: It lacks this device.
+    """
+    own, before = folder.identity().public, folder.pinned
     require(own in roster.keys, "this device is not in the server's roster: ask its operator")
     folder.pin(roster)
-    say(f"roster pinned: {len(roster.keys)} clients, {found}")
+    new = set(roster.keys) - set(before.keys if before else ())
+    changed = f", {len(new)} of them new to this device" if before and new else ""
+    say(f"roster pinned: {len(roster.keys)} clients{changed}, {roster.fingerprint.hex()}")
+    if folder.take_sums_only():
+        say(
+            "policy: this device answers secure rounds alone from now on; to answer plain tasks "
+            f'too, set "aggregations": ["plain", "secure"] in {folder.path / POLICY}'
+        )
 
 
 def start(folder: DeviceFolder, *, background: bool = True) -> None:

@@ -87,7 +87,7 @@ def device_worker(config: FederateConfig, folder: DeviceFolder) -> Iterator[Work
     about = folder.about
     world = device_world(config, Path(about.data), about.clients)
     with part_that_trains(config, world.model):
-        yield Worker(world, config, folder.path)
+        yield Worker(world, config, folder.path, folder.kept)
 
 
 def fingerprint_of(config: FederateConfig, world: World) -> str:

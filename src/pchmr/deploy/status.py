@@ -14,6 +14,7 @@ from pchmr.deploy.certificates import CA_CERTIFICATE
 from pchmr.deploy.federation import Federation, find_federation, roster_of
 from pchmr.deploy.operator import near_address
 from pchmr.deploy.released import took_part
+from pchmr.door import Json
 from pchmr.federated.flower.control import Control
 from pchmr.progress import say
 from pchmr.runs import SUMMARY, RunFolder
@@ -99,9 +100,28 @@ def report(federation: Federation) -> list[str]:
             f"{line.pseudonym}   clients {clients}   {line.state}   {line.rounds} rounds"
             + (f"   failures: {failed}" if failed else "")
         )
-    for path in federation.run_folders:
-        lines += run_lines(RunFolder(path))
-    return lines
+    runs = [RunFolder(path) for path in federation.run_folders]
+    for run in runs:
+        lines += run_lines(run)
+    return [*lines, *composed([run.read_json(SUMMARY) or {} for run in runs])]
+
+
+def composed(summaries: list[Json]) -> list[str]:
+    """What differential privacy the runs have together; nothing where one stands alone.
+
+    Epsilons and deltas add up (Dwork et al. 2006): true of any runs over the same clients, and
+    larger than need be.
+    """
+    known = [told for summary in summaries if (told := summary.get("differential_privacy"))]
+    if len(summaries) < 2 or not known:
+        return []
+    if len(known) < len(summaries):
+        without = len(summaries) - len(known)
+        return [
+            f"all runs together: no bound, {without} without differential privacy or unfinished"
+        ]
+    epsilon, delta = (sum(told[name] for told in known) for name in ("epsilon", "delta"))
+    return [f"all runs together: epsilon {epsilon:.2f} at delta {delta:.2g} for each client"]
 
 
 def run_lines(run: RunFolder) -> list[str]:

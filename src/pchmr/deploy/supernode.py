@@ -10,13 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pchmr.deploy import processes
 from pchmr.deploy.device import AUTHORITY, NODE_KEY, TRUSTED, DeviceFolder
+from pchmr.federated.secure.device import wipe_rounds
+from pchmr.federated.secure.state import MOST_AGE_SECONDS
 
 PAUSES_SECONDS = (2.0, 5.0, 10.0, 30.0)
 LONG_SECONDS = 120.0  # who ran so long was connected
+WIPE_SECONDS = 3600.0  # between two looks for rounds that were given up
 
 
 def arguments(folder: DeviceFolder) -> list[str]:
@@ -32,7 +36,11 @@ def arguments(folder: DeviceFolder) -> list[str]:
 
 
 def keep_running(folder: DeviceFolder) -> None:
-    """Starts the SuperNode again and again, with longer pauses the sooner it ends."""
+    """Starts the SuperNode again and again, with longer pauses the sooner it ends.
+
+    Secrets of rounds that an ended program left are wiped at the start, older ones all the time.
+    """
+    wipe_rounds(folder.path)
     failures, told = 0, [False]
     program = str(Path(sys.executable).with_name("flower-supernode"))
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
@@ -45,12 +53,20 @@ def keep_running(folder: DeviceFolder) -> None:
             child.terminate()
 
         signal.signal(signal.SIGTERM, end)
-        child.wait()
+        _wait(child, folder)
         if told[0]:
             return
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
         failures = 0 if time.monotonic() - began > LONG_SECONDS else failures + 1
         time.sleep(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
+
+
+def _wait(child: "subprocess.Popen[bytes]", folder: DeviceFolder) -> None:
+    """Waits for a program to end, and wipes meanwhile what no server will ask for any more."""
+    while child.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(WIPE_SECONDS)
+        wipe_rounds(folder.path, MOST_AGE_SECONDS)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pchmr.deploy import processes, wire
 from pchmr.deploy.agreement import forget_people
 from pchmr.deploy.device import DeviceFolder, find_device
 from pchmr.deploy.down import device_of
+from pchmr.federated.secure.device import wipe
 from pchmr.progress import say
 
 
@@ -20,6 +21,7 @@ def withdraw(config: DeployConfig) -> None:
     released = _released(device)
     told = _leave(device)
     processes.stop(about.authority, device.path, device.live)
+    wipe(device.path)
     shutil.rmtree(device.path)
     say(f"withdrawn: {about.pseudonym} runs no longer, its keys and state are deleted")
     if not told:

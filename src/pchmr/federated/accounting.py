@@ -23,7 +23,13 @@ from pchmr.config import FederateConfig, require
 from pchmr.door import Json
 from pchmr.federated.fold import vector_norm
 from pchmr.federated.secure.masks import stream
-from pchmr.federated.secure.noise import noisy_capacity, rounded_length, uniforms
+from pchmr.federated.secure.noise import (
+    TAIL,
+    honest_survivors,
+    noisy_capacity,
+    rounded_length,
+    uniforms,
+)
 from pchmr.federated.secure.policy import threshold_of
 from pchmr.federated.update import Update
 
@@ -34,7 +40,6 @@ ORDERS = (*(1 + step / 50 for step in range(1, 50)), *WHOLE_ORDERS)
 MOST_DELTA = 1e-2
 GRID = 2.0**-12  # noised values are multiples of this share of the noise
 CLIP_SLACK = 1 + 1e-5  # rounding of a float32 length
-WRAP_BELOW = 1e-20
 
 
 def require_accountant() -> None:
@@ -86,10 +91,11 @@ class Guarantee:
         adversary: Who may look, and at what.
         mechanism: What is done.
         sampling: What drawing cohorts adds.
-        num_rounds: Rounds of the busiest client.
+        num_rounds: Vectors of the busiest client: all that it was asked for where the server is the
+            adversary, those that changed the model otherwise.
         noise_multiplier: Standard deviation of a sum's noise in clips.
         clip: Longest vector of a client.
-        wrap_probability: Bound on the probability that a sum leaves the ring.
+        wrap_probability: Bound on the probability that one of those sums leaves the ring.
     """
 
     epsilon: float
@@ -117,14 +123,12 @@ class Guarantee:
         )
 
 
-def guarantee(
-    config: FederateConfig, rows: Sequence[Mapping[str, Any]], size: int, by: str
-) -> Guarantee | None:
-    """Of a run, from its rows; None without noise.
+def guarantee(config: FederateConfig, num_rounds: int, size: int, by: str) -> Guarantee | None:
+    """Of a run; None without noise.
 
     Args:
         config: Of the run.
-        rows: One a round.
+        num_rounds: Vectors of the busiest client that the adversary may have seen in a sum.
         size: Length of the vector.
         by: What the data were dealt by.
     """
@@ -132,14 +136,14 @@ def guarantee(
     noise, clip = options.dp_noise_multiplier, options.dp_clip
     if noise is None or clip is None:
         return None
-    busy = Counter(client for row in rows if row["changed"] for client in row["cohort"])
-    num_rounds = max(busy.values(), default=0)
+    wraps = 0.0
     delta = min(MOST_DELTA, config.num_clients**-1.1)
     if options.is_secure:
         count, threshold = config.clients_per_round, threshold_of(config.clients_per_round)
         room = noisy_capacity(options.secure_bits, count, threshold, noise, size)
         longest = rounded_length(float(room), size)
         divergence = skellam_divergence(noise, longest, size)
+        wraps = num_rounds * wrap_bound(noise * longest, count, threshold, size)
         mechanism = f"Skellam noise of {noise:g} clips in shares, clip {clip:g}"
         adversary = (
             f"the server with up to {count - threshold} clients of a cohort, and the released model"
@@ -159,8 +163,29 @@ def guarantee(
         num_rounds=num_rounds,
         noise_multiplier=noise,
         clip=clip,
-        wrap_probability=WRAP_BELOW if options.is_secure else 0.0,
+        wrap_probability=min(1.0, wraps),
     )
+
+
+def most_changed(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Rounds that changed the model, of the client that took part in most of them."""
+    busy = Counter(client for row in rows if row["changed"] for client in row["cohort"])
+    return max(busy.values(), default=0)
+
+
+def wrap_bound(deviation: float, num_clients: int, threshold: int, size: int) -> float:
+    """Probability at most that the noise of a sum takes an entry out of the ring (Chernoff).
+
+    Args:
+        deviation: Of the noise of the fewest honest survivors; with all clients there is more.
+        num_clients: Of the cohort.
+        threshold: Of it.
+        size: Of the vector.
+    """
+    variance = deviation**2 * num_clients / honest_survivors(num_clients, threshold)
+    far = TAIL * math.sqrt(variance)
+    log_tail = math.hypot(far, variance) - variance - far * math.asinh(far / variance)
+    return min(1.0, 2 * size * math.exp(log_tail))
 
 
 def gaussian_divergence(noise: float) -> dict[float, float]:

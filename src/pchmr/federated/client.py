@@ -19,7 +19,7 @@ from pchmr.config import FederateConfig, SettingError, to_json
 from pchmr.data.sample import PeopleDataset, Subset
 from pchmr.federated.accounting import clipped
 from pchmr.federated.algorithms import ALGORITHMS
-from pchmr.federated.client_state import ClientStates
+from pchmr.federated.client_state import ClientStates, fitting
 from pchmr.federated.corrections import StepCount, Variate, before_step, proximal
 from pchmr.federated.digests import model_digest
 from pchmr.federated.moments import COUNT, MomentSpec, MomentView, Vectors, is_averaged
@@ -63,11 +63,19 @@ class Worker:
     """A resident model and its buffers.
 
     The arrays of an update are the worker's own memory: they hold until its next task.
+
+    Attributes:
+        world: What is trained, and on whom.
+        config: Of the run.
+        state_folder: Where clients keep vectors between rounds, in plain files.
+        states_of: Where a client keeps them in a run instead.
+        spec: Layout of the model.
     """
 
     world: World
     config: FederateConfig
     state_folder: Path
+    states_of: Callable[[int, int], ClientStates] | None = None
     spec: FlatSpec = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +93,9 @@ class Worker:
         if self.config.server_options.client_state != "reset":
             moments = MomentSpec.of(self.spec, self.config)
             self._moments, self._begun = MomentView(self.world.model, moments), moments.zeros()
+        own = {"control": self.spec.num_parameters, OWN: self.spec.num_parameters}
+        begun = {name: len(zero) for name, zero in (self._begun or {}).items()}
+        self._kept_sizes = own | {KEPT: self.spec.num_kept} | begun
         self._delta = np.empty(self.spec.num_parameters, dtype=np.float32)
         self._parameters = list(self.world.model.parameters())
         self._held: tuple[int, int] | None = None
@@ -110,12 +121,14 @@ class Worker:
         if guard.policy.client_ids is not None:  # a device, whose server may have been killed
             errand = replace(errand, task=self._digest(task))
         is_private = bool(getattr(self.world.train_set, "is_private", False))
-        guard.begin(errand, self.config, self._samples_of, is_private)
+        guard.begin(errand, self.config, self.samples_of, is_private)
         if guard.policy.client_ids is not None or self._checked != _weights_of(task):
             guard.check_weights(*task.vectors)
             # A simulation hands the same vectors to all clients of a round.
             same = task.control is None and not task.moments
             self._checked = _weights_of(task) if same else None
+        if self.states_of is not None:
+            self._states = self.states_of(run, task.client_id)
         update, clip = self.run(task), self.config.privacy_options.dp_clip
         return guard.withhold(update) if clip is None else clipped(update, clip)
 
@@ -130,16 +143,17 @@ class Worker:
 
     def is_here(self, client_id: int) -> bool:
         """Whether a logical client is this device's."""
-        return self._samples_of(client_id) is not None
+        return self.samples_of(client_id) is not None
 
-    def _samples_of(self, client_id: int) -> int | None:
+    def samples_of(self, client_id: int) -> int | None:
+        """How many samples a logical client holds here; None for one that is not here."""
         known = 0 <= client_id < len(self.world.partitions)
         return len(self.world.partitions[client_id]) if known else None
 
     def run(self, task: Task) -> Update:
         """Trains on the client's rows from the global weights; returns what it learned."""
         rows = self.world.partitions[task.client_id]
-        kept = self._states.load(task.client_id, task.round)
+        kept = fitting(self._states.load(task.client_id, task.round), self._kept_sizes)
         self._load(task)
         self._statistics.write(task.buffers)
         self._kept.write(kept.get(KEPT, self._kept_at_start))

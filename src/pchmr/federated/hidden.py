@@ -9,7 +9,7 @@ like the others. Knows no framework; the protocol is in `secure/`.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -17,8 +17,9 @@ from jaxtyping import Float, Float32
 from pchmr.config import FederateConfig
 from pchmr.federated.algorithms import ALGORITHMS, Totals
 from pchmr.federated.moments import FIRST, SECOND
-from pchmr.federated.secure.messages import Group, Settings
+from pchmr.federated.secure.messages import Group, RoundOffer, Settings
 from pchmr.federated.secure.policy import threshold_of
+from pchmr.federated.secure.refusal import Reason, refuse_unless
 from pchmr.federated.update import SECURE_SCHEMA, SchemaSummary, Update
 from pchmr.federated.vector import FlatSpec
 
@@ -29,6 +30,7 @@ CONTROL_RANGE = 32.0  # entries of a clipped gradient, in what they are if all a
 LOSS_RANGE = 1e3  # of one sample
 LEAST_VARIANCE = 1e-5  # as in the normalization layers
 MOST_RANGE, LEAST_RANGE = 1e9, 1e-9  # as the policy of clients has them
+RANGE_DIGITS = 1e-9  # as far as two machines may be apart in a range
 WIDE_BITS = 28  # from here on one element is fine enough for a count
 WEIGHTED = ("delta", FIRST, SECOND)
 NUMBERS = ("samples", "sample_steps", "weight", "loss", "told")
@@ -106,6 +108,55 @@ class HiddenSum:
             numbers=[],
             echoes=["keys, sealed shares and signatures of the round"],
         )
+
+
+def check_encoding(
+    config: FederateConfig,
+    sizes: Mapping[str, int],
+    offer: RoundOffer,
+    num_samples: int,
+    most_samples: int,
+) -> None:
+    """Refuses a round that does not follow from the config: size, noise, clip, ring, groups, cap.
+
+    The bound on samples alone is the server's word; it is public and coarse.
+
+    Args:
+        config: That the client trains by.
+        sizes: Lengths of an update's arrays.
+        offer: Of the round.
+        num_samples: Of the client.
+        most_samples: The largest bound that the client's policy allows.
+
+    Raises:
+        Refusal: The encoding is another one.
+    """
+    told, most = offer.settings, 1
+    size, least = len(offer.cohort), least_survivors(config)
+    same = size == config.clients_per_round and offer.threshold == least
+    refuse_unless(same, Reason.WRONG_CONFIG, f"{offer.threshold} of {size} is not the config's")
+    if not config.privacy_options.is_noised:
+        bound = next((group.bound for group in told.groups if group.name == NUMBERS[0]), 0.0)
+        fits = 1 <= num_samples <= bound <= most_samples and bound == public_bound(int(bound))
+        refuse_unless(fits, Reason.WRONG_CONFIG, f"{bound} samples are no bound for the client's")
+        most = int(bound)
+    own = HiddenSum(config, dict(sizes), most).settings(offer.round, told.training)
+    refuse_unless(_alike(own, told), Reason.WRONG_CONFIG, "the encoding is not the config's")
+
+
+def _alike(own: Settings, told: Settings) -> bool:
+    """Whether settings are the same but for the last digits that another machine computes."""
+
+    def close(found: float, wanted: float) -> bool:
+        return math.isclose(found, wanted, rel_tol=RANGE_DIGITS)
+
+    if len(own.groups) != len(told.groups):
+        return False
+    pairs = list(zip(own.groups, told.groups, strict=True))
+    groups = tuple(replace(mine, bound=theirs.bound) for mine, theirs in pairs)
+    near = all(close(mine.bound, theirs.bound) for mine, theirs in pairs)
+    same = replace(own, groups=groups, weight_cap=told.weight_cap) == told
+    return same and near and close(own.weight_cap, told.weight_cap)
 
 
 def steps_of(config: FederateConfig, num_samples: int) -> int:

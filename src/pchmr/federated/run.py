@@ -143,6 +143,7 @@ def _run(
     try:
         engine.run(server, world, run.path / CLIENTS)
     finally:
+        wipe_rounds(run.path / CLIENTS)
         records.resident.load(server)
     run.checkpoints.retire()
     is_theirs = ALGORITHMS[config.algorithm].is_personal
@@ -258,6 +259,7 @@ def _begin(
     found = run.checkpoints.latest(identity) if config.resume else None
     if found is None:
         run.checkpoints.clear()
+        server.begin_anew()
         _forget_clients(run)
         run.write_rows([])
         indices = [rows.tolist() for rows in world.partitions]
@@ -300,7 +302,7 @@ def _result(config: FederateConfig, world: World, server: Server) -> FederatedRe
         rows=rows,
         egress=describe_egress(rows),
         guarantee=guarantee(
-            config, rows, server.spec.num_parameters, f"by {label}" if label else by
+            config, server.num_vectors, server.spec.num_parameters, f"by {label}" if label else by
         ),
     )
 

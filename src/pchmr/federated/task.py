@@ -67,6 +67,10 @@ class Answering(Protocol):
         """Whether a logical client is this device's."""
         ...
 
+    def samples_of(self, client_id: int) -> int | None:
+        """How many samples a logical client holds here; None for one that is not here."""
+        ...
+
     def answer(self, task: Task, guard: Guard, *, run: int, node_id: int) -> Update:
         """Trains if the policy allows it."""
         ...

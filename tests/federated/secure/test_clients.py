@@ -1,8 +1,12 @@
 """Who a client is, what it asks, what it remembers, and what rests on its disk."""
 
 import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier, Thread, get_ident
 
 import numpy as np
 import pytest
@@ -10,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pchmr.federated.secure import Group, Identity, Ledger, Reason, Refusal, Roster, SecurePolicy
+from pchmr.federated.secure.device import SecureDevice, enroll, wipe, wipe_rounds
 from pchmr.federated.secure.identity import is_signed, pinned
 from pchmr.federated.secure.messages import RoundOffer
 from pchmr.federated.secure.policy import may_overlap, threshold_of
+from pchmr.federated.secure.refusal import RoundAborted
 from pchmr.federated.secure.rehearsal import Rehearsal, make_clients, make_offer, settings_of
 from pchmr.federated.secure.shamir import PRIME, combine, split
-from pchmr.federated.secure.state import SealedState
+from pchmr.federated.secure.state import MOST_AGE_SECONDS, SealedState
 
 ONE = settings_of(Group("delta", 3, 1.0, False, 1))
 
@@ -126,7 +132,25 @@ def test_the_ledger_is_written_before_an_answer_leaves() -> None:
     clients, written = make_clients(5), []
     clients[0].write_ledger = lambda ledger: written.append(ledger.to_bytes())
     played(clients)
-    assert len(written) == 3 and len(set(written)) == 3
+    assert len(written) == 4 and len(set(written)) == 4
+
+
+@pytest.mark.parametrize(("lost", "signs"), [((), True), ((4,), False), ((4, 5), True)])
+def test_survivors_may_be_kept_apart(lost: tuple[int, ...], signs: bool) -> None:
+    """All of the round before, or at least two fewer; by default one fewer is signed, too."""
+    for policy in (SecurePolicy(keep_survivors_apart=True), SecurePolicy()):
+        clients = make_clients(8, policy)
+        played(clients)
+        values = [[np.zeros(3, dtype=np.float32)] for _ in clients]
+        second = Rehearsal(make_offer(clients, ONE, 2), clients, values)
+        second.drops = {"masked": lost}
+        if signs or not policy.keep_survivors_apart:
+            assert len(second.run().survivors) == 8 - len(lost)
+        else:
+            with pytest.raises(RoundAborted):
+                second.run()
+            assert set(second.refusals.values()) == {Reason.COHORT_OVERLAP}
+        assert Ledger.from_bytes(clients[0].ledger.to_bytes()) == clients[0].ledger
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"last": 1}', b"\xff"])
@@ -162,3 +186,85 @@ def test_a_state_rests_sealed_and_is_taken_once(tmp_path: Path) -> None:
     assert rest.take() == state and not path.exists()
     with refused(Reason.WRONG_STAGE):
         rest.take()
+
+
+def test_of_two_that_take_a_state_at_once_one_gets_it(tmp_path: Path) -> None:
+    clients, got = make_clients(5), []
+    _, state = clients[0].answer_offer(make_offer(clients, ONE))
+    rest = SealedState(tmp_path / "state", clients[0].identity.state_key())
+
+    def take(start: Barrier) -> None:
+        start.wait()
+        with suppress(Refusal):
+            got.append(rest.take())
+
+    for number in range(1, 41):
+        rest.put(state)
+        at_once(*[take] * 2)
+        assert len(got) == number
+    assert list(tmp_path.iterdir()) == []
+
+
+def at_once(*works: Callable[[Barrier], None]) -> None:
+    start = Barrier(len(works))
+    threads = [Thread(target=work, args=(start,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_of_messages_that_come_at_once_each_waits_for_the_last(tmp_path: Path) -> None:
+    seen: list[int] = []
+    enroll(tmp_path, 2)
+
+    def visit(start: Barrier) -> None:
+        start.wait()
+        with SecureDevice(tmp_path, 0).alone():
+            seen.append(get_ident())
+            time.sleep(0.02)
+            seen.append(get_ident())
+
+    at_once(*[visit] * 4)
+    assert seen[::2] == seen[1::2] and len(seen) == 8
+    with SecureDevice(tmp_path, 0).alone(), SecureDevice(tmp_path, 1).alone():
+        pass
+
+
+def test_what_an_unfinished_round_left_is_overwritten(tmp_path: Path) -> None:
+    """By the next round, at the end, when it is too old, and where writing was cut off."""
+    clients = make_clients(5)
+    _, state = clients[0].answer_offer(make_offer(clients, ONE))
+    enroll(tmp_path, 1)
+    place = SecureDevice(tmp_path, 0)
+    rest, path = place.open_round(), place.state_path
+    rest.put(state)
+    with open(path, "rb") as old:
+        sealed = old.read()
+        rest.put(state)
+        old.seek(0)
+        assert len(sealed) == len(old.read()) and old.seek(0) == 0 and old.read() != sealed
+    cut = path.with_name(f".{path.name}.1.tmp")
+    cut.write_bytes(b"sealed")
+    wipe_rounds(tmp_path, age=60.0)
+    assert path.exists() and cut.exists()
+    wipe_rounds(tmp_path)
+    assert not path.exists() and not cut.exists()
+    rest.put(state)
+    long_ago = time.time() - MOST_AGE_SECONDS - 1
+    os.utime(path, (long_ago, long_ago))
+    with refused(Reason.WRONG_STAGE):
+        rest.take()
+    assert not path.exists()
+    wipe(tmp_path)
+    assert list((tmp_path / "secure").iterdir()) == []
+
+
+def test_a_key_without_a_ledger_is_refused_with_the_cure(tmp_path: Path) -> None:
+    enroll(tmp_path, 1)
+    device = SecureDevice(tmp_path, 0)
+    assert device.client(SecurePolicy(), bytes(32)).ledger == Ledger()
+    device.ledger_path.unlink()
+    enroll(tmp_path, 1)
+    with pytest.raises(Refusal, match="is missing, and with it what was answered: withdraw"):
+        device.client(SecurePolicy(), bytes(32))

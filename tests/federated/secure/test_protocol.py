@@ -126,8 +126,10 @@ def test_one_more_drop_out_ends_the_round(stage: str) -> None:
     assert not check(integers, 20, {stage: (0, 2)})
 
 
-def test_a_client_that_gives_false_shares_spoils_no_sum() -> None:
-    clients = clients_of(5)
+@pytest.mark.parametrize(("size", "liars"), [(5, {2}), (20, {0, 7})])
+def test_clients_that_give_false_shares_spoil_no_sum(size: int, liars: set[int]) -> None:
+    """At n = 20 the first client is in 27,132 of 38,760 subsets, and in the first of all orders."""
+    clients = make_clients(size)
     group = Group("delta", 2, 1.0, False, 1)
     offer = make_offer(clients, settings_of(group), next(ROUNDS))
     values = [[np.full(2, 0.5, dtype=np.float32)] for _ in clients]
@@ -136,13 +138,13 @@ def test_a_client_that_gives_false_shares_spoils_no_sum() -> None:
 
     def false(client: int, request):
         answer = honest(client, request)
-        if client != 2:
+        if client not in liars:
             return answer
         shares = tuple(type(s)(s.owner, bytes(66)) for s in answer.shares)
         return type(answer)(answer.context, answer.sender, shares)
 
     round_._unmask = false
-    assert np.allclose(round_.run().values[0], 2.5, atol=1e-3)
+    assert np.allclose(round_.run().values[0], size / 2, atol=1e-2)
 
 
 def test_lengths_depend_on_nothing_but_public_sizes() -> None:

@@ -1,5 +1,7 @@
 """Runs whose server sees sums alone: near the plain ones, and never two vectors for a model."""
 
+import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,35 @@ from hypothesis import settings as within
 from hypothesis import strategies as st
 from toy import ToyPeople, config_of, folder, world_of
 
-from pchmr.config import PrivacyOptions, SettingError
+from pchmr.config import DivergedError, PrivacyOptions, SettingError
 from pchmr.federated import Engine, run_federated
-from pchmr.federated.flower.api import SharedArray, content_bytes, new_context, wire_array
-from pchmr.federated.flower.client_app import make_client_app
+from pchmr.federated.client_state import ClientStates
+from pchmr.federated.flower.api import (
+    ClientApp,
+    SharedArray,
+    content_bytes,
+    new_context,
+    wire_array,
+)
+from pchmr.federated.flower.client_app import make_client_app, refusal
 from pchmr.federated.flower.engines import RUN_ID
 from pchmr.federated.flower.grid import InProcessGrid
 from pchmr.federated.flower.residence import Residence
+from pchmr.federated.flower.secure_rounds import SecureRounds
 from pchmr.federated.flower.server_app import make_server_app
+from pchmr.federated.hidden import HiddenSum
+from pchmr.federated.outcome import Outcome
 from pchmr.federated.policy import ClientPolicy
 from pchmr.federated.rounds import apart_cohort
+from pchmr.federated.secure import Identity
+from pchmr.federated.secure.device import SecureDevice
 from pchmr.federated.secure.policy import SecurePolicy, may_overlap
+from pchmr.federated.task import Task
+from pchmr.federated.update import UpdateSchema
+from pchmr.federated.vector import FlatSpec
 
 SECURE = PrivacyOptions(aggregation="secure")
+FROZEN = {"batch_norm": "freeze"}
 NOISED = {"dp_clip": 1.0, "dp_noise_multiplier": 1.0}
 
 
@@ -172,6 +190,37 @@ def test_after_vectors_left_nobody_is_asked_for_this_model_again(tmp_path):
     assert len([kind for kind, _ in told if kind == "masked"]) == 5
 
 
+def test_secrets_of_a_round_that_was_given_up_do_not_stay(tmp_path):
+    engine, _ = losing(lambda kind, client, place: kind == "consistency")
+    with pytest.raises(DivergedError):
+        run(settings(), tmp_path, engine=engine)
+    assert not list(tmp_path.rglob("*.state*"))
+
+
+def test_what_a_vector_left_over_is_sealed_and_of_one_size(tmp_path):
+    """Of another size it is none: `--trainable` may change between two runs of a number."""
+    seen, run_number = set(), []
+
+    class Watch(Residence):
+        def __call__(self, settings):
+            place = self.state_folder / "residuals"
+            seen.update(path.suffix for path in place.rglob("client_*"))
+            for client in range(5 if not seen else 0):
+                key = SecureDevice(self.state_folder, client).state_key()
+                other = {"delta": np.ones(7, dtype=np.float32)}
+                ClientStates.of_run(place, run_number[0], key).save(client, 0, other)
+            return super().__call__(settings)
+
+    def carry_out(server, world, states) -> None:
+        run_number.append(server.schema.run)
+        app = make_client_app(Watch(world, states), SharedArray)
+        make_server_app(server)(InProcessGrid(app, 5, RUN_ID), new_context(RUN_ID, 0))
+
+    _, result = run(settings(), tmp_path, engine=Engine(SharedArray, carry_out))
+    assert result.rows[0]["sum"]["survivors"] == 5 and result.rows[0]["quarantined"] == []
+    assert seen == {".sealed"}
+
+
 class Stopped(Exception):
     """Somebody pulled the plug."""
 
@@ -197,8 +246,11 @@ def test_a_run_goes_on_where_it_ended_and_ends_the_same_but_for_rounding(tmp_pat
     assert keys == [place.read_bytes() for place in places]
 
 
-def test_a_run_that_was_killed_in_a_round_goes_on_with_other_clients(tmp_path):
-    """Five vectors for the second model left; nobody makes another one for it."""
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_run_that_was_killed_in_a_round_goes_on_with_other_clients(forgets, tmp_path):
+    """Five vectors for the second model left; nobody makes another one for it, or is asked for
+    one unless the server forgot them.
+    """
 
     def dies(kind, client, place):
         if kind == "consistency" and len(told) > 25:
@@ -209,13 +261,57 @@ def test_a_run_that_was_killed_in_a_round_goes_on_with_other_clients(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(config, tmp_path, engine=engine)
     first = [client for kind, client in told if kind == "masked"][5:]
+    if forgets:
+        (tmp_path / "asked.jsonl").unlink()
     engine, told = losing(lambda kind, client, place: False)
     _, result = run(replace(config, resume=True), tmp_path, engine=engine)
     row = result.rows[1]
-    assert row["changed"] and row["given_up"] == ["keys"]
+    assert row["changed"] and row["given_up"] == (["keys"] if forgets else [])
     reasons = {(found["client_id"], found["reason"]) for found in row["quarantined"]}
-    assert reasons == {(client, "model_again") for client in first}
+    assert reasons == ({(client, "model_again") for client in first} if forgets else set())
     assert not set(first) & {client for kind, client in told if kind == "masked"}
+
+
+def test_privacy_counts_vectors_that_came_to_nothing(tmp_path):
+    """A sum that was opened and then lost, a cohort that was given up: the server saw both."""
+    pytest.importorskip("dp_accounting", reason="pip install dp-accounting")
+    noised = replace(SECURE, **NOISED)
+    config = settings(num_clients=12, num_rounds=2, privacy_options=noised, server=FROZEN)
+
+    def dies(row):
+        raise Stopped
+
+    engine, _ = losing(lambda kind, client, place: False)
+    with pytest.raises(Stopped):
+        run(config, tmp_path, engine=engine, on_round=dies)
+    again, told = losing(lambda kind, client, place: kind == "consistency" and len(told) < 25)
+    _, result = run(replace(config, resume=True), tmp_path, engine=again)
+    asked = [json.loads(line) for line in (tmp_path / "asked.jsonl").read_text().splitlines()]
+    counts = Counter(client for entry in asked for client in entry["clients"])
+    changed = sum(row["changed"] for row in result.rows)
+    assert len(asked) > changed
+    assert result.guarantee.num_rounds == max(counts.values())
+
+
+def test_a_refusal_before_vectors_spends_the_client_and_no_cohort(tmp_path):
+    rounds = SecureRounds(
+        config=settings(),
+        spec=FlatSpec((), (), ()),
+        schema=UpdateSchema(sizes={"delta": 3}, fingerprint="", run=1),
+        hidden=HiddenSum(settings(), {"delta": 3}, 8),
+        settings="{}",
+        carry=SharedArray,
+        public_keys=sorted(Identity.generate().public for _ in range(5)),
+    )
+    task = Task(1, 0, np.zeros(3, np.float32), np.zeros(0, np.float32))
+    outcome = Outcome(cohort=[0, 1, 2, 3, 4])
+    refuse = lambda message, context: refusal(message, "model_again")  # noqa: E731
+    app = ClientApp()
+    app.query("sa_keys")(refuse)
+    grid = InProcessGrid(app, 5, RUN_ID)
+    assert rounds.collect(grid, list(grid.get_node_ids()), task, 0, outcome) is None
+    assert rounds.spent == {0, 1, 2, 3, 4} and rounds.cohorts == []
+    assert rounds.record.entries == []
 
 
 @within(deadline=None)

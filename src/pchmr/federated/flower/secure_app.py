@@ -7,9 +7,10 @@ the round for this client. What is computed is in `secure/client.py`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar, cast
 
-from pchmr.federated.client_state import ClientStates
+from pchmr.federated.client_state import ClientStates, fitting
 from pchmr.federated.digests import model_digest, training_digest
 from pchmr.federated.flower.api import ConfigRecord, Message, RecordDict
 from pchmr.federated.flower.egress import Carry, Echo
@@ -18,7 +19,14 @@ from pchmr.federated.policy import Guard
 from pchmr.federated.secure import RoundOffer, SecureClient
 from pchmr.federated.secure.codec import Message as Secret
 from pchmr.federated.secure.device import SecureDevice
-from pchmr.federated.secure.messages import KeyList, ShareDelivery, SurvivorList, UnmaskRequest
+from pchmr.federated.secure.messages import (
+    KeyList,
+    ShareDelivery,
+    SurvivorList,
+    UnmaskRequest,
+    run_of,
+)
+from pchmr.federated.secure.refusal import Reason, refuse_unless
 from pchmr.federated.secure.state import ClientState
 from pchmr.federated.task import Answering
 from pchmr.federated.update import SECURE_SCHEMA, Rejected
@@ -38,7 +46,6 @@ class Visit:
     worker: Answering
     guard: Guard
     device: SecureDevice
-    client: SecureClient
     node_id: int
     data: bytes
 
@@ -48,7 +55,6 @@ class Visit:
 
         Raises:
             Rejected: The message is none of a stage, or the client is not this device's.
-            Refusal: The client has no key or no pinned roster.
         """
         found = message.content.get(RECORD)
         if not is_plain(message) or not isinstance(found, ConfigRecord):
@@ -65,9 +71,37 @@ class Visit:
         if not same or not worker.config.privacy_options.is_secure:
             raise Rejected("task_schema")
         device = SecureDevice(guard.ledger.folder, client_id)
-        training = training_digest(asked.settings, errand.fingerprint)
-        client = device.client(guard.policy.secure, training)
-        return cls(asked, worker, guard, device, client, node_id, data)
+        return cls(asked, worker, guard, device, node_id, data)
+
+    @cached_property
+    def client(self) -> SecureClient:
+        """The client, which goes by the settings that came with the message.
+
+        Raises:
+            Refusal: It has no key, ledger or pinned roster.
+        """
+        training = training_digest(self.asked.settings, str(self.asked.echo["fingerprint"]))
+        return self.device.client(self.guard.policy.secure, training)
+
+    def agree(self, offer: RoundOffer) -> None:
+        """Refuses a message whose run or round is not the offer's.
+
+        Raises:
+            Refusal: One is not.
+        """
+        run, number = int(self.asked.echo["run"]), int(self.asked.echo["round"])
+        same = run_of(offer.run) == run and offer.round == number
+        refuse_unless(same, Reason.WRONG_ROUND, "the task is of another round than the offer")
+
+    def take(self) -> ClientState:
+        """What the client knows of the round, gone from disk.
+
+        Raises:
+            Refusal: Nothing, or the message is of another round.
+        """
+        state = self.device.open_round().take()
+        self.agree(state.offer)
+        return state
 
     def read(self, kind: type[Kind]) -> Kind:
         """The protocol message that came."""
@@ -77,22 +111,28 @@ class Visit:
 def keys(visit: Visit) -> Answer:
     """Stage 0: a device that would rather not train says so before anybody counts on it."""
     visit.guard.check_occasion()
-    return visit.client.answer_offer(visit.read(RoundOffer))
+    offer = visit.read(RoundOffer)
+    visit.agree(offer)
+    return visit.client.answer_offer(offer)
 
 
 def shares(visit: Visit) -> Answer:
     """Stage 1."""
-    state = visit.device.open_round().take()
+    state = visit.take()
     return visit.client.answer_keys(state, visit.read(KeyList))
 
 
 def masked(visit: Visit) -> Answer:
-    """Stage 2: compares models, trains if the device's policy allows it, and masks."""
-    from pchmr.federated.hidden import statistics_units, vector_of, weight_of
+    """Stage 2: compares models and settings, trains if the device's policy allows it, and masks."""
+    from pchmr.federated.hidden import check_encoding, statistics_units, vector_of, weight_of
 
-    state, worker, echo = visit.device.open_round().take(), visit.worker, visit.asked.echo
-    task = visit.asked.task(worker.schema(int(echo["run"])))
+    state, worker, echo = visit.take(), visit.worker, visit.asked.echo
+    schema = worker.schema(int(echo["run"]))
+    task = visit.asked.task(schema)
     state = visit.client.receive(state, visit.read(ShareDelivery), model_digest(task.vectors))
+    most = visit.client.policy.most_samples
+    num_samples = worker.samples_of(task.client_id) or 0
+    check_encoding(worker.config, schema.sizes, state.offer, num_samples, most)
     update = worker.answer(task, visit.guard, run=int(echo["run"]), node_id=visit.node_id)
     settings, noised = state.offer.settings, worker.config.privacy_options.is_noised
     drift = None
@@ -103,8 +143,10 @@ def masked(visit: Visit) -> Answer:
     vector = vector_of(settings, update, weight, drift, noised=noised)
     if noised:
         return visit.client.mask(state, vector.values, vector.weight)
-    kept = ClientStates(visit.guard.ledger.folder / RESIDUALS)
-    left = kept.load(task.client_id, task.round).get("delta")
+    place, key = visit.guard.ledger.folder / RESIDUALS, visit.device.state_key()
+    kept = ClientStates.of_run(place, schema.run, key)
+    sizes = {"delta": len(vector.values[0])}
+    left = fitting(kept.load(task.client_id, task.round), sizes).get("delta")
     left = vector.values[0] * 0 if left is None else left
     residuals = [left, *(None for _ in vector.values[1:])]
     answer = visit.client.mask(state, vector.values, vector.weight, residuals)
@@ -114,13 +156,13 @@ def masked(visit: Visit) -> Answer:
 
 def consistency(visit: Visit) -> Answer:
     """Stage 3."""
-    state = visit.device.open_round().take()
+    state = visit.take()
     return visit.client.sign(state, visit.read(SurvivorList))
 
 
 def unmask(visit: Visit) -> Answer:
     """Stage 4, the last: nothing of the round is kept."""
-    state = visit.device.open_round().take()
+    state = visit.take()
     return visit.client.unmask(state, visit.read(UnmaskRequest)), None
 
 
@@ -144,9 +186,10 @@ def answer(
         Refusal: The protocol does.
     """
     visit = Visit.of(resident, message)
-    said, state = stage(visit)
-    if state is not None:
-        visit.device.open_round().put(state)
+    with visit.device.alone():
+        said, state = stage(visit)
+        if state is not None:
+            visit.device.open_round().put(state)
     return pack_secret(said.encode(), visit.asked.echo | {"schema": SECURE_SCHEMA})
 
 

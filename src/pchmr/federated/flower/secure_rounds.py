@@ -7,7 +7,6 @@ and any two cohorts differ by enough clients. Both are the clients' own rules: t
 them so that it is not refused.
 """
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
@@ -15,6 +14,7 @@ from typing import TypeVar, cast
 import numpy as np
 
 from pchmr.config import FederateConfig, SettingError
+from pchmr.federated.asked import AskedRecord
 from pchmr.federated.digests import model_digest, training_digest
 from pchmr.federated.flower.api import Grid, Message, content_bytes
 from pchmr.federated.flower.egress import Carry, once
@@ -47,6 +47,7 @@ from pchmr.federated.secure.messages import (
     ShareBundle,
     SurvivorSign,
     UnmaskShares,
+    new_run_name,
 )
 from pchmr.federated.secure.refusal import Reason, Refusal
 from pchmr.federated.task import Task
@@ -73,6 +74,7 @@ class SecureRounds:
         absent: Clients that are never drawn.
         spent: Clients that may send no vector before the model changes.
         cohorts: Those of which vectors may have left.
+        record: All that were asked for vectors, on disk.
     """
 
     config: FederateConfig
@@ -85,16 +87,30 @@ class SecureRounds:
     absent: frozenset[int] = frozenset()
     spent: set[int] = field(default_factory=set)
     cohorts: list[frozenset[int]] = field(default_factory=list)
-    _run: bytes = field(default_factory=lambda: os.urandom(16))
+    record: AskedRecord = field(default_factory=lambda: AskedRecord(None))
+    _run: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._run = new_run_name(self.schema.run)
 
     def remember(self) -> Memory:
         """What a checkpoint keeps."""
         return {"spent": sorted(self.spent), "cohorts": [sorted(c) for c in self.cohorts]}
 
-    def recall(self, memory: Mapping[str, list]) -> None:
-        """Goes back to what a checkpoint kept."""
+    def recall(self, memory: Mapping[str, list], finished: int) -> None:
+        """Goes back to what a checkpoint kept, but for vectors that may have left since.
+
+        Args:
+            memory: From `remember`.
+            finished: Rounds; whoever was asked in the next one was asked for the model at hand.
+        """
+        self.record.read()
         self.spent = set(memory["spent"])
         self.cohorts = [frozenset(cohort) for cohort in memory["cohorts"]]
+        for asked in self.record.entries:
+            self._met(frozenset(asked.cohort))
+            if asked.round == finished + 1:
+                self.spent |= set(asked.clients)
 
     def model_changed(self) -> None:
         """Every client may send a vector again."""
@@ -193,11 +209,17 @@ class SecureRounds:
             settings=self.hidden.settings(task.round, training),
         )
 
-    def asked_for_vectors(self, clients: Collection[int], cohort: Collection[int]) -> None:
-        """Notes that vectors may leave."""
+    def asked_for_vectors(
+        self, number: int, clients: Collection[int], cohort: Collection[int]
+    ) -> None:
+        """Notes that vectors may leave, before anyone is asked for one."""
+        self.record.note(number, cohort, clients)
         self.spent |= set(clients)
-        if frozenset(cohort) not in self.cohorts:
-            self.cohorts.append(frozenset(cohort))
+        self._met(frozenset(cohort))
+
+    def _met(self, cohort: frozenset[int]) -> None:
+        if cohort not in self.cohorts:
+            self.cohorts.append(cohort)
 
 
 class _Talk:
@@ -230,7 +252,8 @@ class _Talk:
         keys = server.key_list().encode()
         self._stage("query.sa_shares", lambda i: keys, ShareBundle, server.take_shares)
         server.close_shares()
-        self._rounds.asked_for_vectors(self._who(self._alive), self._who(self._all))
+        asked, cohort = self._who(self._alive), self._who(self._all)
+        self._rounds.asked_for_vectors(self._offer.round, asked, cohort)
         self._stage(
             "train.sa_masked",
             lambda i: server.delivery(i).encode(),
@@ -283,8 +306,8 @@ class _Talk:
     def _refuse(self, member: int | None, reason: str) -> None:
         client = -1 if member is None else self._clients[member]
         self._outcome.refuse(client, reason)
-        if reason in SPENT:  # a run that was killed asked it already
-            self._rounds.asked_for_vectors([client], self._who(self._all))
+        if reason in SPENT:  # it would refuse again until the model changes; no vector left
+            self._rounds.spent.add(client)
 
     def _message(self, name: str, member: int, data: bytes, carry: Carry) -> Message:
         rounds, client, task = self._rounds, self._clients[member], self._task

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from pchmr.config import DivergedError, FederateConfig, to_json
-from pchmr.federated.accounting import GaussianNoise
+from pchmr.federated.accounting import GaussianNoise, most_changed
 from pchmr.federated.aggregation import Aggregation
 from pchmr.federated.algorithms import ALGORITHMS
+from pchmr.federated.asked import AskedRecord
 from pchmr.federated.cohort import Cohort, Reply
 from pchmr.federated.flower.api import Grid, Message, content_bytes
 from pchmr.federated.flower.egress import Carry, once, unpack
@@ -53,7 +54,8 @@ class Server:
         save: Called with a checkpoint after each round.
         scores: Called with a round's number; returns scores, or nothing if none are due.
         tell: Called with each finished row.
-        scratch: Folder on whose disk replies wait for the others; None for the system's.
+        scratch: Folder of the run, on whose disk replies wait for the others and stands who was
+            asked for a vector; None for the system's.
         round: Finished rounds.
         rows: Their records.
         min_nodes: Nodes to wait for before the first round.
@@ -105,7 +107,24 @@ class Server:
             carry=self.carry,
             public_keys=self.public_keys,
             absent=self.absent,
+            record=AskedRecord(self.scratch),
         )
+
+    @property
+    def num_vectors(self) -> int:
+        """Of the busiest client, that differential privacy must count.
+
+        A server that sees sums may have seen those of rounds that came to nothing; whoever gets the
+        released model sees what changed it.
+        """
+        if self._secure is not None:
+            return self._secure.record.most
+        return most_changed(self.rows)
+
+    def begin_anew(self) -> None:
+        """Forgets which clients an earlier run in the same folder asked."""
+        if self._secure is not None:
+            self._secure.record.clear()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes back to the state after a finished round."""
@@ -118,7 +137,7 @@ class Server:
         for name, vector in self.moments.items():
             vector[...] = checkpoint.vectors[CLIENTS + name]
         if self._secure is not None:
-            self._secure.recall(checkpoint.memory["secure"])
+            self._secure.recall(checkpoint.memory["secure"], self.round)
 
     def checkpoint(self) -> Checkpoint:
         """The state after the last finished round; shares memory with the server."""

@@ -58,7 +58,8 @@ class SecureClient:
     Attributes:
         identity: Its signing key.
         roster: All that may take part, pinned.
-        training: Digest of the config and layout that it goes by.
+        training: Digest of the config and layout that it goes by: those that came with the message
+            at hand, so that a round ends with the settings that it began with.
         policy: What it asks of a round.
         ledger: What it remembers.
         write_ledger: Puts the ledger on disk; called before an answer leaves.
@@ -103,9 +104,17 @@ class SecureClient:
         refuse_unless(known, Reason.FOREIGN_ROSTER, "the cohort holds a stranger")
         invited = self.identity.public in cohort.keys
         refuse_unless(invited, Reason.FOREIGN_ROSTER, "the client is not of the cohort")
+        self._check_training(offer)
+        self.ledger.check_offer(offer, self.policy)
+
+    def _check_training(self, offer: RoundOffer) -> None:
         agreed = offer.settings.training == self.training
         refuse_unless(agreed, Reason.WRONG_CONFIG, "the round is of another config or model layout")
-        self.ledger.check_offer(offer, self.policy)
+
+    def _check_stage(self, state: ClientState, stage: str, context: bytes) -> None:
+        """Refuses what is not the round's next message, and other settings than it began with."""
+        state.require(stage, context)
+        self._check_training(state.offer)
 
     def answer_keys(self, state: ClientState, keys: KeyList) -> tuple[ShareBundle, ClientState]:
         """Stage 1: shares of the own seed and mask key, each sealed to its receiver.
@@ -113,6 +122,7 @@ class SecureClient:
         Raises:
             Refusal: A key is unsigned, doubled or changed, or too few are left.
         """
+        self._check_stage(state, "offered", state.offer.context)
         check_keys(state, keys)
         state = state.at("shared", keys=keys)
         own, threshold = state.own, state.offer.threshold
@@ -142,7 +152,7 @@ class SecureClient:
         Raises:
             Refusal: A share does not open, too few are left, or the model is another one.
         """
-        state.require("shared", delivery.context)
+        self._check_stage(state, "shared", delivery.context)
         announced = model == state.offer.model
         refuse_unless(announced, Reason.OTHER_MODEL, "the model that came is not the announced one")
         held = [*state.held, *(self._open(state, share) for share in delivery.shares)]
@@ -184,7 +194,7 @@ class SecureClient:
         Raises:
             Refusal: A value is not finite or a size differs, or this model had its vector.
         """
-        state.require("received", state.offer.context)
+        self._check_stage(state, "received", state.offer.context)
         settings = state.offer.settings
         check_values(settings, values, weight)
         size = packed_size(settings.num_elements, settings.bits)
@@ -212,14 +222,18 @@ class SecureClient:
         """Stage 3: a signature on the survivors, once.
 
         Raises:
-            Refusal: The list lacks this client, holds strangers, or is too short.
+            Refusal: The list lacks this client, holds strangers, is too short, or is too near to an
+                earlier one for the policy.
         """
-        state.require("masked", found.context)
+        self._check_stage(state, "masked", found.context)
         survivors = found.survivors
         among = survivors & ~state.participants == 0 and survivors >> state.own & 1
         refuse_unless(bool(among), Reason.FALSE_SURVIVORS, "the survivors are not participants")
         enough = survivors.bit_count() >= self._least(state.offer)
         refuse_unless(enough, Reason.TOO_FEW, f"{survivors.bit_count()} vectors arrived")
+        named = frozenset(state.offer.cohort[member] for member in members_of(survivors))
+        self.ledger.note_survivors(named, self.policy)
+        self.write_ledger(self.ledger)
         statement = survivors_statement(state.mask_binding(), survivors)
         signature = self.identity.sign(SURVIVORS_PURPOSE, statement)
         answer = SurvivorSign(state.offer.context, state.own, signature)
@@ -233,7 +247,7 @@ class SecureClient:
         Raises:
             Refusal: The lists overlap or differ from what was signed, or too few signed them.
         """
-        state.require("signed", request.context)
+        self._check_stage(state, "signed", request.context)
         check_unmasking(state, request)
         self.ledger.note_unmasking(request.context)
         self.write_ledger(self.ledger)

@@ -6,6 +6,7 @@ cohort, roster, settings and model. A set of clients is a bit mask of 64 bits.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -206,6 +207,20 @@ class UnmaskShares(Message):
     context: Digest
     sender: U8
     shares: tuple[OneShare, ...]
+
+
+def new_run_name(run: int) -> bytes:
+    """A name of its own for each time that a server works on a run, which holds the run's number.
+
+    Args:
+        run: Below 2^64.
+    """
+    return os.urandom(RUN_BYTES - 8) + run.to_bytes(8, "big")
+
+
+def run_of(name: bytes) -> int:
+    """The number of the run that a name is of."""
+    return int.from_bytes(name[-8:], "big")
 
 
 def bit_mask(members: Iterable[int]) -> int:

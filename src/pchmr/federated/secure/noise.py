@@ -17,6 +17,7 @@ from jaxtyping import Float64, Int64
 from pchmr.federated.secure.masks import Stream
 
 TAIL = 12.0  # standard deviations for which the ring has room
+MOST_DEVIATION = 2.0**20  # of a sum's noise: finer steps gain nothing, and their table is long
 ROUNDING_BETA = math.exp(-0.5)  # at most this share of roundings is too long and drawn anew
 _BITS = 2.0**-53
 
@@ -39,13 +40,15 @@ def rounded_length(length: float, size: int) -> float:
 
 def noisy_capacity(bits: int, num_clients: int, threshold: int, noise: float, size: int) -> int:
     """The integer that stands for the clip, so that sum and noise pass the ring with no client's
-    probability worth a name (see `TAIL`).
+    probability worth a name (see `TAIL`), and no finer than `MOST_DEVIATION` asks for.
     """
     room = 2 ** (bits - 1) - 1
     spread = TAIL * noise * math.sqrt(num_clients / honest_survivors(num_clients, threshold))
 
     def fits(clip: int) -> bool:
-        return num_clients * (clip + 1) + spread * rounded_length(float(clip), size) <= room
+        longest = rounded_length(float(clip), size)
+        is_coarse = clip == 1 or noise * longest <= MOST_DEVIATION
+        return is_coarse and num_clients * (clip + 1) + spread * longest <= room
 
     low, high = 0, room
     while high - low > 1:

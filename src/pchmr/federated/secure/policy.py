@@ -30,19 +30,25 @@ class SecurePolicy:
         least_threshold: Fewest clients whose sum is opened.
         least_difference: Two cohorts of a client are the same, or each holds at least this many
             clients that the other does not; the difference of two sums is then of so many.
+        keep_survivors_apart: Sign for survivors only if each earlier round's were the same or
+            differ by `least_difference` clients: a server that feigns that one client is lost gets
+            no second sum, but neither does one that lost one client in truth.
         bits: Width of the ring, or None for any in which the encoding fits.
         most_weight: The largest weight cap.
+        most_samples: The largest bound on a client's samples, from which ranges follow.
         least_bound: The smallest range of a group.
         most_bound: The largest range of a group.
         least_noise: The least noise of a sum, in clips; None takes part without noise.
-        trust_on_first_use: Take the server's roster where none is pinned.
+        trust_on_first_use: Pin the server's roster at joining where none is pinned.
     """
 
     least_cohort: int = 5
     least_threshold: int = 4
     least_difference: int = 2
+    keep_survivors_apart: bool = False
     bits: int | None = None
     most_weight: float = 1e6
+    most_samples: int = 2**20
     least_bound: float = 1e-9
     most_bound: float = 1e9
     least_noise: float | None = None
@@ -109,12 +115,14 @@ class Ledger:
         models: Digests of the models for which a vector was made.
         cohorts: Cohorts with which a vector was made.
         unmasked: Contexts of rounds in which shares were given.
+        survived: Sets of survivors that were signed.
     """
 
     last: dict[str, tuple[int, int]] = field(default_factory=dict)
     models: set[bytes] = field(default_factory=set)
     cohorts: set[frozenset[bytes]] = field(default_factory=set)
     unmasked: set[bytes] = field(default_factory=set)
+    survived: set[frozenset[bytes]] = field(default_factory=set)
 
     def check_offer(self, offer: RoundOffer, policy: SecurePolicy) -> None:
         """Refuses a round that was, a model that had its vector, and a cohort that isolates.
@@ -150,6 +158,18 @@ class Ledger:
         self.models.add(offer.model)
         self.cohorts.add(frozenset(offer.cohort))
 
+    def note_survivors(self, survivors: frozenset[bytes], policy: SecurePolicy) -> None:
+        """Remembers for whose sum a signature is about to leave.
+
+        Raises:
+            Refusal: The policy asks to keep it apart from an earlier one, and it is near to one.
+        """
+        least = policy.least_difference if policy.keep_survivors_apart else 0
+        apart = all(survivors == old or len(survivors ^ old) >= least for old in self.survived)
+        message = f"the survivors differ from earlier ones by fewer than {least} clients"
+        refuse_unless(apart, Reason.COHORT_OVERLAP, message)
+        self.survived.add(survivors)
+
     def note_unmasking(self, context: bytes) -> None:
         """Remembers that shares are about to leave.
 
@@ -167,6 +187,7 @@ class Ledger:
             "models": _hex(self.models),
             "cohorts": sorted(_hex(cohort) for cohort in self.cohorts),
             "unmasked": _hex(self.unmasked),
+            "survived": sorted(_hex(survivors) for survivors in self.survived),
         }
         return json.dumps(plain).encode()
 
@@ -184,6 +205,7 @@ class Ledger:
                 _unhex(plain["models"]),
                 {frozenset(_unhex(cohort)) for cohort in plain["cohorts"]},
                 _unhex(plain["unmasked"]),
+                {frozenset(_unhex(survivors)) for survivors in plain.get("survived", ())},
             )
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise Refusal(Reason.MALFORMED, "the client's ledger is damaged") from error

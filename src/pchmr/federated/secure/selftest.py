@@ -3,7 +3,8 @@
 Each lie is told to real clients after an honest round. It is refused if every client that was lied
 to refuses with the reason that the lie deserves, and noise if what the server is left with says
 nothing about the sum. The program ends with 0 only if each was one of the two. It tests the clients
-of this package, not the channel, not the device, and not what an aggregate gives away.
+of this package and the handlers of their messages, not the channel, not the device, and not what an
+aggregate gives away.
 """
 
 import secrets
@@ -11,10 +12,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from pchmr.federated.flower.lies import LIES as TASK_LIES
+from pchmr.federated.flower.lies import is_refused
 from pchmr.federated.secure.client import SecureClient
 from pchmr.federated.secure.codec import Message
 from pchmr.federated.secure.encoding import encode
@@ -142,6 +146,23 @@ def second_unmasking() -> str:
     return verdict(*refused)
 
 
+def one_survivor_less() -> str:
+    """The cohort of the round before, of which one client is said to be lost.
+
+    Its vector would be the difference of two sums. Told to clients whose policy keeps survivors
+    apart; by default they do not, since one client is lost in truth more often.
+    """
+    policy = SecurePolicy(bits=BITS, keep_survivors_apart=True)
+    clients = make_clients(NUM_CLIENTS, policy)
+    new_round(clients, 1).run()
+    now = new_round(clients, 2)
+    now.drops = {"masked": [NUM_CLIENTS - 1]}
+    with suppress(RoundAborted):
+        now.run()
+    wanted = dict.fromkeys(range(NUM_CLIENTS - 1), Reason.COHORT_OVERLAP)
+    return verdict(now.refusals == wanted)
+
+
 def unmasking_without_consistency() -> str:
     """A request for shares right after the vectors."""
     now = new_round(make_clients(NUM_CLIENTS), 1)
@@ -235,6 +256,11 @@ def other_participants_unseen() -> str:
     return is_noise(now, masked_sum(now, change))
 
 
+def lie_about_tasks(name: str) -> str:
+    """A lie beside the protocol's messages."""
+    return verdict(is_refused(TASK_LIES[name]))
+
+
 def nothing_changed() -> str:
     """The control: without a lie the same steps give the sum."""
     now = new_round(make_clients(NUM_CLIENTS), 1)
@@ -248,9 +274,11 @@ STORIES: dict[str, Callable[[], str]] = {
     "other participants for one client": other_participants_unseen,
     "other survivors for each half": other_survivors_for_each_half,
     "a second list of survivors": second_survivor_list,
+    "one survivor less than in the round before": one_survivor_less,
     "unmasking without consistency": unmasking_without_consistency,
     "a second unmasking": second_unmasking,
     "messages cut and lengthened": cut_messages,
+    **{name: partial(lie_about_tasks, name) for name in TASK_LIES},
 }
 
 

@@ -5,9 +5,11 @@ Whoever does not answer a stage is left out of the next. Below the threshold the
 secret is compared with what its owner signed, so a sum that comes out is the survivors' sum.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import chain, combinations
+from random import SystemRandom
 
 import numpy as np
 
@@ -46,7 +48,7 @@ from pchmr.federated.secure.packing import Ring, chunk_lengths, packed_size, unp
 from pchmr.federated.secure.refusal import Reason, Refusal, RoundAborted, refuse_unless
 from pchmr.federated.secure.shamir import combine
 
-MOST_SUBSETS = 200
+MOST_SUBSETS = 1000
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class SecureServer:
         self._arrived: set[int] = set()
         self._signatures: dict[int, SurvivorSign] = {}
         self._answers: dict[int, dict[int, bytes]] = {}
+        self._believed: tuple[int, ...] = ()
         self._keys: KeyList | None = None
         self._participants: frozenset[int] | None = None
         self._survivors: frozenset[int] | None = None
@@ -237,11 +240,17 @@ class SecureServer:
                 yield Mask(mask.source, not mask.is_added)
 
     def _secret(self, owner: int, check: Callable[[bytes], bytes], wanted: bytes) -> bytes:
-        """A client's secret from the first shares that give what it signed."""
+        """A client's secret from the first shares that give what it signed.
+
+        Whose shares gave the last client's secret are asked first for the next one's: a liar lies
+        about all.
+        """
         shares = {i + 1: answer[owner] for i, answer in sorted(self._answers.items())}
-        for points in islice(combinations(shares, self.offer.threshold), MOST_SUBSETS):
+        told = [self._believed] if self._believed else []
+        for points in chain(told, subsets(list(shares), self.offer.threshold)):
             secret = combine({point: shares[point] for point in points})
             if secret is not None and check(secret) == wanted:
+                self._believed = points
                 return secret
         raise RoundAborted("unmask", f"the shares of client {owner} fit no secret of it")
 
@@ -266,6 +275,26 @@ class SecureServer:
         refuse_unless(is_open, Reason.WRONG_STAGE, "an answer of another stage")
         if not is_fresh:
             raise Refusal(Reason.REPLAY, "a second answer")
+
+
+def subsets(points: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
+    """Ways to choose some of the points: one that one liar spoils leaves others early on.
+
+    Neighbors in a ring come first, so that each point is missing from some of the first; then all
+    ways where there are few, or ways drawn at random.
+
+    Args:
+        points: To choose from.
+        size: How many.
+    """
+    count = len(points)
+    for start in range(count):
+        yield tuple(points[(start + step) % count] for step in range(size))
+    if math.comb(count, size) <= MOST_SUBSETS:
+        yield from combinations(points, size)
+        return
+    for _ in range(MOST_SUBSETS):
+        yield tuple(SystemRandom().sample(points, size))
 
 
 Answer = KeyAdvert | ShareBundle | MaskedVector | SurvivorSign | UnmaskShares

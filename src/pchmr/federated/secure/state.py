@@ -7,6 +7,9 @@ the files hold is wiped.
 """
 
 import os
+import secrets
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +22,8 @@ from pchmr.federated.secure.shamir import SHARE_BYTES
 from pchmr.runs import replacing
 
 NO_SECRET = bytes(32)
+MOST_AGE_SECONDS = 86_400.0
+"""After which a round counts as given up: its secrets are wiped, not used."""
 STAGES = ("offered", "shared", "received", "masked", "signed")
 
 
@@ -93,7 +98,8 @@ class SealedState:
         self._path, self._key = path, key
 
     def put(self, state: ClientState) -> None:
-        """Seals and writes a state in place of the one before."""
+        """Seals and writes a state; one that an unfinished round left is wiped."""
+        self.wipe()
         with replacing(self._path) as temporary:
             temporary.touch(mode=0o600)
             temporary.write_bytes(seal(self._key, state.encode(), b"state"))
@@ -102,19 +108,34 @@ class SealedState:
         """The state, whose file is gone: no message is answered twice from one state.
 
         Raises:
-            Refusal: There is none, or it is another client's.
+            Refusal: There is none, it is too old, or it is another client's.
         """
-        if not self._path.exists():
-            raise Refusal(Reason.WRONG_STAGE, "the client takes no part in a round")
-        sealed = self._path.read_bytes()
-        self.wipe()
+        name = f".{self._path.name}.{secrets.token_hex(4)}.{os.getpid()}.tmp"
+        taken = self._path.with_name(name)
+        try:
+            os.replace(self._path, taken)  # of two that take at once one gets it
+        except FileNotFoundError:
+            message = "the client takes no part in a round"
+            raise Refusal(Reason.WRONG_STAGE, message) from None
+        sealed, is_old = taken.read_bytes(), is_older(taken, MOST_AGE_SECONDS)
+        overwrite(taken)
+        refuse_unless(not is_old, Reason.WRONG_STAGE, "the client's round is over by its clock")
         return ClientState.decode(unseal(self._key, sealed, b"state"))
 
     def wipe(self) -> None:
         """Overwrites and removes the file."""
-        if self._path.exists():
-            with open(self._path, "r+b") as file:
-                file.write(os.urandom(self._path.stat().st_size))
-                file.flush()
-                os.fsync(file.fileno())
-            self._path.unlink()
+        overwrite(self._path)
+
+
+def is_older(path: Path, seconds: float) -> bool:
+    """Whether a file was written so long ago."""
+    return time.time() - path.stat().st_mtime > seconds
+
+
+def overwrite(path: Path) -> None:
+    """Overwrites and removes a file, if it is there."""
+    with suppress(FileNotFoundError), open(path, "r+b") as file:
+        file.write(os.urandom(os.fstat(file.fileno()).st_size))
+        file.flush()
+        os.fsync(file.fileno())
+        path.unlink()
