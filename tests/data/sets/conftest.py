@@ -39,12 +39,14 @@ def gendered(arrays) -> dict[str, dict[str, np.ndarray]]:
 
 
 @pytest.fixture(scope="session")
-def bodies(body: BodyModel, gendered) -> Bodies:
+def bodies(body: BodyModel, arrays, gendered) -> Bodies:
     own = {
         name: BodyModel(gendered[letter], body.hierarchy, gender=name)
         for letter, (name, _) in SCALES.items()
     }
-    return Bodies(body, own)
+    neutral = BodyModel(arrays, body.hierarchy)
+    neutral.by_gender.update(own)
+    return Bodies(neutral, own)
 
 
 def write_sets(root: Path, arrays: dict, gendered: dict, **counts) -> dict[str, Path]:

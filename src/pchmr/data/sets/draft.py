@@ -106,17 +106,18 @@ class Draft:
         raw = np.fromfile(self.folder / COLUMNS / f"{name}.bin", dtype=kind)
         return raw.reshape(-1, *shape)[: self.num_rows]
 
-    def replace(self, name: str, values: ndarray) -> None:
-        """Puts other values into a column."""
-        values.tofile(self.folder / COLUMNS / f"{name}.bin")
-        _describe(self.folder / COLUMNS / f"{name}.json", values)
+    def finish(self, manifest: Mapping[str, Any], coded: Mapping[str, ndarray]) -> None:
+        """Writes the labels, hashes every file, and last the manifest; removes the draft.
 
-    def finish(self, manifest: Mapping[str, Any]) -> None:
-        """Writes the labels, hashes every file, and last the manifest; removes the draft."""
+        Args:
+            manifest: What the folder says of itself.
+            coded: Columns that are written in place of those of the same name, which stay as they
+                are: what is stopped here can be done again.
+        """
         try:
             with (self.folder / IMAGES).open("ab") as file:
                 file.truncate(self.num_bytes)
-            self._write_labels()
+            self._write_labels(coded)
         except OSError as error:
             raise InputError(cannot_write(self.folder, error)) from error
         files = {name: _sha256(self.folder / name) for name in (IMAGES, LABELS)}
@@ -126,12 +127,16 @@ class Draft:
         shutil.rmtree(self.folder / COLUMNS)
         (self.folder / PROGRESS).unlink()
 
-    def _write_labels(self) -> None:
+    def _write_labels(self, coded: Mapping[str, ndarray]) -> None:
         """One safetensors file, column by column, so that no column need lie in memory twice."""
+
+        def written(name: str) -> ndarray:
+            return coded[name] if name in coded else self.column(name)
+
         header, at = {}, 0
         names = sorted(path.stem for path in (self.folder / COLUMNS).glob("*.json"))
         for name in names:
-            column = self.column(name)
+            column = written(name)
             span = [at, at + column.nbytes]
             shape, kind = list(column.shape), KINDS[column.dtype.name]
             header[name] = {"dtype": kind, "shape": shape, "data_offsets": span}
@@ -141,7 +146,7 @@ class Draft:
         with (self.folder / LABELS).open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for name in names:
-                file.write(self.column(name).tobytes())
+                file.write(written(name).tobytes())
 
 
 def seal(manifest: Mapping[str, Any]) -> str:

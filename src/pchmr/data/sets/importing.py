@@ -20,7 +20,7 @@ from pchmr.data.crops import MAX_BOX_RATIO, MIN_BOX_SIDE, Square, crop, crop_int
 from pchmr.data.errors import InputError
 from pchmr.data.sets import DATASETS
 from pchmr.data.sets.draft import MANIFEST, PROGRESS, Draft
-from pchmr.data.sets.folder import margin_of, read_manifest
+from pchmr.data.sets.folder import GENDERED, margin_of, read_manifest
 from pchmr.data.sets.part import SPLITS, TEXTS, Image, Part, Reader, ReadOptions, Source
 from pchmr.data.sets.placing import FLAGS, Bodies, every, place
 from pchmr.data.synthetic.sensor import encode
@@ -110,7 +110,8 @@ def import_set(job: Job, progress: Progress | None = None) -> Mapping[str, Any]:
             progress(number + 1, len(sources))
     if not draft.num_rows:
         raise InputError(f"{job.source} holds no person that can be used: {draft.left_out}")
-    draft.finish(_manifest(draft, job))
+    names, columns = _coded(draft)
+    draft.finish(_manifest(draft, job, names, columns), columns)
     return read_manifest(job.folder)
 
 
@@ -206,8 +207,12 @@ def _short(word: str) -> bytes:
     return start + b"~" + hashlib.sha256(whole).hexdigest()[:DIGEST].encode()
 
 
-def _manifest(draft: Draft, job: Job) -> Json:
-    """Names in place of words, and what the folder says of itself."""
+Names, Coded = Mapping[str, list[str]], Mapping[str, ndarray]
+"""Words of a column, and their places in it."""
+
+
+def _coded(draft: Draft) -> tuple[Names, Coded]:
+    """The words of every column of text, and numbers in place of them."""
     names: dict[str, list[str]] = {}
     columns: dict[str, ndarray] = {}
     for name in TEXTS:
@@ -218,8 +223,11 @@ def _manifest(draft: Draft, job: Job) -> Json:
     split = _dealt(split, columns["scene"], draft.column("frame"))
     names["split"] = [name for name in SPLITS if name in split]
     columns["split"] = np.array([names["split"].index(name) for name in split.tolist()])
-    for name in TEXTS:
-        draft.replace(name, columns[name].astype(np.int32))
+    return names, {name: values.astype(np.int32) for name, values in columns.items()}
+
+
+def _manifest(draft: Draft, job: Job, names: Names, columns: Coded) -> Json:
+    """What the folder says of itself."""
     reader = job.reader
     return {
         "key": job.key(),
@@ -227,7 +235,7 @@ def _manifest(draft: Draft, job: Job) -> Json:
             "set": job.name,
             "box": reader.box,
             "camera": reader.camera,
-            "truth": f"{job.truth} body",
+            "truth": GENDERED if _has_own_body(draft, job, names, columns) else "neutral body",
             "body_sha256": job.bodies.neutral.sha256[:16],
             "regressor": str(EVALUATION_14.regressor),
             "sampling": f"1 of {job.options.every}" if job.options.every else reader.sampling,
@@ -240,6 +248,12 @@ def _manifest(draft: Draft, job: Job) -> Json:
         "counts": _counts(names, columns),
         "clients": _clients(names, columns),
     }
+
+
+def _has_own_body(draft: Draft, job: Job, names: Names, columns: Coded) -> bool:
+    """Whether the mesh of any row is of a body of its own gender."""
+    own = [names["gender"].index(g) for g in job.bodies.by_gender if g in names["gender"]]
+    return bool((np.isin(columns["gender"], own) & (draft.column("has_smpl") > 0)).any())
 
 
 def _dealt(split: ndarray, scene: ndarray, frame: ndarray) -> ndarray:
@@ -260,7 +274,7 @@ def _dealt(split: ndarray, scene: ndarray, frame: ndarray) -> ndarray:
     return found
 
 
-def _counts(names: Mapping[str, list[str]], columns: Mapping[str, ndarray]) -> dict[str, int]:
+def _counts(names: Names, columns: Coded) -> dict[str, int]:
     """Rows, sequences and people of every split, and sequences of every protocol."""
     found = {}
     for number, split in enumerate(names["split"]):
@@ -277,7 +291,7 @@ def _counts(names: Mapping[str, list[str]], columns: Mapping[str, ndarray]) -> d
     return found
 
 
-def _clients(names: Mapping[str, list[str]], columns: Mapping[str, ndarray]) -> dict[str, int]:
+def _clients(names: Names, columns: Coded) -> dict[str, int]:
     """Rows of every scene: the clients of the natural partition."""
     sizes = np.bincount(columns["scene"], minlength=len(names["scene"])).tolist()
     return dict(zip(names["scene"], sizes, strict=True))
