@@ -284,7 +284,8 @@ def test_any_set_becomes_tsv_and_comes_back(
         )
     seen = [p.detail("keypoints_2d")[o][..., :2] for p, o in ((back, theirs), (people, ours))]
     np.testing.assert_allclose(*seen, atol=1e-4)
-    assert (people.columns["split"][ours] == back.columns["split"][theirs]).all()
+    for key in ("split", "subject", "scene", "sequence", "action", "clip", "frame", "protocol"):
+        assert (people.columns[key][ours] == back.columns[key][theirs]).all(), key
 
 
 def test_a_folder_that_is_no_set_is_said_so(sets, bodies, make_job, tmp_path) -> None:

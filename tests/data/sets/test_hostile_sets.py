@@ -153,8 +153,7 @@ BAD_3DPW = {
     "unknown gender": {"genders": ["robot"]},
     "few betas": {"betas": [np.zeros(3)]},
     "endless": {"cam_intrinsics": np.full((3, 3), np.inf)},
-    "object array": {"img_frame_ids": np.array([None, {}], dtype=object)},
-    "ragged": {"poses2d": [[[1], [2, 3]]]},
+    "ragged": {"poses": [[[1], [2, 3]]]},
 }
 
 

@@ -14,11 +14,14 @@ from pchmr.body.files import gender_name
 from pchmr.body.joints import SMPL_24
 from pchmr.data.errors import InputError
 from pchmr.data.sets.part import (
+    MISSING,
+    NOT_COMPARED,
     Part,
     Reader,
     ReadOptions,
     Source,
     axes,
+    compared,
     every_row_finite,
     listed,
     numbers,
@@ -67,6 +70,8 @@ def _read(file: Path, every: int) -> Part:
     pictures = [named_pictures.get(f"{number:05d}") for number in range(count)]
     there = np.array([picture is not None for picture in pictures], dtype=bool)
     rows = np.flatnonzero(good & there & (np.arange(count) % every == 0))
+    seen = compared(found.get("kp2d"), count, len(SMPL_24), None)
+    size = _size(file, found["camera"])
     subject, sequence = file.parts[-3], file.parts[-2]
     named = f"{subject}/{sequence}"
     return Part(
@@ -91,10 +96,13 @@ def _read(file: Path, every: int) -> Part:
         intrinsics=np.broadcast_to(intrinsics, (len(rows), 3, 3)),
         extrinsics=extrinsics[rows],
         square=_squares(file, found.get("bboxes"), count)[rows],
-        own_keypoints=_keypoints(file, found.get("kp2d"), count, rows),
+        own_keypoints=None if seen is None else _keypoints(seen[rows]),
+        size=None if size is None else np.tile(size, (len(rows), 1)),
         left_out={
+            NOT_COMPARED.format("kp2d"): len(rows)
+            * (seen is None and found.get("kp2d") is not None),
             "frame not good": int((~good).sum()),
-            "picture missing": int((good & ~there).sum()),
+            MISSING: int((good & ~there).sum()),
         },
     )
 
@@ -115,12 +123,16 @@ def _betas(file: Path, group: Any, count: int) -> np.ndarray:
     return np.broadcast_to(reshaped(file, "smpl.betas", found, 10), (count, 10))
 
 
-def _keypoints(file: Path, found: Any, count: int, rows: np.ndarray) -> Named | None:
+def _keypoints(seen: np.ndarray) -> Named:
     """The set's own 2D joints, all of them sure."""
-    if found is None:
+    return np.concatenate([seen[..., :2], np.ones_like(seen[..., :1])], axis=-1), SMPL_24.names
+
+
+def _size(file: Path, camera: Any) -> np.ndarray | None:
+    """Width and height of the pictures, where the file tells them."""
+    if not isinstance(camera, dict) or not {"width", "height"} <= set(camera):
         return None
-    seen = numbers(file, "kp2d", found, count, len(SMPL_24), None, finite=False)[rows, :, :2]
-    return np.concatenate([seen, np.ones_like(seen[..., :1])], axis=-1), SMPL_24.names
+    return np.ravel([reshaped(file, name, camera[name], 1) for name in ("width", "height")])
 
 
 def _squares(file: Path, boxes: Any, count: int) -> np.ndarray:
@@ -133,7 +145,10 @@ def _squares(file: Path, boxes: Any, count: int) -> np.ndarray:
     side = 1.2 * size.max(axis=1)
     found = np.column_stack([(corners[:, :2] + corners[:, 2:]) / 2, side])
     found[~(size > 0).all(axis=1)] = np.nan
-    invalid = numbers(file, "bboxes.invalid_idxs", group.get("invalid_idxs", []), None)
+    listed_as = group.get("invalid_idxs")
+    invalid = numbers(
+        file, "bboxes.invalid_idxs", [] if listed_as is None else np.ravel(listed_as), None
+    )
     found[np.isin(np.arange(count), invalid)] = np.nan
     return found
 
@@ -146,6 +161,7 @@ EMDB = Reader(
     box="the set's own box x 1.2, square",
     finds=lambda path: bool(_files(path)),
     sources=sources,
+    knows_people=True,
     published={
         "sequences of test": 81,
         "sequences of emdb1": 17,

@@ -118,6 +118,11 @@ class Columns(dict[str, np.ndarray]):
             return np.asarray(values)
         return np.array(self._names[name], dtype=np.str_)[values]
 
+    def at(self, name: str, row: int) -> Any:
+        """The value of one row; nothing else is spelled out."""
+        value = self._arrays[name][self._rows[row]]
+        return self._names[name][int(value)] if name in self._names else value
+
     def get(self, name: str, default: Any = None) -> Any:
         """A column, or the default where there is no such column."""
         try:

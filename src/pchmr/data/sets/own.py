@@ -148,4 +148,5 @@ OWN = Reader(
     box="the given box x 1.2, else the projected mesh x 1.2, square",
     finds=lambda path: (path / TRUTH).is_file(),
     sources=sources,
+    knows_people=True,
 )

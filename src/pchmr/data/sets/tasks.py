@@ -8,10 +8,11 @@ from pchmr.config import DataConfig
 from pchmr.config.verbs import POSE_SETS
 from pchmr.data.errors import InputError
 from pchmr.data.mocap import import_poses
+from pchmr.data.sets.draft import MANIFEST
 from pchmr.data.sets.folder import ImportedPeople, load_body_of
 from pchmr.data.sets.importing import Job, import_set
 from pchmr.data.sets.metro_writer import write_tsv
-from pchmr.data.sets.part import ReadOptions
+from pchmr.data.sets.part import MISSING, ReadOptions
 from pchmr.data.sets.placing import Bodies
 from pchmr.progress import bar, say
 
@@ -34,8 +35,12 @@ def run_import(config: DataConfig) -> Path:
         image_size=config.data_options.image_size or DEFAULT_SIZE,
         options=ReadOptions(every=config.every),
     )
+    is_old = (folder / MANIFEST).is_file()
     with bar(f"parts of {name}", 0) as advance:
         manifest = import_set(job, advance.to)
+    if is_old:
+        since = "; pictures were missing" if manifest["left_out"].get(MISSING) else ""
+        say(f"{folder} was imported already{since}: delete it to import what has come since")
     say(f"licence: {manifest['licence']} ({manifest['page']})")
     for what, count in {**manifest["counts"], **manifest["left_out"]}.items():
         say(f"{count:>9} {what}")
