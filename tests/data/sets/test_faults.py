@@ -60,7 +60,7 @@ def test_pictures_that_are_unpacked_later_come_in(two, bring_in, tmp_path) -> No
     layouts.write_3dpw(tmp_path / "set", two, count=2)
     pictures, away = tmp_path / "set" / "imageFiles", tmp_path / "away"
     pictures.rename(away)
-    with pytest.raises(InputError, match="no person that can be used.*'picture missing': 5"):
+    with pytest.raises(InputError, match=r"no person that can be used.*'picture missing': 5"):
         bring_in("3dpw", tmp_path / "set")
     away.rename(pictures)
     people = bring_in("3dpw", tmp_path / "set")
@@ -104,7 +104,7 @@ def test_pictures_that_were_resized_are_refused(name, tiny_sets, bring_in, tmp_p
         arrays = {key: np.concatenate([v[:4], v[:4]]) for key, v in np.load(path).items()}
         np.savez(path, **arrays)
     resize(tmp_path / "set")
-    with pytest.raises(InputError, match="px, its labels are of .*: get the pictures as they are"):
+    with pytest.raises(InputError, match=r"px, its labels are of .*: get the pictures as they are"):
         bring_in(name, tmp_path / "set")
 
 
@@ -222,7 +222,7 @@ def test_much_damage_is_refused_with_its_first_cause(tiny_sets, bring_in, tmp_pa
     shutil.copytree(tiny_sets["tsv"], tmp_path / "set")
     for row in range(6):
         relabel(tmp_path / "set" / "b.label.tsv", row, lambda text: "[]")
-    with pytest.raises(InputError, match=r"6 of \d+ people cannot .* b.label.tsv line 0 holds no"):
+    with pytest.raises(InputError, match=r"6 of \d+ people cannot .*/b.label.tsv line 0 holds no"):
         bring_in("tsv", tmp_path / "set")
 
 
@@ -263,7 +263,7 @@ def test_empty_arrays_and_bytes_of_old_protocols(tmp_path) -> None:
     for protocol in range(3):
         path.write_bytes(pickle.dumps({"a": np.zeros((0, 3)), "b": b"", "c": 1}, protocol))
         found = read_pickled(path, ("a", "b", "c"))
-        assert found["a"].shape == (0, 3) and found["b"] == b"" and found["c"] == 1
+        assert found["a"].shape == (0, 3) and not found["b"] and found["c"] == 1
     path.write_bytes(b"\x80\x02c__builtin__\nbytes\nK\x09\x85R.")
     with pytest.raises(FileError, match="bytes of anything"):
         read_pickled(path, ("a",))

@@ -116,10 +116,12 @@ def _inside(folder: Path, root: Path, name: str) -> Path:
     several together.
     """
     plain = name.isprintable() and not Path(name).is_absolute()
-    for start in (folder, root, root.parent) if plain else ():
-        inner = os.path.relpath(os.path.normpath(start / name), root)
-        if not inner.startswith("..") and (start is folder or (root / inner).is_file()):
-            return below(root, inner)
+    starts = (folder, root, root.parent) if plain else ()
+    inner = [os.path.relpath(os.path.normpath(start / name), root) for start in starts]
+    inner = [path for path in inner if not path.startswith("..")]
+    there = [path for path in inner if (root / path).is_file()]
+    if there or inner:
+        return below(root, (there or inner)[0])
     raise InputError(
         f"{folder}: {name[:80]!r} lies outside of {root}: give the folder that holds all sets that "
         "the YAML names"
