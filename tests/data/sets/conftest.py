@@ -58,7 +58,9 @@ def write_sets(root: Path, arrays: dict, gendered: dict, **counts) -> dict[str, 
             path, arrays, **({"frames": FRAMES} if counts else {})
         ),
         "tsv": lambda path: layouts.write_tsv(path, arrays, **counts),
-        "bedlam": lambda path: layouts.write_npz(path, arrays, kind="bedlam"),
+        "bedlam": lambda path: layouts.write_npz(
+            path, arrays, kind="bedlam", **({"count": 14} if counts else {})
+        ),
         "spin": lambda path: layouts.write_npz(
             path, arrays, kind="spin", **({"count": 14} if counts else {})
         ),
