@@ -23,6 +23,7 @@ from pchmr.data.sets.part import (
     axes,
     compared,
     every_row_finite,
+    flat,
     listed,
     numbers,
     photos,
@@ -66,12 +67,10 @@ def _read(file: Path, every: int) -> Part:
     extrinsics = _entry(file, found["camera"], "camera", "extrinsics", count, 4, 4, finite=False)
     good = numbers(file, "good_frames_mask", found["good_frames_mask"], count) > 0
     good &= every_row_finite(pose, root, transl, extrinsics)
-    named_pictures = listed(file.parent / "images")
-    pictures = [named_pictures.get(f"{number:05d}") for number in range(count)]
+    pictures = _pictures(file, count)
     there = np.array([picture is not None for picture in pictures], dtype=bool)
     rows = np.flatnonzero(good & there & (np.arange(count) % every == 0))
-    seen = compared(found.get("kp2d"), count, len(SMPL_24), None)
-    size = _size(file, found["camera"])
+    seen, unfit = _keypoints(found.get("kp2d"), count, rows)
     subject, sequence = file.parts[-3], file.parts[-2]
     named = f"{subject}/{sequence}"
     return Part(
@@ -96,11 +95,10 @@ def _read(file: Path, every: int) -> Part:
         intrinsics=np.broadcast_to(intrinsics, (len(rows), 3, 3)),
         extrinsics=extrinsics[rows],
         square=_squares(file, found.get("bboxes"), count)[rows],
-        own_keypoints=None if seen is None else _keypoints(seen[rows]),
-        size=None if size is None else np.tile(size, (len(rows), 1)),
+        own_keypoints=seen,
+        size=_sizes(file, found["camera"], len(rows)),
         left_out={
-            NOT_COMPARED.format("kp2d"): len(rows)
-            * (seen is None and found.get("kp2d") is not None),
+            NOT_COMPARED.format("kp2d"): unfit,
             "frame not good": int((~good).sum()),
             MISSING: int((good & ~there).sum()),
         },
@@ -123,16 +121,27 @@ def _betas(file: Path, group: Any, count: int) -> np.ndarray:
     return np.broadcast_to(reshaped(file, "smpl.betas", found, 10), (count, 10))
 
 
-def _keypoints(seen: np.ndarray) -> Named:
-    """The set's own 2D joints, all of them sure."""
-    return np.concatenate([seen[..., :2], np.ones_like(seen[..., :1])], axis=-1), SMPL_24.names
+def _pictures(file: Path, count: int) -> list[Path | None]:
+    """The picture of every frame; None where it is not on disk."""
+    found = listed(file.parent / "images")
+    return [found.get(f"{number:05d}") for number in range(count)]
 
 
-def _size(file: Path, camera: Any) -> np.ndarray | None:
-    """Width and height of the pictures, where the file tells them."""
+def _keypoints(given: Any, count: int, rows: np.ndarray) -> tuple[Named | None, int]:
+    """The set's own 2D joints, all of them sure; and how many rows have some of another shape."""
+    seen = compared(given, count, len(SMPL_24), None)
+    if seen is None:
+        return None, 0 if given is None else len(rows)
+    places = seen[rows, :, :2]
+    return (np.concatenate([places, np.ones_like(places[..., :1])], axis=-1), SMPL_24.names), 0
+
+
+def _sizes(file: Path, camera: Any, count: int) -> np.ndarray | None:
+    """Width and height of every row's picture, where the file tells them."""
     if not isinstance(camera, dict) or not {"width", "height"} <= set(camera):
         return None
-    return np.ravel([reshaped(file, name, camera[name], 1) for name in ("width", "height")])
+    size = [reshaped(file, name, camera[name], 1)[0] for name in ("width", "height")]
+    return np.tile(size, (count, 1))
 
 
 def _squares(file: Path, boxes: Any, count: int) -> np.ndarray:
@@ -145,10 +154,8 @@ def _squares(file: Path, boxes: Any, count: int) -> np.ndarray:
     side = 1.2 * size.max(axis=1)
     found = np.column_stack([(corners[:, :2] + corners[:, 2:]) / 2, side])
     found[~(size > 0).all(axis=1)] = np.nan
-    listed_as = group.get("invalid_idxs")
-    invalid = numbers(
-        file, "bboxes.invalid_idxs", [] if listed_as is None else np.ravel(listed_as), None
-    )
+    invalid = group.get("invalid_idxs")
+    invalid = [] if invalid is None else flat(file, "bboxes.invalid_idxs", invalid)
     found[np.isin(np.arange(count), invalid)] = np.nan
     return found
 

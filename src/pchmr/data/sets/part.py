@@ -265,15 +265,20 @@ def reshaped(
     path: Path, name: str, value: Any, *shape: int, finite: bool = True
 ) -> Float[ndarray, "*shape"]:
     """Numbers of a foreign file however they are nested; raises as `numbers` does."""
+    found = flat(path, name, value)
+    if found.size != np.prod(shape):
+        raise InputError(
+            f"{path}: {name} holds {found.size} numbers, expected {shape}; get the file anew"
+        )
+    return numbers(path, name, found.reshape(shape), *shape, finite=finite)
+
+
+def flat(path: Path, name: str, value: Any) -> Float[ndarray, " numbers"]:
+    """All numbers of a foreign entry however they are nested; raises as `numbers` does."""
     try:
-        flat = np.ravel(np.asarray(value, dtype=np.float64))
+        return np.ravel(np.asarray(value, dtype=np.float64))
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{path}: {name} holds no numbers; get the file anew") from None
-    if flat.size != np.prod(shape):
-        raise InputError(
-            f"{path}: {name} holds {flat.size} numbers, expected {shape}; get the file anew"
-        )
-    return numbers(path, name, flat.reshape(shape), *shape, finite=finite)
 
 
 def texts(count: int, **values: Any) -> dict[str, ndarray]:

@@ -102,6 +102,10 @@ class _Sequence:
         has_them = isinstance(values, (list, np.ndarray)) and len(values) > who
         return compared(values[who], *shape) if has_them else None
 
+    def has_bad(self, key: str, read: np.ndarray | None) -> bool:
+        """Whether something stands in the file that could not be read."""
+        return read is None and key in self.found
+
     def valid(self, who: int, count: int) -> np.ndarray:
         """Frames whose camera is known; of each person, or one mask for all."""
         mask = self.found["campose_valid"]
@@ -167,7 +171,6 @@ def _person(sequence: _Sequence, split: str, who: int, options: ReadOptions) -> 
     cameras = sequence.cameras(count)[rows]
     joints = sequence.compared(who, "jointPositions", count, 3 * len(SMPL_24))
     seen = sequence.compared(who, "poses2d", count, 3, len(POSES_2D))
-    given = {"jointPositions": joints, "poses2d": seen}
     return Part(
         texts=texts(
             len(rows),
@@ -194,11 +197,9 @@ def _person(sequence: _Sequence, split: str, who: int, options: ReadOptions) -> 
         size=2 * cameras[:, :2, 2],
         size_tolerance=CENTER_TOLERANCE,
         left_out={
-            **{
-                NOT_COMPARED.format(key): len(rows)
-                for key, value in given.items()
-                if value is None and key in sequence.found
-            },
+            NOT_COMPARED.format("jointPositions"): len(rows)
+            * sequence.has_bad("jointPositions", joints),
+            NOT_COMPARED.format("poses2d"): len(rows) * sequence.has_bad("poses2d", seen),
             "camera pose not valid": int((~valid).sum()),
             MISSING: int((valid & ~there).sum()),
         },
