@@ -203,7 +203,7 @@ def test_bad_truth_files(words: str, tmp_path, tiny_body) -> None:
 
 def test_a_truth_file_without_its_pictures(tmp_path, tiny_body, make_job) -> None:
     np.savez(tmp_path / "truth.npz", **_people_of_two())
-    with pytest.raises(UserError, match=r"no person that can be used.*a.jpg does not exist"):
+    with pytest.raises(UserError, match=r"no person that can be used.*'picture missing': 2"):
         import_set(make_job("truth", tmp_path, tmp_path / "out", Bodies(tiny_body, {})))
 
 

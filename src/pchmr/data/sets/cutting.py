@@ -60,11 +60,11 @@ def cut(part: Part, bodies: Bodies, image_size: int, put: Callable[[bytes], None
     usable, kept = every(np.isfinite(arrays["square"])), []
     for row, picture in enumerate(part.pictures()):
         square = Square(*arrays["square"][row].tolist())
-        if not usable[row]:
-            left_out[UNUSABLE] += 1
-        elif isinstance(picture, InputError):
+        if isinstance(picture, InputError):
             left_out[DAMAGED] += 1
             fault = fault or str(picture)
+        elif not usable[row]:
+            left_out[UNUSABLE] += 1
         elif words := _other_size(part, row, picture):
             left_out[RESIZED] += 1
             fault = fault or words

@@ -13,6 +13,7 @@ import numpy as np
 from pchmr.body.files import BodyFileError, gender_name
 from pchmr.data.errors import InputError
 from pchmr.data.sets.part import (
+    MISSING,
     SPLITS,
     Image,
     Part,
@@ -88,7 +89,8 @@ def _check_words(truth: Truth, rows: np.ndarray) -> None:
 def _read(truth: Truth, name: str, every: int) -> Part:
     rows = np.flatnonzero(truth.arrays["image"] == name)
     path = below(truth.file.parent, name)
-    moving = is_video(path)
+    moving, missing = is_video(path), 0 if path.is_file() else len(rows)
+    rows = rows[missing:]
     frame = truth.column("frame", rows).astype(np.int64) if "frame" in truth.arrays else 0 * rows
     order = np.argsort(frame, kind="stable")
     rows, frame = rows[order], frame[order]
@@ -110,6 +112,7 @@ def _read(truth: Truth, name: str, every: int) -> Part:
         has_smpl=np.ones(len(rows), dtype=bool),
         intrinsics=truth.column("intrinsics", rows, 3, 3),
         square=square,
+        left_out={MISSING: missing},
     )
 
 
