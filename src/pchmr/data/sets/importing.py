@@ -146,8 +146,10 @@ def _add(draft: Draft, job: Job, source: Source) -> str:
     return made.fault
 
 
-Names, Coded = Mapping[str, list[str]], Mapping[str, ndarray]
-"""Words of a column, and their places in it."""
+Names = Mapping[str, list[str]]
+"""The words of every column of text."""
+Coded = Mapping[str, ndarray]
+"""Places of words among these, row by row."""
 
 
 def _coded(draft: Draft) -> tuple[Names, Coded]:

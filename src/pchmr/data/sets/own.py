@@ -116,8 +116,12 @@ def _read(truth: Truth, name: str, every: int) -> Part:
         texts=_texts(truth, rows, path),
         frame=frame,
         pictures=(lambda: _video(path, frame)) if moving else photos([path] * len(rows)),
+        global_orient=own["global_orient"],
+        body_pose=own["body_pose"],
+        betas=own["betas"],
+        transl=own["transl"],
         has_smpl=np.ones(len(rows), dtype=bool),
-        **own,
+        intrinsics=own["intrinsics"],
         square=square,
         left_out={MISSING: missing},
     )

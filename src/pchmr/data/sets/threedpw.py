@@ -99,8 +99,9 @@ class _Sequence:
     def compared(self, who: int, key: str, *shape: int) -> np.ndarray | None:
         """Numbers of one person that only a check looks at; None where their shape is another."""
         values = self.found.get(key)
-        has_them = isinstance(values, (list, np.ndarray)) and len(values) > who
-        return compared(values[who], *shape) if has_them else None
+        if not isinstance(values, (list, np.ndarray)) or len(values) <= who:
+            return None
+        return compared(values[who], *shape)
 
     def has_bad(self, key: str, read: np.ndarray | None) -> bool:
         """Whether something stands in the file that could not be read."""
