@@ -1,6 +1,6 @@
 """Fixtures that every room uses: the embedded body, a tiny body, random people, shared material."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +133,7 @@ class ToyPeople:
 
     def batch(self, indices) -> Sample:
         rows = torch.as_tensor(np.asarray(indices), dtype=torch.long)
-        return Sample(**{f.name: getattr(self.sample, f.name)[rows] for f in fields(Sample)})
+        return self.sample.taken(rows)
 
 
 def make_toy_people(body: BodyModel, count: int = 12, size: int = 32, seed: int = 0) -> ToyPeople:

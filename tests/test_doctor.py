@@ -87,17 +87,30 @@ def test_what_is_said_of_a_set_is_true() -> None:
         assert word in SETS
         protocol = LICENSED[name].enables.split("--protocol ")[1].split()[0]
         assert protocol in PROTOCOLS
+        verbs = LICENSED[name].enables.split("--data DST in ")[1].split(", --")[0]
+        assert verbs == ("evaluate" if word == "emdb" else "train, federate, evaluate")
 
 
-def test_search_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     deep = tmp_path / "a/b/c/SMPL_NEUTRAL.npz"
     deep.parent.mkdir(parents=True)
     deep.touch()
     assert find_licensed([tmp_path])["SMPL neutral"] == []
     (tmp_path / "z_SMPL.txt").touch()
     (tmp_path / "mesh_downsampling.npz").touch()
+    for number in range(20):
+        (tmp_path / f"a/{number}.JPG").touch()
+    monkeypatch.setattr(licensed, "MAX_ENTRIES", 7)
+    crowded: list[Path] = []
+    assert find_licensed([tmp_path], crowded.append)["Mesh levels of SMPL"] and not crowded
     monkeypatch.setattr(licensed, "MAX_ENTRIES", 1)
-    assert find_licensed([tmp_path])["Mesh levels of SMPL"] == []
+    assert find_licensed([tmp_path], crowded.append)["Mesh levels of SMPL"] == []
+    assert crowded == [tmp_path]
+    monkeypatch.setattr(doctor, "search_roots", lambda _: (tmp_path,))
+    doctor.run(DoctorConfig())
+    assert "files and folders were looked at" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_broken_probe_is_a_row(

@@ -6,10 +6,13 @@ import torch
 
 from pchmr.baselines import baselines
 from pchmr.body import BodyModel
+from pchmr.body.files import BodyFileError
 from pchmr.body.joints import EVALUATION_14
 from pchmr.config import SettingError
-from pchmr.data.sample import Subset
+from pchmr.data.sample import Sample, Subset, mesh_of
 from pchmr.evaluation import by_protocol, evaluate, protocol_2, score, truth_of
+from pchmr.evaluation.protocols import Judged
+from pchmr.losses.target import targets
 from pchmr.models import build_model
 
 
@@ -97,27 +100,45 @@ def test_gendered_truth_is_each_persons_own_body(tiny_body, tiny_arrays, toy_peo
     tall = BodyModel(arrays, tiny_body.hierarchy, gender="male")
     genders = np.array(["female", "male", "female", "male"] * 3)
     people = replace(toy_people, columns={**toy_people.columns, "gender": genders})
-    bodies = {"female": tiny_body, "male": tall}
+    both = BodyModel(tiny_arrays, tiny_body.hierarchy)
+    both.by_gender.update({"female": tiny_body, "male": tall})
     neutral = score(truth_mesh(tiny_body), tiny_body, people)
-    gendered = score(truth_mesh(tiny_body), tiny_body, people, bodies=bodies, batch_size=5)
+    judged = Judged(people, np.arange(12), gendered=True)
+    gendered = score(truth_mesh(tiny_body), both, judged, batch_size=5)
     assert neutral.mpvpe_mm == pytest.approx(0, abs=1e-3)
     assert gendered.mpvpe_mm > 10
     assert (gendered.per_sample_mpjpe_mm[genders == "female"] < 1e-2).all()
     assert (gendered.per_sample_mpjpe_mm[genders == "male"] > 1).all()
-    with pytest.raises(SettingError, match="needs a body for male"):
-        score(truth_mesh(tiny_body), tiny_body, people, bodies={"female": tiny_body})
+    perfect = score(lambda sample: mesh_of(sample, both), both, judged)
+    assert perfect.mpvpe_mm == pytest.approx(0, abs=1e-3)
+    del both.by_gender["male"]
+    with pytest.raises(BodyFileError, match="a male body: give --body FOLDER"):
+        score(truth_mesh(tiny_body), both, judged)
     with pytest.raises(SettingError, match="column gender"):
-        score(truth_mesh(tiny_body), tiny_body, toy_people, bodies=bodies)
+        score(truth_mesh(tiny_body), both, Judged(toy_people, np.arange(12), gendered=True))
+
+
+def test_gendered_labels_make_targets_of_their_own_body(tiny_body, tiny_arrays, toy_people) -> None:
+    taller = tiny_arrays["v_template"] * np.array([1.0, 1.1, 1.0], dtype=np.float32)
+    both = BodyModel(tiny_arrays, tiny_body.hierarchy)
+    both.by_gender["male"] = BodyModel({**tiny_arrays, "v_template": taller}, tiny_body.hierarchy)
+    people = replace(toy_people, sample=replace(toy_people.sample, gender=torch.tensor([2, 0] * 6)))
+    sample = people.batch(range(12))
+    found, neutral = targets(sample, both), targets(replace(sample, gender=None), both)
+    off = (found.vertices - neutral.vertices).norm(dim=-1).mean(dim=1)
+    assert (off[::2] > 0.005).all() and (off[1::2] < 1e-6).all()
+    assert (found.vertices_coarse - neutral.vertices_coarse)[0].abs().max() > 0.005
+    constant = baselines(both, Subset(people, np.array([4])), Subset(people, np.array([4])))
+    assert constant["mean_pose"].mpvpe_mm == pytest.approx(0, abs=1e-2)
+    mixed = Sample.joined([sample, toy_people.batch([1, 3])])
+    assert mixed.gender is not None and mixed.gender.tolist() == [2, 0] * 6 + [0, 0]
 
 
 def test_genders_as_labels_spell_them(tiny_body, toy_people) -> None:
     labels = np.array(["m", "f", "none", "0", "1", "-1"] * 2)
     people = replace(toy_people, columns={**toy_people.columns, "gender": labels})
-    bodies = dict.fromkeys(("m", "f", "neutral"), tiny_body)
-    scores = score(truth_mesh(tiny_body), tiny_body, people, bodies=bodies)
-    assert scores.mpvpe_mm == pytest.approx(0, abs=1e-3)
-    with pytest.raises(SettingError, match="needs a body for neutral"):
-        score(truth_mesh(tiny_body), tiny_body, people, bodies={"m": tiny_body, "f": tiny_body})
+    genders = Judged(people, np.arange(12), gendered=True).batch([0, 1, 2, 3, 4, 5]).gender
+    assert genders is not None and genders.tolist() == [2, 1, 0, 2, 1, 0]
 
 
 @pytest.fixture

@@ -17,7 +17,15 @@ from rich.table import Table
 from rich.text import Text
 
 from pchmr.config import DoctorConfig
-from pchmr.data.licensed import LICENSED, RECORDINGS, SETS, find_licensed, search_roots
+from pchmr.data.errors import InputError
+from pchmr.data.licensed import (
+    LICENSED,
+    MAX_ENTRIES,
+    RECORDINGS,
+    SETS,
+    find_licensed,
+    search_roots,
+)
 from pchmr.data.mocap.poses import SUFFIXES, read_recording
 from pchmr.data.sets import DATASETS
 from pchmr.data.sets.part import ReadOptions
@@ -244,13 +252,17 @@ PROBES: dict[str, Probe] = {
 
 def _licensed_table(data_root: Path | None) -> Table:
     table = _empty_table("Licensed files and data sets (none is needed for the embedded people)")
-    for name, paths in find_licensed(search_roots(data_root)).items():
+    crowded: list[Path] = []
+    for name, paths in find_licensed(search_roots(data_root), crowded.append).items():
         item = LICENSED[name]
         found = [str(path) for path in paths] or ["not found: " + ", ".join(item.patterns)]
         lines = (*found, f"enables {item.enables}", f"get it at {item.source}")
         broken = [line for path in paths if (line := _fault(name, path))]
         state = "broken" if broken else "ok" if paths else "missing"
         table.add_row(_mark(state), Text(name), Text("\n".join((*broken, *lines))))
+    for root in crowded:
+        words = f"only its first {MAX_ENTRIES} files and folders were looked at: move sets up in it"
+        table.add_row(_mark("broken"), Text(str(root)), Text(f"{words}, or give --data-root"))
     return table
 
 
@@ -272,7 +284,9 @@ def _opens(name: str, path: Path) -> None:
     from pchmr.models.official import read_state_dict
 
     if name in SETS:
-        DATASETS[SETS[name]].sources(path, ReadOptions())[0].read()
+        part = DATASETS[SETS[name]].sources(path, ReadOptions())[0].read()
+        if part.fault and not len(part):
+            raise InputError(part.fault)
     elif name in RECORDINGS:
         word = RECORDINGS[name]
         read_recording(word, min(path.glob(f"*{SUFFIXES[word]}")), path.name, load_body())

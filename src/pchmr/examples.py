@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pchmr.body import BodyModel
 from pchmr.data.crops import Square, centred_intrinsics, overlay_translation
-from pchmr.data.sample import PeopleDataset
+from pchmr.data.sample import PeopleDataset, mesh_of
 from pchmr.data.synthetic.overlays import shade_mesh
 from pchmr.door.arrays import read_arrays
 from pchmr.evaluation import center_vertices
@@ -114,7 +114,7 @@ def write_examples(
     sample = dataset.batch([row for _, row in chosen]).to(body.v_template.device)
     if not bool(sample.has_smpl.all()):
         return
-    truth = body(sample.global_orient, sample.body_pose, sample.betas, sample.transl).vertices
+    truth = mesh_of(sample, body)
     training = model.training
     model.eval()
     output = model(sample.images)

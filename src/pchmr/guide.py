@@ -36,7 +36,7 @@ WAYS_IN = """Three ways in:
 
   I have SMPL, Human3.6M, 3DPW or EMDB files
     pchmr doctor                     what is here, and what each file would enable
-    pchmr data import 3dpw SRC DST   then --data DST in every verb
+    pchmr data import 3dpw SRC DST   then --data DST in train, federate, evaluate
 """
 
 

@@ -102,3 +102,39 @@ def test_a_table_from_files_to_rows(body, tmp_path, monkeypatch, capsys) -> None
     assert all("truth" in row["differs"] and "box" in row["differs"] for row in rows)
     comparison.run(config)  # nothing is run again
     assert (tmp_path / "results" / "client-scale.jsonl").read_text().splitlines() == lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("table", "name"), [("lda", "h36m"), ("natural", "3dpw"), ("finetune", "3dpw")]
+)
+def test_tables_of_the_sets_that_the_paper_took(
+    table, name, body, tmp_path, monkeypatch, capsys
+) -> None:
+    """One epoch of a small network on fixtures of Human3.6M and 3DPW, from files to rows."""
+    from pchmr.body.archive import read_npz
+    from pchmr.body.files import ASSET
+
+    arrays = read_npz(ASSET)
+    if name == "h36m":
+        layouts().write_h36m(tmp_path / "files", arrays, frames=(*range(0, 60, 5), 64))
+    else:
+        layouts().write_3dpw(tmp_path / "files", {"m": arrays, "f": arrays}, count=10)
+    import_set(Job(name=name, source=tmp_path / "files", folder=tmp_path / "set",
+                   bodies=Bodies(body, {}), image_size=64, options=ReadOptions()))  # fmt: skip
+    for recipe in ("paper-fastmetro", "paper-tore"):
+        monkeypatch.setitem(RECIPES, recipe, replace(RECIPES[recipe], num_epochs=1))
+    monkeypatch.setattr(paper, "FINETUNE_EPOCHS", 1)
+    monkeypatch.setattr(paper, "MODELS", {"fastmetro_xs": "paper-fastmetro"})
+    monkeypatch.setattr(paper, "ALPHAS", paper.ALPHAS[:1])
+    config = BenchConfig(
+        name=table, scale="paper", data=tmp_path / "set", output=tmp_path / "results"
+    )
+    comparison.run(config)
+    assert "hours" in capsys.readouterr().err
+    lines = (tmp_path / "results" / f"{table}.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    wanted = {"lda": 3, "natural": 4, "finetune": 4}[table]
+    assert len({row["id"] for row in rows}) == wanted
+    scored = [row["value"] for row in rows if row.get("unit") == "mm"]
+    assert scored and all(0 < value < 5000 for value in scored)

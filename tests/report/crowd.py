@@ -51,8 +51,7 @@ class Crowd:
 
     def batch(self, indices: Any) -> Sample:
         rows = torch.as_tensor(np.asarray(indices))
-        values = {name: getattr(self.sample, name)[rows] for name in vars(self.sample)}
-        return Sample(**values)
+        return self.sample.taken(rows)
 
 
 class Seer(nn.Module):

@@ -10,7 +10,7 @@ and no gate here: what leaves a worker is put together at once.
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,15 +92,9 @@ def _steps(
         found = [client.batch(number) for client in clients if number < len(client.batches)]
         share = number / longest
         if rung == "minibatch":
-            yield share, joined(found)
+            yield share, Sample.joined(found)
         else:
             yield from ((share, sample) for sample in found)
-
-
-def joined(samples: list[Sample]) -> Sample:
-    """The samples as one batch."""
-    values = {f.name: torch.cat([getattr(s, f.name) for s in samples]) for f in fields(Sample)}
-    return Sample(**values)
 
 
 def _step(

@@ -87,6 +87,21 @@ def load_body(path: Path | None = None, *, gender: str = "neutral") -> BodyModel
     return BodyModel(arrays, hierarchy, gender=named or gender)
 
 
+def with_genders(body: BodyModel, path: Path) -> BodyModel:
+    """The neutral body of a folder, and beside it those of women and men.
+
+    Raises:
+        BodyFileError: The path is no folder that holds both.
+    """
+    if not _found(path).is_dir():
+        raise BodyFileError(f"{path} is one body: give the folder that holds one a gender")
+    for gender in GENDERS[1:]:
+        if gender not in body.by_gender:
+            own = load_body(path, gender=gender).to(body.v_template.device)
+            body.by_gender[gender] = own
+    return body
+
+
 def gender_name(label: Any) -> str:
     """ "neutral", "female" or "male" for a label of a data set.
 
@@ -174,12 +189,18 @@ def gender_of(path: Path) -> str | None:
     return None
 
 
-def _pick_file(path: Path, gender: str) -> Path:
+def _found(path: Path) -> Path:
+    """The path as given, or in a folder that is searched."""
     folders = [Path(), *search_paths()]
     path = next((folder / path for folder in folders if (folder / path).exists()), path)
     if not path.exists():
         looked = ", ".join(str(folder) for folder in folders[1:])
         raise BodyFileError(f"{path}: no such body file, neither as given nor in {looked}")
+    return path
+
+
+def _pick_file(path: Path, gender: str) -> Path:
+    path = _found(path)
     if not path.is_dir():
         return path
     files = _body_files(path, gender)

@@ -5,14 +5,16 @@ It reads no file (`files.py`) and knows no vertex count.
 
 import hashlib
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
 from scipy.sparse import csr_matrix
-from torch import Tensor
+from torch import Tensor, nn
 
+from pchmr.body.archive import BodyFileError
 from pchmr.body.hierarchy import MeshHierarchy, gather_table
 from pchmr.body.joints import COCO_17, COCO_23, EVALUATION_14, H36M_17, SMPL_24, JointSet
 from pchmr.body.skinning import Skinning, float_tensor
@@ -48,6 +50,7 @@ class BodyModel(Skinning):
         gender: "neutral", "female" or "male".
         sha256: Hash of all arrays that decide meshes and joints, the regressors among them.
         mesh_sha256: Hash without the regressors of other joint sets: of what decides meshes.
+        by_gender: Bodies of women and men beside a neutral one, for labels that are of theirs.
     """
 
     faces: Tensor
@@ -59,6 +62,7 @@ class BodyModel(Skinning):
         super().__init__(arrays)
         self.gender = gender
         self.hierarchy = hierarchy
+        self.by_gender = nn.ModuleDict()
         self.sha256 = body_sha256(arrays)
         self.mesh_sha256 = body_sha256(arrays, CORE_ARRAYS)
         self.register_buffer("faces", torch.from_numpy(arrays["f"].astype(np.int64)))
@@ -83,6 +87,21 @@ class BodyModel(Skinning):
             return weights @ vertices
         picked = vertices[..., indices.flatten(), :].unflatten(-2, indices.shape)
         return (picked * weights[..., None]).sum(dim=-2)
+
+    def of(self, gender: str) -> "BodyModel":
+        """The body of a gender.
+
+        Raises:
+            BodyFileError: It is not at hand.
+        """
+        if gender in ("neutral", self.gender):
+            return self
+        if gender not in self.by_gender:
+            raise BodyFileError(
+                f"the labels are of a {gender} body: give --body FOLDER that holds one, or import "
+                "with --truth neutral"
+            )
+        return cast(BodyModel, self.by_gender[gender])
 
     def has_regressor(self, joint_set: JointSet) -> bool:
         """Whether `regress` knows the set."""

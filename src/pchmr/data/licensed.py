@@ -19,6 +19,7 @@ MAX_DEPTH = 3
 MAX_ENTRIES = 50_000
 # Folders with one entry a picture: long to list, and never what is looked for.
 SKIPPED_FOLDERS = ("imagefiles", "images", "jpegimages")
+PICTURES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +54,19 @@ SETS = {
 """Data sets, and their words for `pchmr data import`."""
 RECORDINGS = {"AMASS": "amass", "BVH": "bvh"}
 """Recorded motion, and its words."""
+HELD_OUT = ("emdb",)
+"""Sets that hold nobody to train on."""
 PROTOCOLS = {"3dpw": "3dpw", "emdb": "emdb1", "h36m": "h36m-p2"}
 
 
 def _of_set(word: str) -> LicensedItem:
     reader, protocol = DATASETS[word], PROTOCOLS.get(word, "all")
+    verbs = "evaluate" if word in HELD_OUT else "train, federate, evaluate"
     return LicensedItem(
         patterns=(reader.tree,),
         finds=reader.finds,
         enables=f"pchmr data import {word} {'FILE' if word == 'npz' else 'FOLDER'} DST, then "
-        f"--data DST in every verb, --protocol {protocol} in evaluate",
+        f"--data DST in {verbs}, --protocol {protocol} in evaluate",
         source=reader.page,
     )
 
@@ -132,27 +136,35 @@ def search_roots(data_root: Path | None = None) -> tuple[Path, ...]:
     return (*own, torch_home / "hub" / "checkpoints")
 
 
-def find_licensed(roots: Iterable[Path]) -> dict[str, list[Path]]:
+def find_licensed(
+    roots: Iterable[Path], on_limit: Callable[[Path], None] = lambda root: None
+) -> dict[str, list[Path]]:
     """What was found of every item of `LICENSED`, in the order of the roots.
 
-    Looks three folders deep; a folder that cannot be listed counts as empty.
+    Looks three folders deep; a folder that cannot be listed counts as empty, pictures are passed
+    over.
+
+    Args:
+        roots: Folders to look in.
+        on_limit: Called with a root that holds more than is looked at.
     """
     found: dict[str, list[Path]] = {name: [] for name in LICENSED}
     for root in roots:
-        for path in _walk(root):
+        for path in _walk(root, on_limit):
             for name, item in LICENSED.items():
                 if _matches(path, item):
                     found[name].append(path)
     return found
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def _walk(root: Path, on_limit: Callable[[Path], None]) -> Iterator[Path]:
     folders, num_entries = [(root, 1)], 0
     while folders:
         folder, depth = folders.pop(0)
         for path in _entries(folder):
             num_entries += 1
             if num_entries > MAX_ENTRIES:
+                on_limit(root)
                 return
             yield path
             if depth < MAX_DEPTH and path.is_dir() and path.name.lower() not in SKIPPED_FOLDERS:
@@ -161,7 +173,9 @@ def _walk(root: Path) -> Iterator[Path]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if not e.name.lower().endswith(PICTURES)]
+        return [folder / name for name in sorted(names)]
     except OSError:
         return []
 

@@ -7,13 +7,16 @@ only in scores and tables.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from pchmr.body import BodyModel
+from pchmr.body.files import GENDERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class Sample:
         has_joints: Whether `joints` is known.
         has_keypoints_2d: Whether `keypoints_2d` is known.
         index: Row in the data set the sample came from.
+        gender: Whose body makes the mesh, by its place in `GENDERS`; None is the neutral one's.
     """
 
     images: Float[Tensor, "batch 3 height width"]
@@ -47,13 +51,59 @@ class Sample:
     has_joints: Bool[Tensor, " batch"]
     has_keypoints_2d: Bool[Tensor, " batch"]
     index: Int[Tensor, " batch"]
+    gender: Int[Tensor, " batch"] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def to(self, device: torch.device | str) -> "Sample":
         """The same sample on a device."""
-        return Sample(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return Sample(**{name: values.to(device) for name, values in self._known().items()})
+
+    def taken(self, rows: Int[Tensor, " rows"]) -> "Sample":
+        """Some of the people, in that order."""
+        return Sample(**{name: values[rows] for name, values in self._known().items()})
+
+    @classmethod
+    def joined(cls, samples: Sequence["Sample"]) -> "Sample":
+        """The people of all samples."""
+        if any(sample.gender is not None for sample in samples):
+            samples = [
+                sample
+                if sample.gender is not None
+                else replace(sample, gender=torch.zeros_like(sample.index))
+                for sample in samples
+            ]
+        names = samples[0]._known()
+        return cls(**{name: torch.cat([getattr(s, name) for s in samples]) for name in names})
+
+    def _known(self) -> dict[str, Tensor]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "gender"} | (
+            {} if self.gender is None else {"gender": self.gender}
+        )
+
+
+def gender_codes(genders: np.ndarray) -> Int[np.ndarray, " rows"]:
+    """Places of genders in `GENDERS`."""
+    return np.array([GENDERS.index(str(gender)) for gender in genders.tolist()], dtype=np.int64)
+
+
+def mesh_of(
+    sample: Sample, body: BodyModel, *, placed: bool = True
+) -> Float[Tensor, "batch vertices 3"]:
+    """Vertices that labels give, each on the body of its gender, axes of the camera.
+
+    Placed ones stand where the labels say, others at the origin.
+    """
+    labels = (sample.global_orient, sample.body_pose, sample.betas)
+    labels += (sample.transl,) if placed else ()
+    if sample.gender is None:
+        return body(*labels).vertices
+    found = body.v_template.new_empty(len(sample), *body.v_template.shape)
+    for code in sample.gender.unique().tolist():
+        rows = sample.gender == code
+        found[rows] = body.of(GENDERS[code])(*(values[rows] for values in labels)).vertices
+    return found
 
 
 @runtime_checkable

@@ -174,6 +174,7 @@ class Finder:
             ("_codecs", "encode"): Call(self._encode),
             ("copyreg", "_reconstructor"): Call(_bare),
             ("builtins", "object"): Bag,
+            ("builtins", "bytes"): Call(_no_bytes),
             ("builtins", "set"): Bag,
             ("collections", "OrderedDict"): PlainDict,
         }
@@ -294,6 +295,13 @@ def _scalar(kind: Any, data: Any = b"") -> RawArray:
     array = RawArray()
     array.state = ((), kind, False, data)
     return array
+
+
+def _no_bytes(*arguments: Any) -> bytes:
+    """Stands for `bytes` without arguments: how protocol 2 writes empty ones."""
+    if arguments:
+        raise PickleError("bytes of anything")
+    return b""
 
 
 def _bare(kind: Any, *_: Any) -> Any:

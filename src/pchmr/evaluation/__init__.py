@@ -4,10 +4,10 @@ Protocol (FastMETRO, METRO): 14 joints regressed from the fine mesh, both sides 
 of the hips; vertices centered on the regressed pelvis. A score without its truth is left out,
 never printed as zero. Handed to training and federation as an argument, never imported by them.
 
-The papers score 3DPW against meshes of the neutral body although its labels carry a gender; without
-`bodies` that is done here too, with them each person's own body makes the truth. `Judged` people
-say which joints count as true: those of the true mesh, those of the labels as in the papers, or
-these with the published averaging, traps included.
+The papers score 3DPW against meshes of the neutral body although its labels carry a gender. Here
+the body that labels were made with makes the truth: `Sample.gender` tells. `Judged` people say
+which joints count as true: those of the true mesh, those of the labels as in the papers, or these
+with the published averaging, traps included.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,11 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pchmr.body import BodyModel
-from pchmr.body.files import gender_name
 from pchmr.body.joints import EVALUATION_14, H36M_17, JointSet
-from pchmr.config import SettingError, require
-from pchmr.data.sample import PeopleDataset, Sample
-from pchmr.evaluation.protocols import JointTruth, Judged, by_protocol, mesh_of, protocol_2
+from pchmr.data.sample import PeopleDataset, Sample, mesh_of
+from pchmr.evaluation.protocols import JointTruth, Judged, by_protocol, protocol_2
 from pchmr.geometry import centered
 from pchmr.metrics import MM_PER_METRE, SCORES, means, mpvpe, pa_mpjpe, paper_means
 
@@ -34,7 +32,6 @@ __all__ = [
     "by_protocol",
     "center_vertices",
     "evaluate",
-    "mesh_of",
     "people_mm",
     "protocol_2",
     "score",
@@ -110,8 +107,6 @@ def center_vertices(
 def truth_of(
     sample: Sample,
     body: BodyModel,
-    bodies: Mapping[str, BodyModel] | None = None,
-    genders: np.ndarray | None = None,
     *,
     joint_truth: JointTruth = "mesh",
     joint_set: JointSet = EVALUATION_14,
@@ -121,18 +116,10 @@ def truth_of(
     Args:
         sample: People with labels.
         body: Makes the meshes, and regresses joints.
-        bodies: Makes the meshes instead, by gender.
-        genders: Gender of each person, for `bodies`.
         joint_truth: Which joints are true.
         joint_set: Which joints count; labels hold the evaluation joints only.
     """
     vertices = mesh_of(sample, body)
-    if bodies is not None:
-        assert genders is not None
-        for gender in np.unique(genders):
-            same = torch.from_numpy(genders == gender).to(vertices.device)
-            own = mesh_of(sample, bodies[str(gender)])
-            vertices = torch.where(same[:, None, None], own, vertices)
     regressed = centered(body.regress(vertices, joint_set), joint_set.root)
     if joint_set is not EVALUATION_14:
         about = center_vertices(body, vertices)
@@ -165,7 +152,6 @@ def score(
     dataset: PeopleDataset,
     *,
     batch_size: int = BATCH_SIZE,
-    bodies: Mapping[str, BodyModel] | None = None,
 ) -> Scores:
     """Scores of any function from samples to meshes.
 
@@ -175,20 +161,16 @@ def score(
         dataset: People to score on; `Judged` ones decide which joints are true, and how the three
             scores are averaged.
         batch_size: People at a time; does not change the scores.
-        bodies: Makes the truth instead, by the values of the column `gender`.
 
     Raises:
-        SettingError: `bodies` lacks a gender of the data set, or the data set has none.
+        BodyFileError: The labels are of a gender whose body is not at hand.
     """
-    device, genders, done = body.v_template.device, _genders(dataset, bodies), 0
+    device = body.v_template.device
     judged = dataset if isinstance(dataset, Judged) else Judged(dataset, np.arange(len(dataset)))
     joint_truth, joint_set = judged.joint_truth, judged.joint_set
-    named = {gender_name(label): own for label, own in bodies.items()} if bodies else None
     found = []
     for sample in batches(dataset, device, batch_size):
-        own = None if genders is None else genders[done : done + len(sample)]
-        done += len(sample)
-        truth = truth_of(sample, body, named, own, joint_truth=joint_truth, joint_set=joint_set)
+        truth = truth_of(sample, body, joint_truth=joint_truth, joint_set=joint_set)
         vertices = predict(sample)
         joints = centered(body.regress(vertices, joint_set), joint_set.root)
         aligned = truth.has_joints | (joint_truth == "paper")
@@ -203,19 +185,6 @@ def score(
     values, known, by_joint, pairs = map(torch.cat, zip(*found, strict=True))
     average = paper_means if joint_truth == "paper" else means
     return _scores(average(values, known), known[:, 0].numpy(), by_joint, pairs, judged)
-
-
-def _genders(dataset: PeopleDataset, bodies: Mapping[str, BodyModel] | None) -> np.ndarray | None:
-    """Gender of each row where bodies are told apart by it."""
-    if bodies is None:
-        return None
-    genders = dataset.columns.get("gender")
-    if genders is None:
-        raise SettingError("gendered truth needs a data set with the column gender")
-    genders = np.array([gender_name(label) for label in genders])
-    missing = sorted(set(genders) - {gender_name(label) for label in bodies})
-    require(not missing, f"gendered truth needs a body for {', '.join(missing)}")
-    return genders
 
 
 def _scores(
@@ -277,12 +246,11 @@ def evaluate(
     dataset: PeopleDataset,
     *,
     batch_size: int = BATCH_SIZE,
-    bodies: Mapping[str, BodyModel] | None = None,
     bf16: bool = False,
 ) -> Scores:
     """Scores of a model in evaluation mode; its training flag is put back afterwards.
 
-    `bodies` as in `score`; `bf16` runs the network in automatic mixed precision.
+    `bf16` runs the network in automatic mixed precision.
     """
     device = body.v_template.device.type
 
@@ -293,6 +261,6 @@ def evaluate(
     training = model.training
     model.eval()
     try:
-        return score(predict, body, dataset, batch_size=batch_size, bodies=bodies)
+        return score(predict, body, dataset, batch_size=batch_size)
     finally:
         model.train(training)

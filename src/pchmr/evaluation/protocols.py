@@ -4,18 +4,18 @@ Sources: Human3.6M protocol 2 as in HMR (Kanazawa et al. 2018), 3DPW as in METRO
 (Kaufmann et al. 2023) with SMPL's 24 joints about the pelvis.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
+import torch
 
-from pchmr.body import BodyModel
+from pchmr.body.files import gender_name
 from pchmr.body.joints import EVALUATION_14, SMPL_24, JointSet
-from pchmr.config import require
-from pchmr.data.sample import PeopleDataset, Sample, Subset
+from pchmr.config import SettingError, require
+from pchmr.data.sample import PeopleDataset, Sample, Subset, gender_codes
 
 PROTOCOL_2_SUBJECTS, FRONTAL_CAMERA = ("S9", "S11"), "60457274"
 
@@ -26,10 +26,29 @@ where there are any. `paper`: only those, averaged as the published code does (`
 
 @dataclass(frozen=True)
 class Judged(Subset):
-    """People, which of their joints count, and which scores take for true."""
+    """People, which of their joints count, and which scores take for true.
+
+    `gendered` ones have meshes of the bodies that the column `gender` names, whatever their labels
+    were made with.
+    """
 
     joint_truth: JointTruth = "mesh"
     joint_set: JointSet = EVALUATION_14
+    gendered: bool = False
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
+        """The rows asked for, counted within the subset."""
+        sample = super().batch(indices)
+        if not self.gendered:
+            return sample
+        return replace(sample, gender=torch.from_numpy(self._genders[np.asarray(indices)]))
+
+    @cached_property
+    def _genders(self) -> np.ndarray:
+        labels = self.columns.get("gender")
+        if labels is None:
+            raise SettingError("gendered truth needs a data set with the column gender")
+        return gender_codes(np.array([gender_name(label) for label in labels]))
 
     @property
     def content_hash(self) -> str:
@@ -37,9 +56,10 @@ class Judged(Subset):
         return self.dataset.content_hash
 
 
-def mesh_of(sample: Sample, body: BodyModel) -> Float[Tensor, "batch vertices 3"]:
-    """Vertices that labels give on a body, camera frame."""
-    return body(sample.global_orient, sample.body_pose, sample.betas, sample.transl).vertices
+def gendered(people: PeopleDataset) -> Judged:
+    """The same people against meshes of each one's own gender, whichever joints were true."""
+    joint_set = people.joint_set if isinstance(people, Judged) else EVALUATION_14
+    return Judged(people, np.arange(len(people)), "mesh", joint_set, gendered=True)
 
 
 def by_protocol(

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from pchmr.body import BodyModel
 from pchmr.body.joints import SMPL_24
 from pchmr.config import SettingError
-from pchmr.data.sample import PeopleDataset, Sample
-from pchmr.evaluation.protocols import mesh_of
+from pchmr.data.sample import PeopleDataset, Sample, mesh_of
 from pchmr.metrics import (
     MM_PER_METRE,
     Mean,

@@ -14,16 +14,17 @@ from scipy import stats
 
 from pchmr import compute
 from pchmr.baselines import baselines
-from pchmr.body import load_body
-from pchmr.body.files import BodyFileError
+from pchmr.body.files import BodyFileError, with_genders
 from pchmr.config import EvaluateConfig, FederateConfig, TrainConfig
 from pchmr.data import planned_columns
 from pchmr.data.partition import make_partition
 from pchmr.data.pose_clusters import POSE
+from pchmr.data.sets.folder import is_gendered
 from pchmr.data.synthetic.recipe import RECIPE_VERSION, SyntheticRecipe
 from pchmr.door import FileError
 from pchmr.evaluation import Scores, people_mm
 from pchmr.evaluation import evaluate as evaluate_model
+from pchmr.evaluation.protocols import gendered
 from pchmr.evaluation.world import is_in_world, world_scores
 from pchmr.examples import write_examples
 from pchmr.experiment.scene import (
@@ -173,21 +174,20 @@ def half_width_mm(scores: Scores) -> float | None:
 def _gendered(scene: Scene, config: EvaluateConfig) -> dict[str, object]:
     """Scores against meshes of each person's own gender, where labels and body files have them.
 
-    3DPW's truth in the papers comes from the neutral body, although its labels carry a gender.
+    3DPW's truth in the papers comes from the neutral body, although its labels carry a gender;
+    where the truth is gendered as imported, nothing is left to say.
     """
-    path, genders = config.model_options.body, scene.test_set.columns.get("gender")
-    if path is None or not path.is_dir() or genders is None:
+    path, people = config.model_options.body, scene.test_set
+    if path is None or not path.is_dir() or "gender" not in people.columns:
         return {}
-    device = scene.body.v_template.device
+    if is_gendered(getattr(people, "about", {})):
+        return {}
     try:
-        bodies = {
-            str(gender): load_body(path, gender=str(gender)).to(device)
-            for gender in np.unique(genders)
-        }
+        body = with_genders(scene.body, path)
     except BodyFileError as error:
         say(f"scores against gendered truth are left out: {error}")
         return {}
-    scores = evaluate_model(scene.model, scene.body, scene.test_set, bodies=bodies, bf16=scene.bf16)
+    scores = evaluate_model(scene.model, body, gendered(people), bf16=scene.bf16)
     return {"after_gendered": scores.row()}
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from torch import nn
 
 from pchmr import compute
-from pchmr.body import BodyModel, load_body
+from pchmr.body import BodyModel
 from pchmr.config import EvaluateConfig, FederateConfig, TrainConfig
 from pchmr.data import load_people
 from pchmr.data.partition import held_back, partition_hash
 from pchmr.data.pose_clusters import deal
 from pchmr.data.sample import PeopleDataset
-from pchmr.data.sets.folder import is_held_out_only
+from pchmr.data.sets.folder import is_held_out_only, load_body_of
 from pchmr.data.synthetic.recipe import Split
 from pchmr.evaluation import Scores, by_protocol, evaluate
 from pchmr.experiment.own import OwnScores, own_scores
@@ -134,7 +134,7 @@ def open_scene(config: Config, held_out: Split = "test") -> Scene:
     """
     device = compute.pick_device(config.device)
     data = config.data_options
-    body = load_body(config.model_options.body).to(device)
+    body = load_body_of(data.data, config.model_options.body).to(device)
     model, started_from = load_model(
         config.model_options, body.hierarchy, seed=config.seed, image_size=data.image_size
     )

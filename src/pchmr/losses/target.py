@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14, H36M_17
-from pchmr.data.sample import Sample
+from pchmr.data.sample import Sample, mesh_of
 from pchmr.geometry import centered, rotvec_to_rotmat
 
 
@@ -65,7 +65,7 @@ class Target:
 
 def targets(sample: Sample, body: BodyModel) -> Target:
     """The truth of a batch: its mesh on every level, its joints and keypoints, centred."""
-    vertices = body(sample.global_orient, sample.body_pose, sample.betas).vertices
+    vertices = mesh_of(sample, body, placed=False)
     vertices = vertices - pelvis_of(body.regress(vertices, H36M_17))
     fine, mid, coarse = body.levels(vertices)
     rotvec = torch.cat([sample.global_orient[:, None], sample.body_pose], dim=1)

@@ -6,7 +6,7 @@ among them keep what the shared model knew, or show what the user's setting does
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -58,12 +58,7 @@ class Mixture:
         samples = [people.batch(own) for people, own in parts if len(own)]
         order = np.argsort(np.concatenate([np.flatnonzero(is_first), np.flatnonzero(~is_first)]))
         place = torch.from_numpy(order)
-        return Sample(
-            **{
-                f.name: torch.cat([getattr(sample, f.name) for sample in samples])[place]
-                for f in fields(Sample)
-            }
-        )
+        return Sample.joined(samples).taken(place)
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,14 @@ def gendered(arrays) -> dict[str, dict[str, np.ndarray]]:
 
 
 @pytest.fixture(scope="session")
-def bodies(body: BodyModel, gendered) -> Bodies:
+def bodies(body: BodyModel, arrays, gendered) -> Bodies:
     own = {
         name: BodyModel(gendered[letter], body.hierarchy, gender=name)
         for letter, (name, _) in SCALES.items()
     }
-    return Bodies(body, own)
+    neutral = BodyModel(arrays, body.hierarchy)
+    neutral.by_gender.update(own)
+    return Bodies(neutral, own)
 
 
 def write_sets(root: Path, arrays: dict, gendered: dict, **counts) -> dict[str, Path]:
@@ -56,7 +58,9 @@ def write_sets(root: Path, arrays: dict, gendered: dict, **counts) -> dict[str, 
             path, arrays, **({"frames": FRAMES} if counts else {})
         ),
         "tsv": lambda path: layouts.write_tsv(path, arrays, **counts),
-        "bedlam": lambda path: layouts.write_npz(path, arrays, kind="bedlam"),
+        "bedlam": lambda path: layouts.write_npz(
+            path, arrays, kind="bedlam", **({"count": 14} if counts else {})
+        ),
         "spin": lambda path: layouts.write_npz(
             path, arrays, kind="spin", **({"count": 14} if counts else {})
         ),

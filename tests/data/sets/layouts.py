@@ -360,7 +360,7 @@ def write_npz(root: Path, arrays: dict, *, kind: str = "bedlam", count: int = 5)
         outer = np.tile(np.eye(4), (count, 1, 1))
         outer[:, :3, 3] = view[:, :3, 3]
         own |= {
-            "pose_cam": np.pad(pose, ((0, 0), (0, 93))), "shape": np.pad(shape, ((0, 0), (0, 1))),
+            "pose_cam": pose, "shape": np.pad(shape, ((0, 0), (0, 1))),
             "trans_cam": transl, "cam_ext": outer,
             "cam_int": np.tile(person.intrinsics, (count, 1, 1)),
             "gender": np.array((["female", "male", "neutral", "female", "male"] * count)[:count]),

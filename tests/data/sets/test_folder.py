@@ -17,7 +17,7 @@ from pchmr.data import load_people
 from pchmr.data.augment import PUBLISHED, augment, changed_batch, warped
 from pchmr.data.errors import InputError
 from pchmr.data.sample import PeopleDataset, Subset, wide_batch
-from pchmr.data.sets import DATASETS, importing
+from pchmr.data.sets import DATASETS, draft, importing
 from pchmr.data.sets.check import check_set
 from pchmr.data.sets.draft import IMAGES, LABELS, MANIFEST
 from pchmr.data.sets.folder import MARGIN_SHARE, ImportedPeople, is_imported
@@ -68,6 +68,25 @@ def test_a_stopped_import_goes_on_and_ends_the_same(
     seen: list[int] = []
     import_set(job, lambda done, total: seen.append(done))
     assert not seen  # nothing is left to do
+
+
+def test_an_import_stopped_at_its_end_can_be_given_again(
+    sets, bodies, make_job, imported, tmp_path, monkeypatch
+) -> None:
+    job = make_job("3dpw", sets["3dpw"], tmp_path / "set", bodies)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for piece in (draft.Draft, "_write_labels"), (draft, "_sha256"):
+        with monkeypatch.context() as patch, pytest.raises((InputError, OSError)):
+            patch.setattr(*piece, full)
+            import_set(job)
+    import_set(job)
+    for name in (IMAGES, LABELS):
+        assert (tmp_path / "set" / name).read_bytes() == (
+            imported["3dpw"].folder / name
+        ).read_bytes()
 
 
 def test_another_import_does_not_go_on_with_it(sets, bodies, make_job, imported, tmp_path) -> None:
@@ -265,7 +284,8 @@ def test_any_set_becomes_tsv_and_comes_back(
         )
     seen = [p.detail("keypoints_2d")[o][..., :2] for p, o in ((back, theirs), (people, ours))]
     np.testing.assert_allclose(*seen, atol=1e-4)
-    assert (people.columns["split"][ours] == back.columns["split"][theirs]).all()
+    for key in ("split", "subject", "scene", "sequence", "action", "clip", "frame", "protocol"):
+        assert (people.columns[key][ours] == back.columns[key][theirs]).all(), key
 
 
 def test_a_folder_that_is_no_set_is_said_so(sets, bodies, make_job, tmp_path) -> None:

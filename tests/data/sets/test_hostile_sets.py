@@ -21,6 +21,7 @@ from pchmr.data.mocap.bvh import read_bvh
 from pchmr.data.mocap.poses import PoseSet
 from pchmr.data.sets import DATASETS
 from pchmr.data.sets.folder import ImportedPeople
+from pchmr.data.sets.importing import import_set
 from pchmr.data.sets.part import ReadOptions
 from pchmr.data.sets.placing import Bodies, place
 
@@ -153,8 +154,7 @@ BAD_3DPW = {
     "unknown gender": {"genders": ["robot"]},
     "few betas": {"betas": [np.zeros(3)]},
     "endless": {"cam_intrinsics": np.full((3, 3), np.inf)},
-    "object array": {"img_frame_ids": np.array([None, {}], dtype=object)},
-    "ragged": {"poses2d": [[[1], [2, 3]]]},
+    "ragged": {"poses": [[[1], [2, 3]]]},
 }
 
 
@@ -191,7 +191,6 @@ BAD_TRUTH = {
     "not finite": {"transl": np.full((2, 3), np.nan)},
     "image as text": {"image": np.zeros(2)},
     "gender": {"gender": np.array(["x", "y"])},
-    "does not exist": {},
 }
 
 
@@ -200,6 +199,12 @@ def test_bad_truth_files(words: str, tmp_path, tiny_body) -> None:
     np.savez(tmp_path / "truth.npz", **{**_people_of_two(), **BAD_TRUTH[words]})
     with pytest.raises(UserError, match=words):
         read_set("truth", tmp_path, tiny_body)
+
+
+def test_a_truth_file_without_its_pictures(tmp_path, tiny_body, make_job) -> None:
+    np.savez(tmp_path / "truth.npz", **_people_of_two())
+    with pytest.raises(UserError, match=r"no person that can be used.*'picture missing': 2"):
+        import_set(make_job("truth", tmp_path, tmp_path / "out", Bodies(tiny_body, {})))
 
 
 def test_no_reader_leaves_the_folder_of_its_set(small, tiny_body, tmp_path) -> None:

@@ -56,9 +56,11 @@ def check_set(people: ImportedPeople) -> tuple[Measured, dict[str, bytes]]:
 
 
 def _counts(people: ImportedPeople) -> Measured:
-    """What was found against what was published; the difference where they are not the same."""
+    """What was found against what was published; rows only where they were sampled so."""
     found = people.manifest["counts"]
     published = DATASETS[people.about["set"]].published
+    if (people.manifest["key"]["every"] or 1) > 1:
+        published = {name: n for name, n in published.items() if not name.startswith("rows")}
     return {
         name: {"found": found.get(name, 0), "published": published.get(name)}
         for name in dict.fromkeys((*found, *published))
@@ -158,6 +160,9 @@ def _faults(found: Measured, people: ImportedPeople) -> list[str]:
     thigh = found["thigh_metres"]
     if thigh and not USUAL_THIGH[0] <= thigh["median"] <= USUAL_THIGH[1]:
         said.append(f"a thigh is {thigh['median']:g} m long: labels are not in metres")
+    if DATASETS[people.about["set"]].knows_people and found["in_several_splits"]["subject"]:
+        named = ", ".join(found["in_several_splits"]["subject"][:3])
+        said.append(f"people stand in several splits: {named}")
     if found["duplicates"]["between_splits"]:
         said.append(f"{found['duplicates']['between_splits']} crops stand in several splits")
     return said

@@ -7,7 +7,8 @@ off. `finish` turns the columns into one safetensors file. Nothing here knows a 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Draft:
         left_out: People that are not rows, by reason.
         num_rows: In all files.
         num_bytes: Of all crops.
+        skipped: People of parts that are not in and are read anew by the next import, by reason.
     """
 
     folder: Path
@@ -44,6 +46,8 @@ class Draft:
     left_out: dict[str, int] = field(default_factory=dict)
     num_rows: int = 0
     num_bytes: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    _sizes: list[int] = field(default_factory=list)
 
     @classmethod
     def open(cls, folder: Path, key: Mapping[str, Any]) -> "Draft":
@@ -79,13 +83,31 @@ class Draft:
                 raise
             raise InputError(f"{path} is damaged: delete {self.folder} and import anew") from None
 
-    def add(self, part: str, crops: Sequence[bytes], columns: Mapping[str, ndarray]) -> None:
-        """Appends the rows of a part; it counts once this returns."""
-        sizes = np.array([len(crop) for crop in crops], dtype=np.int64)
+    @property
+    def num_put(self) -> int:
+        """Crops that were put and are not yet those of a part."""
+        return len(self._sizes)
+
+    def all_left_out(self) -> Counter[str]:
+        """People that are not rows, by reason, whether their parts are in or not."""
+        return Counter(self.left_out) + self.skipped
+
+    def put(self, crop: bytes) -> None:
+        """Writes a crop of the part that is added next."""
+        try:
+            start = None if self._sizes else self.num_bytes
+            _append(self.folder / IMAGES, start, crop)
+        except OSError as error:
+            raise InputError(cannot_write(self.folder, error)) from error
+        self._sizes.append(len(crop))
+
+    def add(self, part: str, columns: Mapping[str, ndarray], left_out: Mapping[str, int]) -> None:
+        """Appends the rows of a part, whose crops were put; it counts once this returns."""
+        sizes = np.array(self._sizes, dtype=np.int64)
+        self._sizes.clear()
         ends = self.num_bytes + np.cumsum(sizes)
         whole = {**columns, "end": ends}
         try:
-            _append(self.folder / IMAGES, self.num_bytes, b"".join(crops))
             for name, values in whole.items():
                 width = values[:1].nbytes if len(values) else 0
                 path = self.folder / COLUMNS / f"{name}.bin"
@@ -94,7 +116,8 @@ class Draft:
                 _describe(self.folder / COLUMNS / f"{name}.json", values)
         except OSError as error:
             raise InputError(cannot_write(self.folder, error)) from error
-        self.num_rows += len(crops)
+        self.num_rows += len(sizes)
+        self.left_out = dict(Counter(self.left_out) + Counter(left_out))
         self.num_bytes += int(sizes.sum())
         self.done.append(part)
         line = {"part": part, "rows": self.num_rows, "bytes": self.num_bytes}
@@ -106,32 +129,38 @@ class Draft:
         raw = np.fromfile(self.folder / COLUMNS / f"{name}.bin", dtype=kind)
         return raw.reshape(-1, *shape)[: self.num_rows]
 
-    def replace(self, name: str, values: ndarray) -> None:
-        """Puts other values into a column."""
-        values.tofile(self.folder / COLUMNS / f"{name}.bin")
-        _describe(self.folder / COLUMNS / f"{name}.json", values)
+    def finish(self, manifest: Mapping[str, Any], coded: Mapping[str, ndarray]) -> None:
+        """Writes the labels, hashes every file, and last the manifest; removes the draft.
 
-    def finish(self, manifest: Mapping[str, Any]) -> None:
-        """Writes the labels, hashes every file, and last the manifest; removes the draft."""
+        Args:
+            manifest: What the folder says of itself.
+            coded: Columns that are written in place of those of the same name, which stay as they
+                are: what is stopped here can be done again.
+        """
         try:
             with (self.folder / IMAGES).open("ab") as file:
                 file.truncate(self.num_bytes)
-            self._write_labels()
+            self._write_labels(coded)
         except OSError as error:
             raise InputError(cannot_write(self.folder, error)) from error
         files = {name: _sha256(self.folder / name) for name in (IMAGES, LABELS)}
-        whole = {**manifest, "left_out": self.left_out, "num_rows": self.num_rows, "files": files}
+        left_out = dict(self.all_left_out())
+        whole = {**manifest, "left_out": left_out, "num_rows": self.num_rows, "files": files}
         whole["seal"] = seal(whole)
         write_bytes(self.folder / MANIFEST, (json.dumps(whole, indent=1) + "\n").encode())
         shutil.rmtree(self.folder / COLUMNS)
         (self.folder / PROGRESS).unlink()
 
-    def _write_labels(self) -> None:
+    def _write_labels(self, coded: Mapping[str, ndarray]) -> None:
         """One safetensors file, column by column, so that no column need lie in memory twice."""
+
+        def written(name: str) -> ndarray:
+            return coded[name] if name in coded else self.column(name)
+
         header, at = {}, 0
         names = sorted(path.stem for path in (self.folder / COLUMNS).glob("*.json"))
         for name in names:
-            column = self.column(name)
+            column = written(name)
             span = [at, at + column.nbytes]
             shape, kind = list(column.shape), KINDS[column.dtype.name]
             header[name] = {"dtype": kind, "shape": shape, "data_offsets": span}
@@ -141,7 +170,7 @@ class Draft:
         with (self.folder / LABELS).open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for name in names:
-                file.write(self.column(name).tobytes())
+                file.write(written(name).tobytes())
 
 
 def seal(manifest: Mapping[str, Any]) -> str:

@@ -14,12 +14,16 @@ from pchmr.body.files import gender_name
 from pchmr.body.joints import SMPL_24
 from pchmr.data.errors import InputError
 from pchmr.data.sets.part import (
+    MISSING,
+    NOT_COMPARED,
     Part,
     Reader,
     ReadOptions,
     Source,
     axes,
+    compared,
     every_row_finite,
+    flat,
     listed,
     numbers,
     photos,
@@ -63,10 +67,10 @@ def _read(file: Path, every: int) -> Part:
     extrinsics = _entry(file, found["camera"], "camera", "extrinsics", count, 4, 4, finite=False)
     good = numbers(file, "good_frames_mask", found["good_frames_mask"], count) > 0
     good &= every_row_finite(pose, root, transl, extrinsics)
-    named_pictures = listed(file.parent / "images")
-    pictures = [named_pictures.get(f"{number:05d}") for number in range(count)]
+    pictures = _pictures(file, count)
     there = np.array([picture is not None for picture in pictures], dtype=bool)
     rows = np.flatnonzero(good & there & (np.arange(count) % every == 0))
+    seen, unfit = _keypoints(found.get("kp2d"), count, rows)
     subject, sequence = file.parts[-3], file.parts[-2]
     named = f"{subject}/{sequence}"
     return Part(
@@ -91,10 +95,12 @@ def _read(file: Path, every: int) -> Part:
         intrinsics=np.broadcast_to(intrinsics, (len(rows), 3, 3)),
         extrinsics=extrinsics[rows],
         square=_squares(file, found.get("bboxes"), count)[rows],
-        own_keypoints=_keypoints(file, found.get("kp2d"), count, rows),
+        own_keypoints=seen,
+        size=_sizes(file, found["camera"], len(rows)),
         left_out={
+            NOT_COMPARED.format("kp2d"): unfit,
             "frame not good": int((~good).sum()),
-            "picture missing": int((good & ~there).sum()),
+            MISSING: int((good & ~there).sum()),
         },
     )
 
@@ -115,12 +121,27 @@ def _betas(file: Path, group: Any, count: int) -> np.ndarray:
     return np.broadcast_to(reshaped(file, "smpl.betas", found, 10), (count, 10))
 
 
-def _keypoints(file: Path, found: Any, count: int, rows: np.ndarray) -> Named | None:
-    """The set's own 2D joints, all of them sure."""
-    if found is None:
+def _pictures(file: Path, count: int) -> list[Path | None]:
+    """The picture of every frame; None where it is not on disk."""
+    found = listed(file.parent / "images")
+    return [found.get(f"{number:05d}") for number in range(count)]
+
+
+def _keypoints(given: Any, count: int, rows: np.ndarray) -> tuple[Named | None, int]:
+    """The set's own 2D joints, all of them sure; and how many rows have some of another shape."""
+    seen = compared(given, count, len(SMPL_24), None)
+    if seen is None:
+        return None, 0 if given is None else len(rows)
+    places = seen[rows, :, :2]
+    return (np.concatenate([places, np.ones_like(places[..., :1])], axis=-1), SMPL_24.names), 0
+
+
+def _sizes(file: Path, camera: Any, count: int) -> np.ndarray | None:
+    """Width and height of every row's picture, where the file tells them."""
+    if not isinstance(camera, dict) or not {"width", "height"} <= set(camera):
         return None
-    seen = numbers(file, "kp2d", found, count, len(SMPL_24), None, finite=False)[rows, :, :2]
-    return np.concatenate([seen, np.ones_like(seen[..., :1])], axis=-1), SMPL_24.names
+    size = [reshaped(file, name, camera[name], 1)[0] for name in ("width", "height")]
+    return np.tile(size, (count, 1))
 
 
 def _squares(file: Path, boxes: Any, count: int) -> np.ndarray:
@@ -133,7 +154,8 @@ def _squares(file: Path, boxes: Any, count: int) -> np.ndarray:
     side = 1.2 * size.max(axis=1)
     found = np.column_stack([(corners[:, :2] + corners[:, 2:]) / 2, side])
     found[~(size > 0).all(axis=1)] = np.nan
-    invalid = numbers(file, "bboxes.invalid_idxs", group.get("invalid_idxs", []), None)
+    invalid = group.get("invalid_idxs")
+    invalid = [] if invalid is None else flat(file, "bboxes.invalid_idxs", invalid)
     found[np.isin(np.arange(count), invalid)] = np.nan
     return found
 
@@ -146,6 +168,7 @@ EMDB = Reader(
     box="the set's own box x 1.2, square",
     finds=lambda path: bool(_files(path)),
     sources=sources,
+    knows_people=True,
     published={
         "sequences of test": 81,
         "sequences of emdb1": 17,

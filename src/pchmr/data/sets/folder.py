@@ -18,10 +18,11 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from pchmr.body import BodyModel
+from pchmr.body import BodyModel, load_body
+from pchmr.body.files import BodyFileError, with_genders
 from pchmr.data.errors import InputError
 from pchmr.data.jpeg import decoded
-from pchmr.data.sample import Sample
+from pchmr.data.sample import Sample, gender_codes
 from pchmr.data.sets.draft import IMAGES, LABELS, MANIFEST, PROGRESS, seal
 from pchmr.data.sets.part import TEXTS
 from pchmr.data.sets.placing import DETAILS, FLAGS
@@ -32,6 +33,11 @@ from pchmr.door.tensors import mapped_tensors
 
 MARGIN_SHARE = 8  # of the crop's side that is stored beyond each of its edges
 ANEW = "import it anew with `pchmr data import`"
+GENDERED = "gendered body"
+NEEDS_GENDERS = (
+    "was imported with the truth of gendered bodies: give the --body FOLDER that holds the same "
+    "ones, or import it anew with --truth neutral"
+)
 
 
 def margin_of(image_size: int) -> int:
@@ -68,6 +74,29 @@ def read_manifest(folder: Path) -> Json:
     return found
 
 
+def is_gendered(about: Mapping[str, str]) -> bool:
+    """Whether a set says of itself that bodies of each person's own gender made its truth."""
+    return about.get("truth") == GENDERED
+
+
+def load_body_of(data: Path | None, path: Path | None) -> BodyModel:
+    """The body of a run, with those of women and men where `--data` was imported with them.
+
+    Raises:
+        InputError: They are not at hand.
+        BodyFileError: A file cannot be read.
+    """
+    body = load_body(path)
+    if data is None or not (data / MANIFEST).is_file():
+        return body
+    if not is_gendered(read_manifest(data)["about"]):
+        return body
+    try:
+        return with_genders(body, path) if path else body
+    except BodyFileError as error:
+        raise InputError(f"{data} {NEEDS_GENDERS}: {error}") from None
+
+
 class Columns(dict[str, np.ndarray]):
     """Columns that are read, and spelled out, when they are asked for, so that a million rows of
     names need no memory. Copies hold the columns themselves.
@@ -88,6 +117,11 @@ class Columns(dict[str, np.ndarray]):
         if name not in self._names:
             return np.asarray(values)
         return np.array(self._names[name], dtype=np.str_)[values]
+
+    def at(self, name: str, row: int) -> Any:
+        """The value of one row; nothing else is spelled out."""
+        value = self._arrays[name][self._rows[row]]
+        return self._names[name][int(value)] if name in self._names else value
 
     def get(self, name: str, default: Any = None) -> Any:
         """A column, or the default where there is no such column."""
@@ -158,6 +192,10 @@ class ImportedPeople:
         key = f"{self.manifest['files']}{split}{self.image_size}"
         self.content_hash = hashlib.sha256(key.encode()).hexdigest()
         self.about: Mapping[str, str] = self.manifest["about"]
+        self._gender_of = None
+        if is_gendered(self.about):
+            named = self.manifest["names"]["gender"]
+            self._gender_of = gender_codes(np.array([name or "neutral" for name in named]))
 
     def _require_body(self, body: BodyModel | None) -> None:
         known = self.manifest["body_sha256"]
@@ -165,6 +203,11 @@ class ImportedPeople:
             raise InputError(
                 f"{self.folder} was imported with another body: give its --body, or {ANEW} --body"
             )
+        if body is None or not is_gendered(self.manifest["about"]):
+            return
+        own = [body.by_gender[name].sha256 for name in sorted(body.by_gender)]
+        if own != self.manifest["key"]["bodies"][1:]:
+            raise InputError(f"{self.folder} {NEEDS_GENDERS}")
 
     def _of(self, split: str | None) -> Int[np.ndarray, " rows"]:
         names = self.manifest["names"]["split"]
@@ -239,12 +282,19 @@ class ImportedPeople:
         rows = np.asarray(indices, dtype=np.int64)
         pictures = torch.stack([self._pixels(row, margin) for row in rows.tolist()])
         at = self.rows[rows]
+        gender = None
+        if self._gender_of is not None:
+            gender = torch.from_numpy(self._gender_of[self._arrays["gender"][at]])
         labels = {name: torch.from_numpy(self._arrays[name][at]) for name in LABEL_SHAPES}
         zoom = self.image_size / self._stored
         labels["intrinsics"] = labels["intrinsics"] * torch.tensor([[zoom], [zoom], [1.0]])
         known = {name: torch.from_numpy(self._arrays[name][at] > 0) for name in FLAGS}
         return Sample(
-            images=pictures.float().div_(255), **labels, **known, index=torch.from_numpy(rows)
+            images=pictures.float().div_(255),
+            **labels,
+            **known,
+            index=torch.from_numpy(rows),
+            gender=gender,
         )
 
 

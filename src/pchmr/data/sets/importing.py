@@ -1,36 +1,44 @@
 """`pchmr data import`: a data set in its own layout becomes the one folder that `--data` reads.
 
 Part by part, so a stopped import goes on after its last whole part. People that cannot be used are
-counted by reason and left out, never silently.
+counted by reason and left out, never silently; where damage costs more than a few, the import is
+refused.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy import ndarray
 
 from pchmr.body import BodyModel
 from pchmr.body.joints import EVALUATION_14
-from pchmr.data.crops import MAX_BOX_RATIO, MIN_BOX_SIDE, Square, crop, crop_intrinsics
 from pchmr.data.errors import InputError
 from pchmr.data.sets import DATASETS
+from pchmr.data.sets.cutting import DAMAGED, LONGEST, RESIZED, cut
 from pchmr.data.sets.draft import MANIFEST, PROGRESS, Draft
-from pchmr.data.sets.folder import margin_of, read_manifest
-from pchmr.data.sets.part import SPLITS, TEXTS, Image, Part, Reader, ReadOptions, Source
-from pchmr.data.sets.placing import FLAGS, Bodies, every, place
-from pchmr.data.synthetic.sensor import encode
+from pchmr.data.sets.folder import GENDERED, read_manifest
+from pchmr.data.sets.part import (
+    DAMAGED_LABEL,
+    MISSING,
+    SPLITS,
+    TEXTS,
+    Reader,
+    ReadOptions,
+    Source,
+)
+from pchmr.data.sets.placing import Bodies
 from pchmr.door import Json
 from pchmr.runs.files import make_private
 
 Progress = Callable[[int, int], None]
 FORMAT = 1
 HELD_OUT = 5  # every fifth scene of a set that tells no splits, or the last fifth of its only one
-OUTSIDE, UNUSABLE = "outside of the picture, or too small", "labels that give no square"
+FAULTS = (DAMAGED, RESIZED, DAMAGED_LABEL)
+HANDFUL, MOST_FAULTS = 5, 0.01
+"""People that damage may cost an import: a few, and a share of all."""
 Truth = Literal["gendered", "neutral"]
 
 
@@ -103,111 +111,49 @@ def import_set(job: Job, progress: Progress | None = None) -> Mapping[str, Any]:
     sources = job.reader.sources(job.source, job.options)
     make_private(job.folder, "the folder", marks=(PROGRESS,))
     draft = Draft.open(job.folder, key)
+    fault = ""
     for number, source in enumerate(sources):
         if source.name not in draft.done:
-            _add(draft, job, source)
+            fault = _add(draft, job, source) or fault
         if progress is not None:
             progress(number + 1, len(sources))
     if not draft.num_rows:
-        raise InputError(f"{job.source} holds no person that can be used: {draft.left_out}")
-    draft.finish(_manifest(draft, job))
+        why = f"{dict(draft.all_left_out())} {fault}".rstrip()
+        raise InputError(f"{job.source} holds no person that can be used: {why}")
+    names, columns = _coded(draft)
+    draft.finish(_manifest(draft, job, names, columns), columns)
     return read_manifest(job.folder)
 
 
-def _add(draft: Draft, job: Job, source: Source) -> None:
-    part = source.read()
-    for reason, count in part.left_out.items():
-        _leave_out(draft, reason, count)
-    if not len(part):
-        draft.add(source.name, [], {})
-        return
-    arrays = place(part, job.bodies)
-    crops, kept = [], []
-    usable = every(np.isfinite(arrays["square"]))
-    _leave_out(draft, UNUSABLE, int((~usable).sum()))
-    for row, picture in enumerate(part.pictures()):
-        if not usable[row]:
-            continue
-        square = Square(*arrays["square"][row].tolist())
-        if not _is_seen(square, picture):
-            _leave_out(draft, OUTSIDE, 1)
-            continue
-        crops.append(_cut(picture, square, job.image_size))
-        kept.append(row)
-    rows = np.array(kept, dtype=np.int64)
-    own = {name: values[rows] for name, values in arrays.items()}
-    draft.add(source.name, crops, _stored(own, part, rows, job.image_size) if kept else {})
+def _add(draft: Draft, job: Job, source: Source) -> str:
+    """Adds a part, unless nothing of it can be used yet; returns what was wrong with it.
+
+    A part without a picture on disk is read anew by the next import: sets are unpacked bit by bit.
+    """
+    made = cut(source.read(), job.bodies, job.image_size, draft.put)
+    found = draft.all_left_out() + made.left_out
+    count = sum(found[reason] for reason in FAULTS)
+    total = count + draft.num_rows + draft.num_put
+    if count > HANDFUL + MOST_FAULTS * total:
+        raise InputError(
+            f"{job.source}: {count} of {total} people cannot be used, the first because: "
+            f"{made.fault}"
+        )
+    if not made.columns and made.left_out[MISSING]:
+        draft.skipped += made.left_out
+    else:
+        draft.add(source.name, made.columns, made.left_out)
+    return made.fault
 
 
-def _leave_out(draft: Draft, reason: str, count: int) -> None:
-    if count:
-        draft.left_out[reason] = draft.left_out.get(reason, 0) + count
+Names = Mapping[str, list[str]]
+"""The words of every column of text."""
+Coded = Mapping[str, ndarray]
+"""Places of words among these, row by row."""
 
 
-def _is_seen(square: Square, picture: Image) -> bool:
-    """Whether a square shows enough of the picture to be of use."""
-    height, width = picture.shape[:2]
-    left, top, right, bottom = square.bbox_xyxy
-    seen = (min(right, width) - max(left, 0.0), min(bottom, height) - max(top, 0.0))
-    return (
-        min(seen) > 0
-        and max(seen) >= MIN_BOX_SIDE
-        and (square.side <= MAX_BOX_RATIO * max(width, height))
-    )
-
-
-def _cut(picture: Image, square: Square, image_size: int) -> bytes:
-    """JPEG of the square and its margin; its middle is the crop, pixel for pixel."""
-    stored = image_size + 2 * margin_of(image_size)
-    wide = Square(square.x, square.y, square.side * stored / image_size)
-    pixels = (crop(picture, wide, stored) * 255).round().byte()
-    return encode(pixels.permute(1, 2, 0).numpy())
-
-
-def _stored(
-    arrays: Mapping[str, ndarray], part: Part, rows: ndarray, image_size: int
-) -> dict[str, ndarray]:
-    """Columns of the kept rows: labels as seen from their crops, texts as words."""
-    square = arrays["square"]
-    scale = image_size / square[:, 2]
-    corner = square[:, :2] - square[:, 2:] / 2
-    seen = arrays["keypoints_2d"].copy()
-    places = (seen[..., :2] - corner[:, None]) * scale[:, None, None]
-    seen[..., :2] = 2 * places / image_size - 1
-    seen[..., 2] *= (np.abs(seen[..., :2]) <= 1).all(axis=-1)
-    cameras = [
-        crop_intrinsics(torch.from_numpy(camera), Square(*place.tolist()), image_size).numpy()
-        for camera, place in zip(arrays["intrinsics"], square, strict=True)
-    ]
-    changed = {**arrays, "keypoints_2d": seen, "intrinsics": np.stack(cameras)}
-    columns: dict[str, ndarray] = {
-        name: values.astype(np.uint8 if name in FLAGS else np.float32)
-        for name, values in changed.items()
-    }
-    columns["frame"] = part.frame[rows].astype(np.int64)
-    return columns | {name: _letters(part.texts[name][rows]) for name in TEXTS}
-
-
-LONGEST, DIGEST = 96, 12
-
-
-def _letters(words: ndarray) -> ndarray:
-    """Words as UTF-8 bytes of one width; they become numbers when all are known."""
-    encoded = [_short(word) for word in words.tolist()]
-    return np.array([list(word.ljust(LONGEST, b"\0")) for word in encoded], dtype=np.uint8)
-
-
-def _short(word: str) -> bytes:
-    """A word, its end replaced by a hash where it is too long: other words stay other words."""
-    whole = word.encode()
-    if len(whole) <= LONGEST:
-        return whole
-    start = whole[: LONGEST - DIGEST - 1].decode("utf-8", "ignore").encode()
-    return start + b"~" + hashlib.sha256(whole).hexdigest()[:DIGEST].encode()
-
-
-def _manifest(draft: Draft, job: Job) -> Json:
-    """Names in place of words, and what the folder says of itself."""
+def _coded(draft: Draft) -> tuple[Names, Coded]:
+    """The words of every column of text, and numbers in place of them."""
     names: dict[str, list[str]] = {}
     columns: dict[str, ndarray] = {}
     for name in TEXTS:
@@ -218,8 +164,11 @@ def _manifest(draft: Draft, job: Job) -> Json:
     split = _dealt(split, columns["scene"], draft.column("frame"))
     names["split"] = [name for name in SPLITS if name in split]
     columns["split"] = np.array([names["split"].index(name) for name in split.tolist()])
-    for name in TEXTS:
-        draft.replace(name, columns[name].astype(np.int32))
+    return names, {name: values.astype(np.int32) for name, values in columns.items()}
+
+
+def _manifest(draft: Draft, job: Job, names: Names, columns: Coded) -> Json:
+    """What the folder says of itself."""
     reader = job.reader
     return {
         "key": job.key(),
@@ -227,7 +176,7 @@ def _manifest(draft: Draft, job: Job) -> Json:
             "set": job.name,
             "box": reader.box,
             "camera": reader.camera,
-            "truth": f"{job.truth} body",
+            "truth": GENDERED if _has_own_body(draft, job, names, columns) else "neutral body",
             "body_sha256": job.bodies.neutral.sha256[:16],
             "regressor": str(EVALUATION_14.regressor),
             "sampling": f"1 of {job.options.every}" if job.options.every else reader.sampling,
@@ -240,6 +189,12 @@ def _manifest(draft: Draft, job: Job) -> Json:
         "counts": _counts(names, columns),
         "clients": _clients(names, columns),
     }
+
+
+def _has_own_body(draft: Draft, job: Job, names: Names, columns: Coded) -> bool:
+    """Whether the mesh of any row is of a body of its own gender."""
+    own = [names["gender"].index(g) for g in job.bodies.by_gender if g in names["gender"]]
+    return bool((np.isin(columns["gender"], own) & (draft.column("has_smpl") > 0)).any())
 
 
 def _dealt(split: ndarray, scene: ndarray, frame: ndarray) -> ndarray:
@@ -260,7 +215,7 @@ def _dealt(split: ndarray, scene: ndarray, frame: ndarray) -> ndarray:
     return found
 
 
-def _counts(names: Mapping[str, list[str]], columns: Mapping[str, ndarray]) -> dict[str, int]:
+def _counts(names: Names, columns: Coded) -> dict[str, int]:
     """Rows, sequences and people of every split, and sequences of every protocol."""
     found = {}
     for number, split in enumerate(names["split"]):
@@ -277,7 +232,7 @@ def _counts(names: Mapping[str, list[str]], columns: Mapping[str, ndarray]) -> d
     return found
 
 
-def _clients(names: Mapping[str, list[str]], columns: Mapping[str, ndarray]) -> dict[str, int]:
+def _clients(names: Names, columns: Coded) -> dict[str, int]:
     """Rows of every scene: the clients of the natural partition."""
     sizes = np.bincount(columns["scene"], minlength=len(names["scene"])).tolist()
     return dict(zip(names["scene"], sizes, strict=True))

@@ -9,8 +9,8 @@ import base64
 import binascii
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -18,138 +18,84 @@ import numpy as np
 from PIL import Image as Pillow
 
 from pchmr.body.files import BodyFileError, gender_name
-from pchmr.body.joints import METRO_24, METRO_TO_EVALUATION
+from pchmr.body.joints import EVALUATION_14, METRO_24, METRO_TO_EVALUATION
 from pchmr.data.errors import InputError
 from pchmr.data.photos import MAX_PHOTO_PIXELS
+from pchmr.data.sets.metro_tables import Table, Taken, read_table, yamls
 from pchmr.data.sets.part import (
+    DAMAGED_LABEL,
     UNKNOWN_FRAME,
     Image,
     Part,
     Reader,
     ReadOptions,
     Source,
-    below,
     numbers,
+    protocol_of,
+    split_of,
     texts,
 )
-from pchmr.data.sets.tsv import Tsv, read_yaml
 from pchmr.door import parse_json
 from pchmr.door.limits import PHOTO_BYTES
 
 BLOCK = 256
 H36M_KEY = re.compile(r"(S\d+)_([A-Za-z]+)(?:[ _]\d+)?\.(\d{8})")
-SPLIT_WORDS = {"train": "train", "valid": "validation", "val": "validation", "test": "test"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """The files of one YAML.
-
-    Attributes:
-        path: Of the YAML.
-        images: Tables of pictures.
-        labels: Tables of labels, one a table of pictures.
-        rows: Table and line of each row.
-    """
-
-    path: Path
-    images: list[Tsv]
-    labels: list[Tsv]
-    rows: list[tuple[int, int]]
-
-
-def _yamls(path: Path) -> list[Path]:
-    return sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+OWN_WORDS = ("subject", "scene", "sequence", "action", "clip", "protocol")
+"""Keys of labels that our writer adds; other readers pass over them."""
 
 
 def sources(path: Path, options: ReadOptions) -> list[Source]:
-    """Blocks of rows of every YAML of a folder, or of one."""
-    found = []
-    for file in _yamls(path):
-        table = _table(file)
+    """Blocks of rows of every YAML of a folder, or of one; a row that several name comes once."""
+    found, taken = [], Taken({})
+    root = path if path.is_dir() else path.parent
+    for file in yamls(path):
+        table, twice = taken.without_others(read_table(file, root))
         rows = range(0, len(table.rows), options.every or 1)
         for start in range(0, len(rows), BLOCK):
-            part = rows[start : start + BLOCK]
-            found.append(Source(f"{file.stem} {start}", lambda t=table, p=part: _read(t, p)))
+            read = partial(_read, table, rows[start : start + BLOCK], 0 if start else twice)
+            found.append(Source(f"{file.relative_to(root).with_suffix('')} {start}", read))
     if not found:
         raise InputError(f"{path} holds no .yaml of METRO's TSV files: give the folder or the file")
     return found
 
 
-def _table(path: Path) -> Table:
-    about = read_yaml(path)
-    missing = [key for key in ("img", "label") if not about.get(key)]
-    if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}: give a YAML of METRO's TSV files")
-    images, labels = _files(path, about["img"]), _files(path, about["label"])
-    if len(images) != len(labels):
-        raise InputError(f"{path} names {len(images)} tables of pictures, {len(labels)} of labels")
-    listed = _files(path, about.get("linelist", []))
-    if not listed:
-        rows = [(k, row) for k, image in enumerate(images) for row in range(len(image))]
-        return Table(path, images, labels, rows)
-    composite = str(about.get("composite", "")).lower() == "true"
-    return Table(path, images, labels, _listed(listed[0], composite, images))
-
-
-def _files(path: Path, named: str | list[str]) -> list[Tsv]:
-    names = [named] if isinstance(named, str) else named
-    return [Tsv(below(path.parent, name)) for name in names]
-
-
-def _listed(file: Tsv, composite: bool, images: list[Tsv]) -> list[tuple[int, int]]:
-    found = []
-    for number in range(len(file)):
-        words = file.row(number)
+def _read(table: Table, block: range, twice: int) -> Part:
+    found, lines, fault = [], [], ""
+    for at in block:
         try:
-            place = [int(word) for word in words[: 2 if composite else 1]]
-        except ValueError:
-            place = []
-        ok = len(place) == (2 if composite else 1) and (place[0] if composite else 0) >= 0
-        if not ok or (composite and place[0] >= len(images)):
-            raise InputError(f"{file.path} line {number} names no row: get the file anew")
-        found.append((place[0], place[1]) if composite else (0, place[0]))
-    return found
+            found.append(_row(table, *table.rows[at]))
+            lines.append(at)
+        except InputError as error:
+            fault = fault or str(error)
+    count = len(found)
 
+    def stack(name: str, *shape: int) -> np.ndarray:
+        return np.array([row[name] for row in found], dtype=np.float64).reshape(count, *shape)
 
-def _read(table: Table, block: range) -> Part:
-    found = [_row(table, *table.rows[at]) for at in block]
-    split = next((s for word, s in SPLIT_WORDS.items() if word in table.path.stem.lower()), "")
-
-    def stack(name: str) -> np.ndarray:
-        return np.array([row[name] for row in found], dtype=np.float64)
-
-    has_camera = all(row["camera"] is not None for row in found)
-    pose = stack("pose")
-    named = {
-        name: [row[name] for row in found] for name in ("subject", "scene", "action", "gender")
-    }
-    clip = [f"{table.path.stem} {row['scene']} {row['subject']}" for row in found]
+    has_camera = bool(found) and all(row["camera"] is not None for row in found)
+    pose = stack("pose", 72)
+    words = {name: [row["words"][name] for row in found] for name in OWN_WORDS}
     return Part(
-        texts=texts(len(found), split=split, sequence=named["scene"], clip=clip, **named),
-        frame=np.full(len(found), UNKNOWN_FRAME),
-        pictures=lambda: _pictures(table, block),
+        texts=texts(
+            count, split=split_of(table.path.stem), gender=[r["gender"] for r in found], **words
+        ),
+        frame=stack("frame").astype(np.int64),
+        pictures=lambda: _pictures(table, lines),
         global_orient=pose[:, :3],
         body_pose=pose[:, 3:].reshape(-1, 23, 3),
-        betas=stack("betas"),
-        transl=stack("transl") if has_camera else None,
+        betas=stack("betas", 10),
+        transl=stack("transl", 3) if has_camera else None,
         has_smpl=stack("has_smpl") > 0,
         intrinsics=np.array([row["camera"] for row in found]) if has_camera else None,
-        square=stack("square"),
-        joints=stack("joints"),
-        keypoints_2d=stack("keypoints_2d"),
+        square=stack("square", 3),
+        joints=stack("joints", len(EVALUATION_14), 4),
+        keypoints_2d=stack("keypoints_2d", len(EVALUATION_14), 3),
+        left_out={DAMAGED_LABEL: len(block) - count, "listed by several YAMLs": twice},
+        fault=fault,
     )
 
 
-class _Names(TypedDict):
-    """What the key of a line says."""
-
-    subject: str
-    scene: str
-    action: str
-
-
-class _Person(_Names):
+class _Person(TypedDict):
     """Labels of a line in our order; the camera is None where the set names none."""
 
     keypoints_2d: np.ndarray
@@ -161,6 +107,8 @@ class _Person(_Names):
     camera: np.ndarray | None
     transl: np.ndarray
     gender: str
+    frame: int
+    words: dict[str, str]
 
 
 def _row(table: Table, which: int, line: int) -> _Person:
@@ -198,7 +146,8 @@ def _row(table: Table, which: int, line: int) -> _Person:
         "camera": camera,
         "transl": entry("transl", 3),
         "gender": _gender(file, label.get("gender", "")),
-        **_names(table, columns[0]),
+        "frame": _frame(label.get("frame")),
+        "words": _words(table, columns[0], label),
     }
 
 
@@ -216,19 +165,39 @@ def _gender(file: Path, label: Any) -> str:
         raise InputError(f"{file}: {error}") from None
 
 
-def _names(table: Table, key: str) -> _Names:
-    """Who, where and what, as far as a key tells: Human3.6M's tell all, others their sequence."""
+def _frame(value: Any) -> int:
+    return value if type(value) is int and 0 <= value < 2**53 else UNKNOWN_FRAME
+
+
+def _words(table: Table, key: str, label: Mapping[str, Any]) -> dict[str, str]:
+    """Who, where and what: as labels of ours say, else as far as a key tells.
+
+    Human3.6M's keys tell all, others their sequence.
+    """
     if match := H36M_KEY.search(key):
-        return {"subject": match[1], "action": match[2], "scene": match[3]}
-    sequence = key.rsplit("/", 1)[0] if "/" in key else table.path.stem
-    return {"subject": sequence, "action": "", "scene": sequence}
+        subject, action, scene = match[1], match[2], match[3]
+    else:
+        subject = scene = key.rsplit("/", 1)[0] if "/" in key else table.path.stem
+        action = ""
+    found = {
+        "subject": subject,
+        "scene": scene,
+        "sequence": scene,
+        "action": action,
+        "clip": f"{table.path.stem} {scene} {subject}",
+        "protocol": protocol_of(table.path, split_of(table.path.stem)),
+    }
+    return found | {name: label[name] for name in OWN_WORDS if isinstance(label.get(name), str)}
 
 
-def _pictures(table: Table, block: range) -> Iterator[Image]:
-    for at in block:
+def _pictures(table: Table, lines: Sequence[int]) -> Iterator[Image | InputError]:
+    for at in lines:
         which, line = table.rows[at]
         image = table.images[which]
-        yield decoded(image.row(line)[-1], f"{image.path} line {line}")
+        try:
+            yield decoded(image.row(line)[-1], f"{image.path} line {line}")
+        except InputError as error:
+            yield error
 
 
 def decoded(text: str, where: str) -> Image:

@@ -1,8 +1,9 @@
 """METRO's TSV files out of an imported set: ASCII, offsets in bytes, one YAML a split.
 
-Pictures are the stored crops, byte for byte. Camera and translation, which the layout lacks, go
-into the label under names of their own, which other readers pass over. Joints that the protocol's
-14 do not hold have confidence 0, but for the pelvis: the middle of the hips.
+Pictures are the stored crops, byte for byte. What the layout lacks, camera, translation and who is
+where in which frame, goes into the label under names of its own, which other readers pass over.
+Joints that the protocol's 14 do not hold have confidence 0, but for the pelvis: the middle of the
+hips.
 """
 
 import json
@@ -15,6 +16,7 @@ import numpy as np
 
 from pchmr.body.joints import EVALUATION_14, METRO_24, METRO_TO_EVALUATION
 from pchmr.data.sets.folder import ImportedPeople, margin_of
+from pchmr.data.sets.metro import OWN_WORDS
 from pchmr.data.sets.part import SPLITS
 from pchmr.door import Json
 from pchmr.runs.files import make_private, write_bytes
@@ -71,7 +73,7 @@ def _write(file: BufferedWriter, columns: list[str]) -> int:
 
 
 def _lines(people: ImportedPeople, row: int, number: int) -> dict[str, list[str]]:
-    sequence, frame = people.columns["sequence"][row], int(people.columns["frame"][row])
+    sequence, frame = people.columns.at("sequence", row), int(people.columns.at("frame", row))
     key = f"{sequence}/image_{max(frame, row):05d}.jpg".replace("\t", " ")
     side = people.image_size + 2 * margin_of(people.image_size)
     return {
@@ -102,9 +104,11 @@ def _label(people: ImportedPeople, row: int) -> Json:
         "pose": pose.tolist(),
         "betas": people.detail("betas")[row].tolist(),
         "has_smpl": int(people.detail("has_smpl")[row]),
-        "gender": GENDER_LETTERS.get(str(people.columns["gender"][row]), "none"),
+        "gender": GENDER_LETTERS.get(people.columns.at("gender", row), "none"),
         "intrinsics": camera.tolist(),
         "transl": people.detail("transl")[row].tolist(),
+        "frame": int(people.columns.at("frame", row)),
+        **{name: people.columns.at(name, row) for name in OWN_WORDS},
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from pchmr.body.files import BodyFileError, gender_name
 from pchmr.data.errors import InputError
 from pchmr.data.sets.part import (
+    MISSING,
     SPLITS,
     Image,
     Part,
@@ -28,7 +29,14 @@ from pchmr.data.videos import is_video, video_frames
 from pchmr.door.arrays import read_arrays
 
 TRUTH = "truth.npz"
-NEEDED = ("image", "global_orient", "body_pose", "betas", "transl", "intrinsics")
+SHAPES = {
+    "global_orient": (3,),
+    "body_pose": (23, 3),
+    "betas": (10,),
+    "transl": (3,),
+    "intrinsics": (3, 3),
+}
+NEEDED = ("image", *SHAPES)
 NAMED = ("subject", "scene", "action", "split", "gender")
 KEYS = (*NEEDED, *NAMED, "frame", "bbox_xyxy")
 
@@ -70,7 +78,10 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{file} lacks {what}: see docs/data.md for what it holds")
     if {len(array) if array.ndim else -1 for array in found.values()} != {len(found["image"])}:
         raise InputError(f"{file} holds arrays of other lengths: one entry a row")
-    _check_words(Truth(file, found), np.arange(len(found["image"])))
+    truth, rows = Truth(file, found), np.arange(len(found["image"]))
+    for key, shape in SHAPES.items():
+        truth.column(key, rows, *shape)
+    _check_words(truth, rows)
     return found
 
 
@@ -88,7 +99,8 @@ def _check_words(truth: Truth, rows: np.ndarray) -> None:
 def _read(truth: Truth, name: str, every: int) -> Part:
     rows = np.flatnonzero(truth.arrays["image"] == name)
     path = below(truth.file.parent, name)
-    moving = is_video(path)
+    moving, missing = is_video(path), 0 if path.is_file() else len(rows)
+    rows = rows[missing:]
     frame = truth.column("frame", rows).astype(np.int64) if "frame" in truth.arrays else 0 * rows
     order = np.argsort(frame, kind="stable")
     rows, frame = rows[order], frame[order]
@@ -99,17 +111,19 @@ def _read(truth: Truth, name: str, every: int) -> Part:
         box = truth.column("bbox_xyxy", rows, 4)
         side = 1.2 * (box[:, 2:] - box[:, :2]).max(axis=1)
         square = np.column_stack([(box[:, :2] + box[:, 2:]) / 2, side])
+    own = {key: truth.column(key, rows, *shape) for key, shape in SHAPES.items()}
     return Part(
         texts=_texts(truth, rows, path),
         frame=frame,
         pictures=(lambda: _video(path, frame)) if moving else photos([path] * len(rows)),
-        global_orient=truth.column("global_orient", rows, 3),
-        body_pose=truth.column("body_pose", rows, 23, 3),
-        betas=truth.column("betas", rows, 10),
-        transl=truth.column("transl", rows, 3),
+        global_orient=own["global_orient"],
+        body_pose=own["body_pose"],
+        betas=own["betas"],
+        transl=own["transl"],
         has_smpl=np.ones(len(rows), dtype=bool),
-        intrinsics=truth.column("intrinsics", rows, 3, 3),
+        intrinsics=own["intrinsics"],
         square=square,
+        left_out={MISSING: missing},
     )
 
 
@@ -148,4 +162,5 @@ OWN = Reader(
     box="the given box x 1.2, else the projected mesh x 1.2, square",
     finds=lambda path: (path / TRUTH).is_file(),
     sources=sources,
+    knows_people=True,
 )

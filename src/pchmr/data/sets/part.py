@@ -25,6 +25,18 @@ UNKNOWN_FRAME = -1
 SUFFIXES = (".jpg", ".jpeg", ".png")
 """Of pictures that a set numbers, the usual one first; in capitals too."""
 Image = UInt8[ndarray, "height width 3"]
+MISSING, DAMAGED_LABEL = "picture missing", "label damaged"
+CENTER_TOLERANCE = 0.2
+"""Share of a picture's side by which twice the principal point may miss it."""
+NOT_COMPARED = "{} not compared: they are of another shape"
+SPLIT_WORDS = {
+    "protocol": "test",  # Human3.6M's validation files of METRO and SPIN are those of protocol 2
+    "train": "train",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
+"""Words of a file's name, and the split that the first of them tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +46,8 @@ class Part:
     Attributes:
         texts: One array of text for each of `TEXTS`.
         frame: Number of the picture within its clip, or `UNKNOWN_FRAME`.
-        pictures: Whole pictures, one a row in order; neighbors may be the same array.
+        pictures: Whole pictures, one a row in order, or why there is none; neighbors may be the
+            same array.
         global_orient: Root rotation vectors, in the frame that `extrinsics` start from.
         body_pose: Rotation vectors.
         betas: Shape.
@@ -47,12 +60,17 @@ class Part:
         keypoints_2d: The 14 evaluation joints, pixels, then confidence.
         own_joints: 3D joints that a check compares, metres, and their names.
         own_keypoints: 2D joints that a check compares, pixels and confidence, and their names.
+        size: Width and height that the pictures must have, pixels.
+        size_tolerance: Share of it by which they may differ.
+        most_fit_mm: A mesh whose joints are further off `joints` is not used; both about their
+            mean.
         left_out: People of the part that are not rows, by reason.
+        fault: What was wrong with the first damaged one; empty where none was.
     """
 
     texts: dict[str, ndarray]
     frame: Int[ndarray, " rows"]
-    pictures: Callable[[], Iterator[Image]]
+    pictures: Callable[[], Iterator[Image | InputError]]
     global_orient: Float[ndarray, "rows 3"]
     body_pose: Float[ndarray, "rows 23 3"]
     betas: Float[ndarray, "rows 10"]
@@ -65,7 +83,11 @@ class Part:
     keypoints_2d: Float[ndarray, "rows 14 3"] | None = None
     own_joints: tuple[ndarray, tuple[str, ...]] | None = None
     own_keypoints: tuple[ndarray, tuple[str, ...]] | None = None
+    size: Float[ndarray, "rows 2"] | None = None
+    size_tolerance: float = 0.0
+    most_fit_mm: float | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    fault: str = ""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -110,6 +132,8 @@ class Reader:
         published: Published counts: of rows by split, or of sequences by name.
         sampling: What is taken of the set's frames.
         camera: "given", or how pictures without a camera get one.
+        knows_people: Whether `subject` names a person wherever they are seen; else it may name
+            their sequence.
     """
 
     about: str
@@ -122,16 +146,32 @@ class Reader:
     published: dict[str, int] = field(default_factory=dict)
     sampling: str = "every frame"
     camera: str = "given"
+    knows_people: bool = False
 
 
-def photos(paths: Sequence[Path]) -> Callable[[], Iterator[Image]]:
+def photos(paths: Sequence[Path]) -> Callable[[], Iterator[Image | InputError]]:
     """Pictures of files, one a row; a file that comes several times in a row is read once."""
 
-    def read() -> Iterator[Image]:
-        load = lru_cache(maxsize=1)(load_photo)
-        return map(load, paths)
+    def tried(path: Path) -> Image | InputError:
+        try:
+            return load_photo(path)
+        except InputError as error:
+            return error
+
+    def read() -> Iterator[Image | InputError]:
+        return map(lru_cache(maxsize=1)(tried), paths)
 
     return read
+
+
+def split_of(name: str) -> str:
+    """The split that a file's name tells; empty where it tells none."""
+    return next((split for word, split in SPLIT_WORDS.items() if word in name.lower()), "")
+
+
+def protocol_of(file: Path, split: str) -> str:
+    """The protocol of the held-out rows of a file, as its name and folder tell."""
+    return "3dpw" if split == "test" and "3dpw" in f"{file.parent.name} {file.stem}".lower() else ""
 
 
 def listed(folder: Path) -> dict[str, Path]:
@@ -195,6 +235,18 @@ def numbers(
     return array
 
 
+def compared(value: Any, *shape: int | None) -> Float[ndarray, "*shape"] | None:
+    """Numbers that only a check looks at; None where there are none, or of another shape."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
+    fits = array.ndim == len(shape) and all(
+        wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
+    )
+    return array if fits else None
+
+
 def every_row_finite(*columns: ndarray) -> Bool[ndarray, " rows"]:
     """Rows in which all numbers of all columns are finite."""
     flat = [np.isfinite(column).reshape(len(column), -1).all(axis=1) for column in columns]
@@ -209,17 +261,24 @@ def axes(value: Any) -> int:
         return 0
 
 
-def reshaped(path: Path, name: str, value: Any, *shape: int) -> Float[ndarray, "*shape"]:
-    """Finite numbers of a foreign file however they are nested; raises as `numbers` does."""
+def reshaped(
+    path: Path, name: str, value: Any, *shape: int, finite: bool = True
+) -> Float[ndarray, "*shape"]:
+    """Numbers of a foreign file however they are nested; raises as `numbers` does."""
+    found = flat(path, name, value)
+    if found.size != np.prod(shape):
+        raise InputError(
+            f"{path}: {name} holds {found.size} numbers, expected {shape}; get the file anew"
+        )
+    return numbers(path, name, found.reshape(shape), *shape, finite=finite)
+
+
+def flat(path: Path, name: str, value: Any) -> Float[ndarray, " numbers"]:
+    """All numbers of a foreign entry however they are nested; raises as `numbers` does."""
     try:
-        flat = np.ravel(np.asarray(value, dtype=np.float64))
+        return np.ravel(np.asarray(value, dtype=np.float64))
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{path}: {name} holds no numbers; get the file anew") from None
-    if flat.size != np.prod(shape):
-        raise InputError(
-            f"{path}: {name} holds {flat.size} numbers, expected {shape}; get the file anew"
-        )
-    return numbers(path, name, flat.reshape(shape), *shape)
 
 
 def texts(count: int, **values: Any) -> dict[str, ndarray]:
@@ -237,7 +296,7 @@ def joined(parts: Sequence[Part], order: Int[ndarray, " rows"]) -> Part:
     assert len(order) == sum(len(part) for part in parts)
 
     def one(values: list[Any]) -> Any:
-        if values[0] is None:
+        if any(value is None for value in values):
             return None
         if isinstance(values[0], dict):
             return {name: one([value[name] for value in values]) for name in values[0]}
@@ -249,10 +308,15 @@ def joined(parts: Sequence[Part], order: Int[ndarray, " rows"]) -> Part:
     for part in parts:
         for reason, count in part.left_out.items():
             left_out[reason] = left_out.get(reason, 0) + count
-    skipped = ("pictures", "left_out")
+    skipped = ("pictures", "left_out", "size_tolerance", "most_fit_mm", "fault")
     columns = {
         f.name: one([getattr(part, f.name) for part in parts])
         for f in fields(Part)
         if f.name not in skipped
     }
-    return Part(**columns, pictures=parts[0].pictures, left_out=left_out)
+    return Part(
+        **columns,
+        pictures=parts[0].pictures,
+        size_tolerance=parts[0].size_tolerance,
+        left_out=left_out,
+    )

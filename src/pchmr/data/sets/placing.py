@@ -86,6 +86,18 @@ class Meshes:
         found = {name: np.full((count, *shape), np.nan) for name, shape in shapes.items()}
         return cls(**found, box=np.full((count, 4), np.nan))
 
+    def without(self, rows: Bool[ndarray, " rows"]) -> "Meshes":
+        """The same, of some rows nothing."""
+        unknown = Meshes.empty(len(rows))
+        return Meshes(
+            **{
+                name: np.where(
+                    rows.reshape(-1, *[1] * (values.ndim - 1)), vars(unknown)[name], values
+                )
+                for name, values in vars(self).items()
+            }
+        )
+
     def moved(self, transl: Float[ndarray, "rows 3"]) -> "Meshes":
         """Bodies that stood at the origin, elsewhere."""
         shift = transl[:, None]
@@ -99,6 +111,7 @@ def place(part: Part, bodies: Bodies) -> Arrays:
     """
     meshes = _meshes(part, bodies)
     square = _squares(part, meshes)
+    meshes = meshes.without(_is_badly_fitted(part, meshes))
     has_smpl = part.has_smpl & every(np.isfinite(meshes.joints))
     camera = part.intrinsics
     if camera is None:
@@ -141,6 +154,16 @@ def _meshes(part: Part, bodies: Bodies) -> Meshes:
             for name, values in vars(_forward(part, bodies.of(str(gender)), at)).items():
                 getattr(found, name)[at] = values
     return found
+
+
+def _is_badly_fitted(part: Part, meshes: Meshes) -> Bool[ndarray, " rows"]:
+    """Rows whose mesh stands far from the labeled joints."""
+    if part.most_fit_mm is None or part.joints is None:
+        return np.zeros(len(part), dtype=bool)
+    pair = (meshes.joints, part.joints[..., :3])
+    own, labeled = (joints - joints.mean(axis=1, keepdims=True) for joints in pair)
+    off = np.linalg.norm(own - labeled, axis=-1).mean(axis=1)
+    return MM_PER_METRE * off > part.most_fit_mm
 
 
 @torch.no_grad()
@@ -279,15 +302,16 @@ def _reprojection(part: Part, meshes: Meshes, camera: ndarray) -> Float[ndarray,
 
 def _own_joints(part: Part, meshes: Meshes) -> Float[ndarray, " rows"]:
     """Distance of the protocol's joints from the set's own ones after alignment, millimetres."""
-    own = part.own_joints
+    own, sure = part.own_joints, np.ones(len(part), dtype=bool)
     if own is None and part.joints is not None:
         own = (part.joints[..., :3], EVALUATION_14.names)
+        sure = every(part.joints[..., 3] > 0)
     if own is None:
         return np.full(len(part), np.nan)
     theirs = [own[1].index(name) for name in EVALUATION_14.names if name in own[1]]
     ours = [k for k, name in enumerate(EVALUATION_14.names) if name in own[1]]
     pair = [torch.from_numpy(v) for v in (meshes.joints[:, ours], own[0][:, theirs])]
-    return MM_PER_METRE * pa_mpjpe(*pair).numpy()
+    return np.where(sure, MM_PER_METRE * pa_mpjpe(*pair).numpy(), np.nan)
 
 
 def _shared(meshes: Meshes, names: tuple[str, ...]) -> tuple[ndarray, list[int]]:

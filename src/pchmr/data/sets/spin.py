@@ -5,26 +5,35 @@ BEDLAM: `pose_cam, shape, trans_cam, cam_int, gender`, and `cam_ext` whose shift
 archive lacks is unknown, not zero.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pchmr.body.files import GENDER_LABELS
+from pchmr.body.files import BodyFileError, gender_name
 from pchmr.body.joints import METRO_24, METRO_TO_EVALUATION
 from pchmr.data.errors import InputError
-from pchmr.data.sets.metro import H36M_KEY, SPLIT_WORDS
+from pchmr.data.sets.metro import H36M_KEY
 from pchmr.data.sets.part import (
+    CENTER_TOLERANCE,
+    DAMAGED_LABEL,
+    MISSING,
     UNKNOWN_FRAME,
     Part,
     Reader,
     ReadOptions,
     Source,
     below,
+    every_row_finite,
     numbers,
     photos,
+    protocol_of,
     shown_by,
+    split_of,
     texts,
 )
 from pchmr.door import FileError
@@ -37,28 +46,87 @@ KEYS = (
     "imgname", "center", "scale", "part", "S", "pose", "pose_cam", "shape", "has_smpl",
     "trans_cam", "cam_ext", "cam_int", "gender",
 )  # fmt: skip
+NUMBERS = tuple(key for key in KEYS if key not in ("imgname", "gender"))
 ARCHIVE_BYTES = 8 * GIB
+SMPL_POSE, SMPLX_POSE = 72, 165
+OPENPOSE = 25
+ROOTED = re.compile(r"/|[A-Za-z]:/")
 
 
 def sources(path: Path, options: ReadOptions) -> list[Source]:
-    """Blocks of rows of an archive, or of every archive of a folder."""
+    """Blocks of rows of an archive, or of every archive of a folder.
+
+    Scenes of several archives stay apart by the names of these.
+    """
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path} holds no .npz: give the archive, or the folder that holds it")
-    return [source for file in files for source in _blocks(file, options.every or 1)]
-
-
-def _blocks(file: Path, every: int) -> list[Source]:
-    arrays = _arrays(file)
-    count = len(arrays["imgname"])
-    rows = np.arange(0, count, every)
+    every, several = options.every or 1, len(files) > 1
     return [
-        Source(
-            f"{file.stem} {start}",
-            lambda a=arrays, r=rows[start : start + BLOCK]: _read(file, a, r),
-        )
+        source
+        for file in files
+        for source in _blocks(file, every, f"{file.stem}/" if several else "")
+    ]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The arrays of an archive.
+
+    Attributes:
+        file: Where it lies.
+        arrays: By name.
+        root: Start of the pictures' names that stands for the folder of the file.
+        prefix: Stands before the names of its scenes.
+    """
+
+    file: Path
+    arrays: Mapping[str, np.ndarray]
+    root: str
+    prefix: str
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        """Names of pictures, below the folder."""
+        found = [_text(name) for name in self.arrays["imgname"][rows].tolist()]
+        return [name.replace("\\", "/").removeprefix(self.root) for name in found]
+
+    def own(self, key: str, rows: np.ndarray, *shape: int | None) -> np.ndarray | None:
+        """Numbers of some rows; None where the archive lacks them."""
+        if key not in self.arrays:
+            return None
+        return numbers(self.file, key, self.arrays[key][rows], len(rows), *shape)
+
+    def is_sound(self, rows: np.ndarray) -> np.ndarray:
+        """Rows whose numbers are all finite."""
+        numeric = [self.arrays[key] for key in NUMBERS if key in self.arrays]
+        if any(array.dtype.kind not in "fiub" for array in numeric):
+            raise InputError(f"{self.file} holds text where numbers belong: get it anew")
+        return every_row_finite(*(array[rows] for array in numeric))
+
+
+def _blocks(file: Path, every: int, prefix: str) -> list[Source]:
+    arrays = _arrays(file)
+    archive = Archive(file, arrays, _root(file.parent, arrays["imgname"]), prefix)
+    rows = np.arange(0, len(arrays["imgname"]), every)
+    return [
+        Source(f"{file.stem} {start}", partial(_read, archive, rows[start : start + BLOCK]))
         for start in range(0, len(rows), BLOCK)
     ]
+
+
+def _root(folder: Path, names: np.ndarray) -> str:
+    """What names that start at the root of another machine begin with, up to this folder.
+
+    Told by the first such name whose end is a picture below the folder.
+    """
+    texts_of = (_text(name).replace("\\", "/") for name in names[:BLOCK].tolist())
+    for name in texts_of:
+        words = name.split("/")
+        for count in range(1, len(words) if ROOTED.match(name) else 0):
+            rest = "/".join(words[count:])
+            if rest and shown_by(below(folder, rest)) is not None:
+                return "/".join(words[:count]) + "/"
+    return ""
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
@@ -71,66 +139,87 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
     if missing or found["imgname"].ndim != 1 or found["imgname"].dtype.kind not in "US":
         what = ", ".join(missing) or "imgname as text"
         raise InputError(f"{file} lacks {what}: give labels as SPIN or BEDLAM write them")
+    if found.get("cam_int", np.zeros(0)).shape == (3, 3):
+        found["cam_int"] = np.broadcast_to(found["cam_int"], (len(found["imgname"]), 3, 3))
     lengths = {len(array) if array.ndim else -1 for array in found.values()}
     if lengths != {len(found["imgname"])}:
         raise InputError(f"{file} holds arrays of other lengths: get it anew")
     return found
 
 
-def _read(file: Path, arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> Part:
-    names = [_text(name) for name in arrays["imgname"][rows].tolist()]
-    pictures = [shown_by(below(file.parent, name)) for name in names]
+def _read(archive: Archive, rows: np.ndarray) -> Part:
+    file, arrays = archive.file, archive.arrays
+    pictures = [shown_by(below(file.parent, name)) for name in archive.names(rows)]
     there = np.array([picture is not None for picture in pictures], dtype=bool)
-    kept = rows[there]
+    sound = archive.is_sound(rows)
+    kept = rows[there & sound]
     count = len(kept)
-
-    def own(key: str, *shape: int | None) -> np.ndarray | None:
-        return numbers(file, key, arrays[key][kept], count, *shape) if key in arrays else None
-
-    pose = own("pose_cam", None) if "pose_cam" in arrays else own("pose", None)
-    shape = own("shape", None)
+    pose = _pose(archive, kept)
+    shape = archive.own("shape", kept, None)
     has_smpl = np.full(count, pose is not None and shape is not None)
     if "has_smpl" in arrays:
         has_smpl &= numbers(file, "has_smpl", arrays["has_smpl"][kept], count) > 0
     scale = numbers(file, "scale", arrays["scale"][kept].reshape(count), count)
-    transl, intrinsics = own("trans_cam", 3), own("cam_int", 3, 3)
-    shift = own("cam_ext", 4, 4)
+    transl, intrinsics = archive.own("trans_cam", kept, 3), archive.own("cam_int", kept, 3, 3)
+    shift = archive.own("cam_ext", kept, 4, 4)
     if transl is not None and shift is not None:
         transl = transl + shift[:, :3, 3]
     has_camera = transl is not None and intrinsics is not None
-    whole = _wide(file, "pose", pose, count, 72)
+    whole = np.zeros((count, 72)) if pose is None else pose
     return Part(
-        texts=_texts(file, [n for n, ok in zip(names, there, strict=True) if ok], arrays, kept),
+        texts=_texts(archive, kept),
         frame=np.full(count, UNKNOWN_FRAME),
-        pictures=photos([picture for picture in pictures if picture]),
+        pictures=photos([p for p, ok in zip(pictures, sound, strict=True) if p and ok]),
         global_orient=whole[:, :3],
         body_pose=whole[:, 3:].reshape(-1, 23, 3),
-        betas=_wide(file, "shape", shape, count, 10),
+        betas=_shape(file, shape, count),
         transl=transl if has_camera else None,
         has_smpl=has_smpl,
         intrinsics=intrinsics if has_camera else None,
         square=np.column_stack(
             [numbers(file, "center", arrays["center"][kept], count, 2), 200 * scale]
         ),
-        joints=_joints(file, "S", own("S", None, None), 3),
-        keypoints_2d=_joints(file, "part", own("part", None, None), 2),
-        left_out={"picture missing": int((~there).sum())},
+        joints=_joints(file, "S", archive.own("S", kept, None, None), 3),
+        keypoints_2d=_joints(file, "part", archive.own("part", kept, None, None), 2),
+        size=None if intrinsics is None else 2 * intrinsics[:, :2, 2],
+        size_tolerance=CENTER_TOLERANCE,
+        left_out={MISSING: int((~there).sum()), DAMAGED_LABEL: int((there & ~sound).sum())},
+        fault="" if sound.all() else f"{file} row {rows[~sound][0]} holds values not finite",
     )
 
 
-def _wide(file: Path, key: str, value: np.ndarray | None, count: int, width: int) -> np.ndarray:
-    """The first so many numbers of each row, zeros where nothing is known."""
+def _pose(archive: Archive, rows: np.ndarray) -> np.ndarray | None:
+    """24 rotation vectors a row, however they are nested; None where there are none."""
+    key = "pose_cam" if "pose_cam" in archive.arrays else "pose"
+    if key not in archive.arrays:
+        return None
+    found = archive.arrays[key]
+    width = int(np.prod(found.shape[1:]))
+    if width != SMPL_POSE:
+        cure = "get BEDLAM's SMPL ones" if width > SMPL_POSE else "get it anew"
+        kind = "SMPL-X labels" if width == SMPLX_POSE else f"{width} numbers a row, expected 72"
+        raise InputError(f"{archive.file}: {key} holds {kind}: {cure}")
+    return numbers(archive.file, key, found[rows].reshape(len(rows), width), len(rows), width)
+
+
+def _shape(file: Path, value: np.ndarray | None, count: int) -> np.ndarray:
+    """The first ten coefficients, zeros where nothing is known."""
     if value is None:
-        return np.zeros((count, width))
-    if value.shape[1] < width:
-        raise InputError(f"{file}: {key} has {value.shape[1]} numbers a row, expected {width}")
-    return value[:, :width]
+        return np.zeros((count, 10))
+    if value.shape[1] < 10:
+        raise InputError(f"{file}: shape has {value.shape[1]} numbers a row, expected 10")
+    return value[:, :10]
 
 
 def _joints(file: Path, key: str, values: np.ndarray | None, axes: int) -> np.ndarray | None:
-    """The 14 joints of 24, confidence behind their axes; without one, all are sure."""
+    """The 14 joints of 24, confidence behind their axes; without one, all are sure.
+
+    SPIN's 49 are OpenPose's 25 and then these.
+    """
     if values is None:
         return None
+    if values.shape[1] == OPENPOSE + len(METRO_24):
+        values = values[:, OPENPOSE:]
     if values.shape[1] != len(METRO_24) or values.shape[2] not in (axes, axes + 1):
         raise InputError(f"{file}: {key} is {values.shape}, expected 24 joints of {axes + 1}")
     found = values[:, list(METRO_TO_EVALUATION)]
@@ -143,15 +232,11 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _texts(
-    file: Path, names: list[str], arrays: Mapping[str, np.ndarray], rows: np.ndarray
-) -> dict[str, np.ndarray]:
-    split = next((s for word, s in SPLIT_WORDS.items() if word in file.stem.lower()), "")
+def _texts(archive: Archive, rows: np.ndarray) -> dict[str, np.ndarray]:
+    stem, names = archive.file.stem, archive.names(rows)
+    split = split_of(stem)
     matches = [H36M_KEY.search(name) for name in names]
-    folders = [name.rsplit("/", 1)[0] if "/" in name else file.stem for name in names]
-    genders = (
-        [_text(g).lower() for g in arrays["gender"][rows].tolist()] if "gender" in arrays else []
-    )
+    folders = [archive.prefix + (name.rsplit("/", 1)[0] if "/" in name else stem) for name in names]
     pairs = list(zip(matches, folders, strict=True))
     scene = [match[3] if match else folder for match, folder in pairs]
     return texts(
@@ -161,9 +246,22 @@ def _texts(
         scene=scene,
         sequence=scene,
         action=[match[2] if match else "" for match in matches],
-        clip=[f"{file.stem} {folder}" for folder in folders],
-        gender=[GENDER_LABELS.get(g, "neutral") for g in genders] or "neutral",
+        clip=[f"{stem} {folder}" for folder in folders],
+        gender=_genders(archive, rows) or "neutral",
+        protocol=protocol_of(archive.file, split),
     )
+
+
+def _genders(archive: Archive, rows: np.ndarray) -> list[str]:
+    if "gender" not in archive.arrays:
+        return []
+    labels = archive.arrays["gender"][rows]
+    if labels.dtype.kind == "f":
+        labels = np.nan_to_num(labels, nan=-1).astype(np.int64)
+    try:
+        return [gender_name(label) for label in labels.tolist()]
+    except BodyFileError as error:
+        raise InputError(f"{archive.file}: {error}") from None
 
 
 def _finds(path: Path) -> bool:

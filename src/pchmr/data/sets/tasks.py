@@ -3,20 +3,20 @@
 from pathlib import Path
 
 from pchmr.body import BodyModel, load_body
-from pchmr.body.files import BodyFileError
+from pchmr.body.files import BodyFileError, with_genders
 from pchmr.config import DataConfig
 from pchmr.config.verbs import POSE_SETS
 from pchmr.data.errors import InputError
 from pchmr.data.mocap import import_poses
-from pchmr.data.sets.folder import ImportedPeople
+from pchmr.data.sets.draft import MANIFEST
+from pchmr.data.sets.folder import ImportedPeople, load_body_of
 from pchmr.data.sets.importing import Job, import_set
 from pchmr.data.sets.metro_writer import write_tsv
-from pchmr.data.sets.part import ReadOptions
+from pchmr.data.sets.part import MISSING, ReadOptions
 from pchmr.data.sets.placing import Bodies
 from pchmr.progress import bar, say
 
 DEFAULT_SIZE = 224
-GENDERS = ("female", "male")
 
 
 def run_import(config: DataConfig) -> Path:
@@ -35,8 +35,12 @@ def run_import(config: DataConfig) -> Path:
         image_size=config.data_options.image_size or DEFAULT_SIZE,
         options=ReadOptions(every=config.every),
     )
+    is_old = (folder / MANIFEST).is_file()
     with bar(f"parts of {name}", 0) as advance:
         manifest = import_set(job, advance.to)
+    if is_old:
+        since = "; pictures were missing" if manifest["left_out"].get(MISSING) else ""
+        say(f"{folder} was imported already{since}: delete it to import what has come since")
     say(f"licence: {manifest['licence']} ({manifest['page']})")
     for what, count in {**manifest["counts"], **manifest["left_out"]}.items():
         say(f"{count:>9} {what}")
@@ -49,27 +53,22 @@ def _bodies(config: DataConfig) -> Bodies:
     neutral = load_body(config.body)
     if config.truth == "neutral":
         return Bodies(neutral, {})
+    own: dict[str, BodyModel] = {}
     try:
-        own = {} if config.body is None else {g: _gendered(config.body, g) for g in GENDERS}
+        if config.body is not None:
+            own = dict(with_genders(neutral, config.body).by_gender.items())  # type: ignore[arg-type]
     except BodyFileError as error:
         if config.truth == "gendered":
             raise
         say(f"truth of the neutral body: {error}")
-        own = {}
     if config.truth == "gendered" and not own:
         raise InputError("--truth gendered needs --body FOLDER with a female and a male body file")
     return Bodies(neutral, own)
 
 
-def _gendered(path: Path, gender: str) -> BodyModel:
-    if path.is_file():
-        raise BodyFileError(f"{path} is one body: give the folder that holds one a gender")
-    return load_body(path, gender=gender)
-
-
 def imported(config: DataConfig, folder: Path) -> ImportedPeople:
     """All people of an imported folder."""
-    body = load_body(config.body) if config.body else None
+    body = load_body_of(folder, config.body) if config.body else None
     return ImportedPeople(folder, None, body=body)
 
 

@@ -17,11 +17,15 @@ from pchmr.body.files import gender_name
 from pchmr.body.joints import SMPL_24
 from pchmr.data.errors import InputError
 from pchmr.data.sets.part import (
+    CENTER_TOLERANCE,
+    MISSING,
+    NOT_COMPARED,
     Part,
     Reader,
     ReadOptions,
     Source,
     axes,
+    compared,
     every_row_finite,
     joined,
     listed,
@@ -39,7 +43,6 @@ POSES_2D = (
     "right_eye", "left_eye", "right_ear", "left_ear",
 )  # fmt: skip
 """Order of `poses2d`: OpenPose's 18 joints."""
-Named = tuple[np.ndarray, tuple[str, ...]]
 
 
 def sources(path: Path, options: ReadOptions) -> list[Source]:
@@ -93,6 +96,17 @@ class _Sequence:
         """Numbers of the camera."""
         return numbers(self.file, key, self.found[key], *shape, finite=finite)
 
+    def compared(self, who: int, key: str, *shape: int) -> np.ndarray | None:
+        """Numbers of one person that only a check looks at; None where their shape is another."""
+        values = self.found.get(key)
+        if not isinstance(values, (list, np.ndarray)) or len(values) <= who:
+            return None
+        return compared(values[who], *shape)
+
+    def has_bad(self, key: str, read: np.ndarray | None) -> bool:
+        """Whether something stands in the file that could not be read."""
+        return read is None and key in self.found
+
     def valid(self, who: int, count: int) -> np.ndarray:
         """Frames whose camera is known; of each person, or one mask for all."""
         mask = self.found["campose_valid"]
@@ -135,9 +149,9 @@ class _Sequence:
         found = listed(self.root / "imageFiles" / self.file.stem)
         count = len(self.of(0, "poses", None, 72, finite=False))
         ways = [range(count)]
-        if "img_frame_ids" in self.found:
-            ids = self.shared("img_frame_ids", count).astype(np.int64)
-            ways.append(ids.tolist())
+        ids = compared(self.found.get("img_frame_ids"), count)
+        if ids is not None and np.isfinite(ids).all():
+            ways.append(ids.astype(np.int64).tolist())
         named = [[found.get(f"image_{number:05d}") for number in way] for way in ways]
         return max(named, key=lambda paths: sum(path is not None for path in paths))
 
@@ -155,6 +169,9 @@ def _person(sequence: _Sequence, split: str, who: int, options: ReadOptions) -> 
     there = np.array([path is not None for path in sequence.pictures])
     rows = np.flatnonzero(valid & there & (np.arange(count) % (options.every or 1) == 0))
     named = f"{file.stem} person {who}"
+    cameras = sequence.cameras(count)[rows]
+    joints = sequence.compared(who, "jointPositions", count, 3 * len(SMPL_24))
+    seen = sequence.compared(who, "poses2d", count, 3, len(POSES_2D))
     return Part(
         texts=texts(
             len(rows),
@@ -174,29 +191,20 @@ def _person(sequence: _Sequence, split: str, who: int, options: ReadOptions) -> 
         betas=np.broadcast_to(sequence.betas(who), (len(rows), 10)),
         transl=transl[rows],
         has_smpl=np.ones(len(rows), dtype=bool),
-        intrinsics=sequence.cameras(count)[rows],
+        intrinsics=cameras,
         extrinsics=extrinsics[rows],
-        own_joints=_own_joints(sequence, who, count, rows),
-        own_keypoints=_own_keypoints(sequence, who, count, rows),
+        own_joints=None if joints is None else (joints.reshape(count, -1, 3)[rows], SMPL_24.names),
+        own_keypoints=None if seen is None else (seen.swapaxes(1, 2)[rows], POSES_2D),
+        size=2 * cameras[:, :2, 2],
+        size_tolerance=CENTER_TOLERANCE,
         left_out={
+            NOT_COMPARED.format("jointPositions"): len(rows)
+            * sequence.has_bad("jointPositions", joints),
+            NOT_COMPARED.format("poses2d"): len(rows) * sequence.has_bad("poses2d", seen),
             "camera pose not valid": int((~valid).sum()),
-            "picture missing": int((valid & ~there).sum()),
+            MISSING: int((valid & ~there).sum()),
         },
     )
-
-
-def _own_joints(sequence: _Sequence, who: int, count: int, rows: np.ndarray) -> Named | None:
-    if "jointPositions" not in sequence.found:
-        return None
-    joints = sequence.of(who, "jointPositions", count, 3 * len(SMPL_24), finite=False)
-    return joints.reshape(count, -1, 3)[rows], SMPL_24.names
-
-
-def _own_keypoints(sequence: _Sequence, who: int, count: int, rows: np.ndarray) -> Named | None:
-    if "poses2d" not in sequence.found:
-        return None
-    seen = sequence.of(who, "poses2d", count, 3, len(POSES_2D), finite=False)
-    return seen.swapaxes(1, 2)[rows], POSES_2D
 
 
 def _action(sequence: str) -> str:
