@@ -27,6 +27,7 @@ from pchmr.recipes.rows import BEFORE, CENTRALIZED, PER_ROUND, of_clients
 MODELS = {"fastmetro_s": "paper-fastmetro", "tore_s": "paper-tore"}
 """Networks of the paper, and the recipe that trains each on Human3.6M."""
 FINETUNE_EPOCHS, FINETUNE_RATE = 8, 2e-5
+LDA_CLIENTS = 100
 IMAGENET = "resnet50.pth"
 NATURAL, DEALT = "3dpw-natural", "3dpw-iid"
 PAPER = {
@@ -145,7 +146,7 @@ def _client_scale(runs: PaperRuns) -> list[Cell]:
 
 
 def _lda(runs: PaperRuns) -> list[Cell]:
-    base, number = runs.recipe, min(100, runs.num_samples)
+    base, number = runs.recipe, min(LDA_CLIENTS, runs.num_samples)
     made = [runs.before(base), runs.cell(CENTRALIZED, "centralized", base)]
     for alpha in ALPHAS:
         options = PartitionOptions(alpha=alpha, equal_sizes=True)
