@@ -18,6 +18,8 @@ def all_rows(people) -> Sample:
 def assert_equal(left: Sample, right: Sample) -> None:
     for f in fields(Sample):
         a, b = getattr(left, f.name), getattr(right, f.name)
+        if f.name == "gender" and a is None and b is None:
+            continue
         assert torch.allclose(a.float(), b.float(), atol=1e-5), f.name
 
 

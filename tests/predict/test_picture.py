@@ -144,7 +144,7 @@ def test_every_person_has_a_status_and_a_reason(annotator: Annotator) -> None:
 def test_evidence_out_of_range_is_never_accepted(
     annotator: Annotator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free = {"accept_mm": 5000.0, "reject_mm": 5000.0}
+    free = {"accept_mm": 50_000.0, "reject_mm": 50_000.0}
     usual = judged(annotator, "blazepose", **free)
     assert usual.status is not None and usual.status.tolist() == ["accepted"]
     monkeypatch.setattr("pchmr.annotate.quality.predictor.RANGE", -3.0)

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -191,11 +192,8 @@ class LabeledPictures:
     def batch(self, indices: Sequence[int] | np.ndarray) -> Sample:
         """The rows asked for, in that order, without augmentation."""
         rows = np.asarray(indices, dtype=np.int64)
-        parts = [self._samples[row] for row in rows.tolist()]
-        values = {
-            name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])
-        }
-        return Sample(**{**values, "index": torch.from_numpy(rows)})
+        joined = Sample.joined([self._samples[row] for row in rows.tolist()])
+        return replace(joined, index=torch.from_numpy(rows))
 
 
 def _identity(row: LabelRow, body: BodyModel) -> bytes:
