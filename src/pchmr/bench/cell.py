@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from pchmr.baselines import baselines
 from pchmr.bench.byzantine import under_attack
 from pchmr.bench.ladder import climb
-from pchmr.config import DivergedError, FederateConfig, SettingError, TrainConfig
+from pchmr.config import DivergedError, EvaluateConfig, FederateConfig, SettingError, TrainConfig
 from pchmr.data.partition import label_skew
 from pchmr.data.sample import Subset
 from pchmr.evaluation import Scores, evaluate, people_mm
+from pchmr.experiment.gendered import gendered_scores
 from pchmr.experiment.scene import (
     Outcome,
     Row,
@@ -41,6 +42,7 @@ from pchmr.results import (
     CENTRALIZED,
     CONSTANT,
     CONTROL,
+    GENDERED,
     VALIDATION,
     CurvePoint,
     Number,
@@ -141,7 +143,7 @@ def measure(job: Job, folder: Path | None = None) -> Measured:
     elif isinstance(run, FederateConfig):
         found = _federated(run, scene, job.is_trial, folder)
     else:
-        found = _before(run_evaluate(run, scene), scene)
+        found = _before(run, scene)
     seconds = round(time.perf_counter() - began, 1)
     cpu_seconds = round(time.process_time() - spent, 1)
     return replace(found, row=replace(found.row, cpu_seconds=cpu_seconds, seconds=seconds))
@@ -166,11 +168,21 @@ def _scored(scores: Scores, scene: Scene) -> ResultRow:
     return ResultRow(id="", label="", scores=rounded, people_mm=known)
 
 
-def _before(outcome: Outcome, scene: Scene) -> Measured:
+def _before(run: EvaluateConfig, scene: Scene) -> Measured:
     """The start weights as they are, and a constant fitted on the training people."""
+    outcome = run_evaluate(run, scene)
     constant = baselines(scene.body, scene.train_set, scene.test_set)["mean_pose"]
     beside = {CONSTANT: replace(_scored(constant, scene), kind=CONSTANT)}
-    return Measured(replace(_row_of(outcome, scene), kind="before"), beside)
+    row = replace(_row_of(outcome, scene), kind="before")
+    return Measured(row, beside | _gendered(run, scene))
+
+
+def _gendered(
+    run: EvaluateConfig | TrainConfig | FederateConfig, scene: Scene
+) -> dict[str, ResultRow]:
+    """The same against meshes of each person's own gender, where there are such bodies."""
+    scores = gendered_scores(scene, run.model_options.body)
+    return {} if scores is None else {GENDERED: replace(_scored(scores, scene), kind=GENDERED)}
 
 
 class Average:
@@ -214,9 +226,10 @@ def _centralized(run: TrainConfig, scene: Scene, is_trial: bool) -> Measured:
         if epoch.get("mpjpe_mm") is not None
     )
     row = _with_validation(row, run, scene)
+    beside = _gendered(run, scene)
     average.load()
     averaged = replace(_scored(scene.scores(scene.model), scene), kind=AVERAGED)
-    return Measured(replace(row, kind=CENTRALIZED, curve=curve), {AVERAGED: averaged})
+    return Measured(replace(row, kind=CENTRALIZED, curve=curve), {AVERAGED: averaged} | beside)
 
 
 def _climbed(run: LadderRun, scene: Scene, is_trial: bool) -> Measured:
@@ -257,7 +270,8 @@ def _federated(run: FederateConfig, scene: Scene, is_trial: bool, folder: Path |
         partition_sha256=outcome.partition_sha256,
     )
     row = _with_validation(row, run, scene)
-    return Measured(_with_clients(row, run, scene, outcome.partitions))
+    row = _with_clients(row, run, scene, outcome.partitions)
+    return Measured(row, _gendered(run, scene))
 
 
 def _with_validation(row: ResultRow, run: TrainConfig | FederateConfig, scene: Scene) -> ResultRow:

@@ -37,6 +37,7 @@ from pchmr.report.results import write_results
 from pchmr.results import (
     AVERAGED,
     CONSTANT,
+    GENDERED,
     ResultRow,
     Scalar,
     slug,
@@ -286,6 +287,9 @@ def _as_row_of(cell: Cell, row: ResultRow) -> ResultRow:
     """The row under the name that the cell has for its kind."""
     if row.kind == AVERAGED:
         beside = f"{cell.id}-weights-averaged", f"{cell.name}, weights averaged"
+    elif row.kind == GENDERED:
+        row = replace(row, curve=())
+        beside = f"{cell.id}-gendered", f"{cell.name}, against gendered truth"
     elif row.kind == CONSTANT:
         beside = "mean-pose-of-the-training-people", "mean pose of the training people"
     else:

@@ -14,19 +14,16 @@ from scipy import stats
 
 from pchmr import compute
 from pchmr.baselines import baselines
-from pchmr.body.files import BodyFileError, with_genders
 from pchmr.config import EvaluateConfig, FederateConfig, TrainConfig
 from pchmr.data import planned_columns
 from pchmr.data.partition import make_partition
 from pchmr.data.pose_clusters import POSE
-from pchmr.data.sets.folder import is_gendered
 from pchmr.data.synthetic.recipe import RECIPE_VERSION, SyntheticRecipe
 from pchmr.door import FileError
 from pchmr.evaluation import Scores, people_mm
-from pchmr.evaluation import evaluate as evaluate_model
-from pchmr.evaluation.protocols import gendered
 from pchmr.evaluation.world import is_in_world, world_scores
 from pchmr.examples import write_examples
+from pchmr.experiment.gendered import gendered_scores
 from pchmr.experiment.scene import (
     LOCAL_EGRESS,
     Config,
@@ -169,26 +166,6 @@ def half_width_mm(scores: Scores) -> float | None:
     if len(known) < 2:
         return None
     return float(stats.sem(known) * stats.t.ppf((1 + CONFIDENCE) / 2, len(known) - 1))
-
-
-def _gendered(scene: Scene, config: EvaluateConfig) -> dict[str, object]:
-    """Scores against meshes of each person's own gender, where labels and body files have them.
-
-    3DPW's truth in the papers comes from the neutral body, although its labels carry a gender;
-    where the truth is gendered as imported, nothing is left to say.
-    """
-    path, people = config.model_options.body, scene.test_set
-    if path is None or not path.is_dir() or "gender" not in people.columns:
-        return {}
-    if is_gendered(getattr(people, "about", {})):
-        return {}
-    try:
-        body = with_genders(scene.body, path)
-    except BodyFileError as error:
-        say(f"scores against gendered truth are left out: {error}")
-        return {}
-    scores = evaluate_model(scene.model, body, gendered(people), bf16=scene.bf16)
-    return {"after_gendered": scores.row()}
 
 
 def _finished(run: RunFolder, scene: Scene) -> dict[str, object] | None:
@@ -342,7 +319,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, object]:
     outcome = run_evaluate(config, scene)
     run.append_row(outcome.rows[0])
     summary = _summary(scene, before, began, outcome)
-    summary |= {"protocol": config.protocol, **_gendered(scene, config)}
+    beside = gendered_scores(scene, config.model_options.body)
+    summary |= {"protocol": config.protocol}
+    summary |= {} if beside is None else {"after_gendered": beside.row()}
     if is_in_world(config.protocol):
         summary["world"] = world_scores(scene.model, scene.body, scene.test_set)
     _finish(run, scene, outcome, summary, before, config)

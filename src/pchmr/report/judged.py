@@ -13,7 +13,7 @@ from pchmr.report.comparison import difference_percent, of_id, with_gaps
 from pchmr.report.crossed import Estimate
 from pchmr.report.editions import edition_of
 from pchmr.report.lines import marked, rows_in
-from pchmr.results import AVERAGED, CONSTANT, ResultRow
+from pchmr.results import AVERAGED, CONSTANT, GENDERED, ResultRow
 
 Tables = dict[tuple[str, str], list[ResultRow]]
 """Rows by comparison and network."""
@@ -37,7 +37,7 @@ def _in_order(recipe: str, rows: list[ResultRow]) -> list[ResultRow]:
         if row.kind == CONSTANT:
             return 0, True
         run = row.of_run or row.id
-        return ids.index(run) if run in ids else len(ids), row.kind == AVERAGED
+        return ids.index(run) if run in ids else len(ids), row.kind in (AVERAGED, GENDERED)
 
     return sorted(rows, key=place)
 

@@ -47,6 +47,7 @@ FIGURE = "figure"
 BEFORE, CONSTANT = "before", "constant"
 CENTRALIZED, AVERAGED, FEDERATED = "centralized", "averaged", "federated"
 CONTROL = "control"
+GENDERED = "gendered"
 VALIDATION = "validation_mpjpe_mm"
 """Score on people by which settings and the best of several rows are chosen."""
 

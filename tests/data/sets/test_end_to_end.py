@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pchmr import experiment
+from pchmr.bench.cell import Job, measure
 from pchmr.cli import main
 from pchmr.config import (
     DataOptions,
@@ -19,6 +20,7 @@ from pchmr.config import (
 )
 from pchmr.data.errors import InputError
 from pchmr.data.sets import conversion
+from pchmr.results import AVERAGED, CONSTANT, GENDERED
 from pchmr.runs import RunFolder
 
 SIZE = 64
@@ -80,6 +82,24 @@ def test_from_files_to_scores(name: str, tiny_sets, tiny_bodies, tmp_path: Path)
     assert ("after_gendered" in scored) == (not has_genders)  # gendered truth says it already
     assert not list(runs.rglob("examples.npz"))  # pictures of people stay out of run folders
     assert RunFolder(runs / "evaluate").read_json("summary.json")["data_set"]["box"]
+
+
+def test_tables_have_gendered_truth_beside_the_neutral(tiny_sets, tiny_bodies, tmp_path) -> None:
+    folder = tmp_path / "set"
+    own = ("--body", tiny_bodies, "--image-size", SIZE, "--truth", "neutral")
+    cli("data", "import", "3dpw", tiny_sets["3dpw"], folder, *own)
+    shared = {
+        "data_options": DataOptions(data=folder, image_size=SIZE),
+        "model_options": ModelOptions(body=tiny_bodies, from_scratch=True),
+        "output": tmp_path / "run",
+    }
+    trained = measure(Job(TrainConfig(num_epochs=1, optim_options=OPTIM, **shared)))
+    before = measure(Job(EvaluateConfig(protocol="3dpw", **shared)))
+    assert set(trained.beside) == {AVERAGED, GENDERED}
+    assert set(before.beside) == {CONSTANT, GENDERED}
+    for found in (trained, before):
+        beside = found.beside[GENDERED].scores
+        assert beside["mpjpe_mm"] > 0 and beside != found.row.scores
 
 
 def test_emdb_is_scored_in_the_world(tiny_sets, tiny_bodies, tmp_path: Path) -> None:
