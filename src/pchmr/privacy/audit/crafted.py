@@ -9,7 +9,7 @@ the model's hash does not help.
 Low-rank corrections leave no room: their server sends two narrow factors and no unit.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -81,10 +81,7 @@ def views_of(replay: Replay, row: int) -> Tensor:
     sample = replay.cast.people.batch([row])
     if not replay.config.optim_options.augment:
         return sample.images
-    fields = {name: getattr(sample, name) for name in sample.__dataclass_fields__}
-    many = replace(
-        sample, **{name: value.repeat_interleave(VIEWS, 0) for name, value in fields.items()}
-    )
+    many = sample.taken(torch.zeros(VIEWS, dtype=torch.int64))
     generator = torch.Generator().manual_seed(derive_seed(row, "audit views"))
     return augment(many, generator, DEFAULT).images
 
