@@ -119,6 +119,7 @@ def test_help_imports_no_torch_and_no_numpy() -> None:
     assert "federate" in done.stdout
 
 
+@pytest.mark.whole
 def test_commands_start_without_compiler_and_model_zoo() -> None:
     """Together they are 180 MB and more than a third of the time to start."""
     code = (
@@ -129,6 +130,7 @@ def test_commands_start_without_compiler_and_model_zoo() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.whole
 def test_rooms_of_verbs_import_with_run_time_dependencies_alone() -> None:
     """What only extras bring may be missing until somebody asks for what it does."""
     extras = ("onnx", "onnxruntime", "onnxscript", "av", "pillow_heif", "transformers", "ray")

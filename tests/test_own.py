@@ -25,6 +25,7 @@ def ditto(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.mark.whole
 def test_clients_are_scored_on_images_that_they_did_not_train_on(ditto: Path) -> None:
     summary = json.loads((ditto / "summary.json").read_text())
     dealt = json.loads((ditto / "partition.json").read_text())["clients"]

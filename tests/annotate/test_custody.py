@@ -181,6 +181,7 @@ def test_delete_all_leaves_nothing_that_was_derived(folder: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.whole
 def test_what_is_derived_from_labels_is_private_and_names_nobody(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -134,6 +134,7 @@ def test_missing_weights_say_where_to_get_them(
     assert "nothing is downloaded" in error and "usyd-community" in error and "absent" in error
 
 
+@pytest.mark.whole
 def test_a_video_of_observations_keeps_one_shape(tmp_path: Path, noisy: Observations) -> None:
     source = write(tmp_path / "obs.npz", noisy, points=None, intrinsics=None)
     command = ["annotate", "--observations", str(source), "--output", str(tmp_path / "out")]
@@ -144,6 +145,7 @@ def test_a_video_of_observations_keeps_one_shape(tmp_path: Path, noisy: Observat
     assert json.loads((tmp_path / "out" / "manifest.jsonl").read_text())["source"] is None
 
 
+@pytest.mark.whole
 def test_photos_alone_become_labels_pictures_and_a_data_set(
     tmp_path: Path, body, capsys: pytest.CaptureFixture[str]
 ) -> None:

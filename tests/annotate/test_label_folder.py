@@ -125,6 +125,7 @@ def reader(monkeypatch: pytest.MonkeyPatch, noisy: Observations) -> SimpleNamesp
     return found
 
 
+@pytest.mark.whole
 def test_one_broken_photo_does_not_stop_the_rest(
     tmp_path: Path, reader: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +153,7 @@ def test_clips_of_a_folder_have_names_of_their_own(tmp_path: Path) -> None:
     assert clips == {"a.jpg": "a_jpg", "a.png": "a_png", "a.jpg.png": "a.jpg", "b.png": "b"}
 
 
+@pytest.mark.whole
 def test_equal_stems_of_two_folders_are_two_clips(
     tmp_path: Path, reader: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,6 +191,7 @@ def test_observations_of_another_file_are_not_overwritten(
     assert "already holds labels of" in capsys.readouterr().err
 
 
+@pytest.mark.whole
 def test_other_predictors_and_label_versions_are_no_reason_to_keep(
     tmp_path: Path, reader: SimpleNamespace, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

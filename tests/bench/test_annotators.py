@@ -117,6 +117,7 @@ def test_annys_own_people_are_seen_by_the_annotator(body: BodyModel) -> None:
     assert run.scores["mpjpe_mm"].mean() < 90
 
 
+@pytest.mark.whole
 def test_analytic_derivatives_at_fitted_states() -> None:
     assert worst_derivative(1) < 1e-6
 

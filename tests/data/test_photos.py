@@ -219,6 +219,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.whole
 def test_a_photo_of_48_megapixels_lies_in_memory_twice_at_most(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6

@@ -66,6 +66,7 @@ def said(place: Path) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "words",
     [

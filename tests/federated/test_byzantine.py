@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from toy import ToyPeople, config_of, world_of
 
@@ -86,6 +87,7 @@ def test_wrong_labels_go_round_among_the_bad_rows_alone() -> None:
     assert torch.equal(told.index, truth.index)
 
 
+@pytest.mark.whole
 def test_a_cell_is_measured_with_real_people() -> None:
     tiny = Scale(
         models=("fastmetro_xs",),

@@ -154,6 +154,7 @@ def test_a_run_that_stopped_goes_on_with_its_moments(kind, tmp_path):
             assert torch.equal(end.state_dict[name], tensor)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_sums_under_masks_average_the_same_state(kind, tmp_path):
     ends = {}
@@ -174,6 +175,7 @@ def test_sums_under_masks_average_the_same_state(kind, tmp_path):
     assert apart < 0.04 * moved.abs().max()  # Muon turns rounding of small momenta up
 
 
+@pytest.mark.whole
 def test_masked_moments_are_counted_and_no_part_of_a_noised_update(tmp_path):
     config = settings("adamw", "average", clients_per_round=5)
     secure = again(config, privacy_options=PrivacyOptions(aggregation="secure"))

@@ -168,6 +168,7 @@ def test_rank_correlation_with_skew() -> None:
     assert skew_correlation(lines[:2]) is None
 
 
+@pytest.mark.whole
 def test_a_folder_of_results_is_regenerated_with_findings_and_curves(tmp_path: Path) -> None:
     text = "".join(json.dumps(row.to_json()) + "\n" for row in comparison())
     (tmp_path / "client-scale.jsonl").write_text(text)

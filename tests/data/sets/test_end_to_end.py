@@ -40,6 +40,7 @@ def cli(*words: object) -> None:
     assert main([str(word) for word in words]) == 0
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["3dpw", "h36m", "tsv", "spin", "bedlam", "truth"])
 def test_from_files_to_scores(name: str, tiny_sets, tiny_bodies, tmp_path: Path) -> None:
     folder, runs = tmp_path / "set", tmp_path / "runs"
@@ -84,6 +85,7 @@ def test_from_files_to_scores(name: str, tiny_sets, tiny_bodies, tmp_path: Path)
     assert RunFolder(runs / "evaluate").read_json("summary.json")["data_set"]["box"]
 
 
+@pytest.mark.whole
 def test_tables_have_gendered_truth_beside_the_neutral(tiny_sets, tiny_bodies, tmp_path) -> None:
     folder = tmp_path / "set"
     own = ("--body", tiny_bodies, "--image-size", SIZE, "--truth", "neutral")

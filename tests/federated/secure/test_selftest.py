@@ -8,6 +8,7 @@ from pchmr.federated.secure.lies import LIES, Lie
 from pchmr.federated.secure.refusal import Reason
 
 
+@pytest.mark.whole
 def test_every_lie_is_refused() -> None:
     scene = selftest.new_scene()
     told = {name: selftest.tell(lie, scene) for name, lie in LIES.items()}
