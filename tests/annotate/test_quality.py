@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +52,20 @@ def test_predictors_survive_their_file(tmp_path: Path) -> None:
     np.testing.assert_allclose(again.predict_mm(signals), predictor.predict_mm(signals), atol=0.1)
 
 
-def test_a_fit_tells_what_the_shipped_predictors_ask(
-    annotator: Annotator, noisy: Observations
-) -> None:
+@pytest.fixture(scope="module")
+def in_space(noisy: Observations) -> Observations:
+    """The same people with flat joints in space."""
     flat = np.nan_to_num(noisy.keypoints_2d[..., :2]) / 200
-    in_space = np.concatenate([flat, 0 * flat[..., :1]], axis=-1)
-    with_space = Observations(**{**vars(noisy), "keypoints_3d": in_space})
+    return replace(noisy, keypoints_3d=np.concatenate([flat, 0 * flat[..., :1]], axis=-1))
+
+
+def test_a_fit_tells_what_the_shipped_predictors_ask(
+    annotator: Annotator, noisy: Observations, in_space: Observations
+) -> None:
     for mode, predictor in load_predictors().items():
         if mode.startswith("smplifyx"):
             continue
-        seen, name = (with_space if mode.startswith("blazepose") else noisy), mode.split("/")[-1]
+        seen, name = (in_space if mode.startswith("blazepose") else noisy), mode.split("/")[-1]
         starts = annotator.yaw_starts(len(seen))[:1] if name in MODES else []
         name = name if name in MODES else "deposer-keypoint"
         found = inspect(annotator, annotator.fit(seen, MODES[name], starts))
@@ -71,13 +76,10 @@ def test_a_fit_tells_what_the_shipped_predictors_ask(
 
 
 def test_who_has_no_network_is_judged_by_those_who_had_none(
-    annotator: Annotator, noisy: Observations
+    annotator: Annotator, in_space: Observations
 ) -> None:
     """A body of one's own that no shipped network fits is labeled without one."""
-    flat = np.nan_to_num(noisy.keypoints_2d[..., :2]) / 200
-    in_space = np.concatenate([flat, 0 * flat[..., :1]], axis=-1)
-    seen = Observations(**{**vars(noisy), "keypoints_3d": in_space})
-    found = inspect(annotator, annotator.fit(seen, MODES["deposer-keypoint"]))
+    found = inspect(annotator, annotator.fit(in_space, MODES["deposer-keypoint"]))
     made, error = made_up()
     signals = {"spread": made["telling"], "prior": made["silent"]}
     own = fit_predictor(signals, error)

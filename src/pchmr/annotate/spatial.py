@@ -132,9 +132,7 @@ def told_bones(
     Beside the bones of joints in space they are a second word on the pose: networks that err on
     their own say more than either.
     """
-    still = betas.new_zeros(len(betas), 3)
-    state = State(rotmat, betas, still, still[:, :2], still[:, 0], still[:, :2])
-    xyz = points(rig, pose(skeleton, state), betas)
+    xyz = _posed(skeleton, rig, rotmat, betas)
     first, last = ends.unbind(dim=-1)
     return xyz[:, last] - xyz[:, first]
 
@@ -143,9 +141,19 @@ def _at_rest(skeleton: Skeleton, rig: Rig) -> Float[Tensor, "points 3"]:
     """The points of the body as it is built."""
     like, joints = rig.template, len(skeleton.parents)
     betas = like.new_zeros(1, rig.shapedirs.shape[-1])
-    still, eye = like.new_zeros(1, 3), torch.eye(3).to(like).expand(1, joints, 3, 3)
-    state = State(eye, betas, still, still[:, :2], still[:, 0], still[:, :2])
-    return points(rig, pose(skeleton, state), betas)[0]
+    return _posed(skeleton, rig, torch.eye(3).to(like).expand(1, joints, 3, 3), betas)[0]
+
+
+def _posed(
+    skeleton: Skeleton,
+    rig: Rig,
+    rotmat: Float[Tensor, "batch joints 3 3"],
+    betas: Float[Tensor, "batch betas"],
+) -> Float[Tensor, "batch points 3"]:
+    """The points of posed bodies that have not been moved."""
+    still = betas.new_zeros(len(betas), 3)
+    state = State(rotmat, betas, still, still[:, :2], still[:, 0], still[:, :2])
+    return points(rig, pose(skeleton, state), betas)
 
 
 def _turned_trunk(

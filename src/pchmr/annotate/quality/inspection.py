@@ -15,13 +15,8 @@ from pchmr.annotate.solver import normal_equations
 from pchmr.body.joints import COCO_17
 
 LEAST_WEIGHT = 1e-3  # of all keypoints together
-SPARE = (
-    "limits",
-    "scale",
-    "bones",
-    "tilt",
-    "told",
-)  # residuals that are signals where they are there
+SPARE = ("limits", "scale", "bones", "tilt", "told")
+"""Residuals that are signals where they are there."""
 
 
 @dataclass(frozen=True)
