@@ -86,7 +86,7 @@ const ANSWERS = {
     if (!painted) paint();
     count(seen);
     if (isFull && isRecording) record("The recording was full and was stopped.");
-    source.next();
+    if (isFree()) source.next();
   },
   save({ format, count, blob }) {
     state.saved = { format, count, bytes: blob?.size ?? 0 };
@@ -120,7 +120,10 @@ function paint() {
 function drawn() {
   const { number, seen, taken } = painted, now = performance.now();
   painted = null;
-  if (waiting) paint();
+  if (waiting) {
+    paint();
+    if (isFree()) source.next();
+  }
   if (number !== source?.generation || !source.isOn) return;
   if (seen) {
     state.meshes += 1;
@@ -141,6 +144,12 @@ function count(seen) {
   else tell("nobody", NOBODY);
 }
 
+// A frame is looked at when it can be drawn, so that the network leaves time to the painter; a
+// recording takes every frame that the network can.
+function isFree() {
+  return !isBusy && (!waiting || isRecording);
+}
+
 function take(bitmap, seconds) {
   isBusy = true;
   worker.postMessage({ task: "frame", bitmap, number: source.generation, seconds }, [bitmap]);
@@ -154,7 +163,7 @@ async function begin(open) {
   shown = [];
   state.last = null;
   const ended = (words) => mine === source && lose(words);
-  const mine = (source = new Source(find("video"), take, () => !isBusy, ended));
+  const mine = (source = new Source(find("video"), take, isFree, ended));
   try {
     await open(mine);
     if (mine !== source || !mine.isOn) return;
