@@ -71,6 +71,15 @@ def _shown(name: str, value: Number | None) -> str:
     return f"{value}" if name == "value" else f"{name} {value}"
 
 
+UNITS = {
+    "AVX2": {"avx2"},
+    "AVX-512": {"avx512f"},
+    "VNNI": {"avx512_vnni", "avx_vnni"},
+    "bf16": {"avx512_bf16", "amx_bf16"},
+}
+"""Units of a processor by the flags that Linux tells."""
+
+
 def stamped(table: str, rows: Iterable[ResultRow]) -> Iterator[ResultRow]:
     """Rows with table, commit, versions, hardware, time and recipe.
 
@@ -93,14 +102,17 @@ def stamped(table: str, rows: Iterable[ResultRow]) -> Iterator[ResultRow]:
         )
 
 
-def cpu_name() -> str:
-    """Model of the processor where the system tells it."""
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Model of the processor where the system tells it, with the units that figures depend on."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
     except OSError:
         return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    told = {key.strip(): value.strip() for key, _, value in lines}
+    flags = told.get("flags", "").split()
+    units = [unit for unit, names in UNITS.items() if not names.isdisjoint(flags)]
+    name = told.get("model name") or platform.processor()
+    return f"{name} with {', '.join(units)}" if units else name
 
 
 def append(path: Path, row: ResultRow) -> None:

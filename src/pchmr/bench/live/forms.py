@@ -4,7 +4,7 @@ Speed does not depend on the values of weights, so the larger network has random
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +19,7 @@ from pchmr.device.measured import difference_m, singles
 from pchmr.device.runtime import OnnxModel
 from pchmr.device.variants import fold, write_int8
 from pchmr.models import HMRModel, build_model, load_model
-from pchmr.results import ResultRow, Target
+from pchmr.results import MEASURED, ResultRow, Target
 
 NUM_CALIBRATION = 16
 RUNS = 20  # of one repeat
@@ -38,6 +38,8 @@ def exported_forms(config: BenchConfig) -> Iterator[ResultRow]:
             export_model(model, exact)
             apart = difference_m(model, exact)
             yield row(f"{name} fp32 export against PyTorch", apart, "m", EXACT)
+            gained = bf16_gain(model, config.repeats)
+            yield row(f"{name} in PyTorch, bf16 over fp32, one thread", gained, "x", MEASURED)
             _write_int8(model, body, exact, small)
             rate = frames_a_second(OnnxModel(small, threads), config.repeats)
             words = "one thread" if threads == 1 else f"{threads} threads"
@@ -59,6 +61,18 @@ def _write_int8(model: HMRModel, body: BodyModel, exact: Path, small: Path) -> N
     write_int8(folded, small, (sample.images[0].numpy() for sample in singles(people)))
 
 
+def bf16_gain(model: HMRModel, repeats: int) -> float:
+    """How many times as fast one crop is in bfloat16; below 1 where the processor lacks it."""
+    image = torch.full((1, 3, model.image_size, model.image_size), 0.5)
+
+    def run(enabled: bool) -> float:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            model(image)
+            return fastest(lambda: model(image), repeats)
+
+    return run(False) / run(True)
+
+
 def frames_a_second(model: OnnxModel, repeats: int) -> float:
     """Of the fastest of some turns, by the clock on the wall."""
     return 1e3 / milliseconds(model, repeats)
@@ -68,10 +82,15 @@ def milliseconds(model: OnnxModel, repeats: int) -> float:
     """Wall-clock time of one crop in the fastest of some turns."""
     image = torch.full(model.shape, 0.5).numpy()
     model.raw(image)
+    return fastest(lambda: model.raw(image), repeats)
+
+
+def fastest(run: Callable[[], object], repeats: int) -> float:
+    """Milliseconds of one run in the fastest of some turns."""
     turns = []
     for _ in range(repeats):
         began = time.perf_counter()
         for _ in range(RUNS):
-            model.raw(image)
+            run()
         turns.append(1e3 * (time.perf_counter() - began) / RUNS)
     return min(turns)
