@@ -10,7 +10,6 @@ import io
 import json
 import pickle
 import re
-import resource
 import shutil
 import signal
 import warnings
@@ -34,6 +33,7 @@ from pchmr.annotate.prior import ASSET as PRIOR
 from pchmr.annotate.prior import load_prior
 from pchmr.annotate.quality import ASSET as PREDICTORS
 from pchmr.annotate.quality import load_predictors
+from pchmr.bench.memory import forget_peak, peak_bytes
 from pchmr.body import BodyModel, MeshHierarchy
 from pchmr.body.archive import read_npy
 from pchmr.body.files import read_body_arrays
@@ -288,7 +288,7 @@ def fuzz(seeds: dict[str, Seed], count: int) -> None:
     for path, read in seeds.values():
         with contextlib.suppress(UserError):
             read(path)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = forget_peak()
 
     @settings(
         max_examples=count, derandomize=True, database=None, deadline=None,
@@ -302,7 +302,7 @@ def fuzz(seeds: dict[str, Seed], count: int) -> None:
         attempt(path, mutated(path.read_bytes(), mutations, inside), read)
 
     mutate()
-    growth = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    growth = peak_bytes() - before
     assert growth < GROWTH_BYTES
 
 

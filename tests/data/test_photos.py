@@ -205,17 +205,18 @@ def test_focal_lengths_speak_of_the_picture_that_was_taken(tags, size, pixels, s
 
 
 MEASURED = """
-import resource, sys
+import sys
 from pathlib import Path
 path = Path(sys.argv[1])
+from pchmr.bench.memory import forget_peak, peak_bytes
 from pchmr.data.photos import load_photo
 from pchmr.data.crops import crop, fitted, whole_image
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = forget_peak()
 pixels = load_photo(path)
 assert pixels.shape == (8640, 5504, 3)
 assert crop(pixels, whole_image(5504, 8640), 224).shape == (3, 224, 224)
 assert fitted(pixels, 1019, 1600).shape == (1600, 1019, 3)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print((peak_bytes() - before) // 2**20)
 """
 
 

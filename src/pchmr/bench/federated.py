@@ -8,7 +8,6 @@ its own, so that peak memory is its own; a plain loop over the same tensors stan
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pchmr.bench.memory import peak_bytes
 from pchmr.config import BenchConfig, FederateConfig
 from pchmr.federated import Training, World, run_federated
 from pchmr.results import ResultRow, Target, figure
@@ -136,7 +136,7 @@ def measure_rounds(
         "cpu_seconds": float(np.median(np.diff(cpu)[WARM_UP - 1 :])),
         "wall_seconds": float(np.median(np.diff(wall)[WARM_UP - 1 :])),
         "start_seconds": min(TASKS_BEGAN, default=began) - began,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "peak_gb": peak_bytes() / 1e9,
     }
 
 

@@ -6,8 +6,6 @@ one thread, so two cores give twice as much; at 224 px, as the paper's networks 
 
 import hashlib
 import json
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pchmr.bench.memory import forget_peak, peak_bytes
 from pchmr.body import BodyModel, load_body
 from pchmr.config import BenchConfig
 from pchmr.data.augment import PUBLISHED, changed_batch
@@ -72,15 +71,10 @@ def index_megabytes(folder: Path, count: int) -> float:
 
 
 def _opened_megabytes(folder: Path) -> float:
-    before = _peak_bytes()
+    before = forget_peak()
     people = ImportedPeople(folder, "train")
     assert len(people.columns["frame"]) == len(people)
-    return (_peak_bytes() - before) / MB
-
-
-def _peak_bytes() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (peak_bytes() - before) / MB
 
 
 def write_hollow_set(folder: Path, count: int) -> None:

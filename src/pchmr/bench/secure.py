@@ -6,13 +6,13 @@ A whole round of Flower's own protocol stands beside one of ours, on the same ve
 """
 
 import hashlib
-import resource
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from pchmr.bench.federated import in_own_process
+from pchmr.bench.memory import forget_peak, peak_bytes
 from pchmr.config import BenchConfig
 from pchmr.federated.flower.stock import stock_round
 from pchmr.federated.secure import Group, SecureClient, SecureServer
@@ -63,10 +63,6 @@ def _vector(millions: int) -> np.ndarray:
     return random.standard_normal(millions * 1_000_000, dtype=np.float32) * np.float32(BOUND / 8)
 
 
-def _peak_bytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
-
-
 def measure_client(millions: int, bits: int) -> dict[str, float]:
     """One client's CPU seconds in a round, its peak memory and its upload, the model being 1.
 
@@ -74,7 +70,7 @@ def measure_client(millions: int, bits: int) -> dict[str, float]:
     """
     begun = _begin(millions, bits)
     server, clients, offer = begun.server, begun.clients, begun.server.offer
-    before, model = _peak_bytes(), _vector(millions)
+    before, model = forget_peak(), _vector(millions)
     delivery, began = server.delivery(0), time.process_time()
     hashlib.sha256(model.data).digest()
     state = clients[0].receive(begun.states[0], delivery, offer.model)
@@ -90,7 +86,7 @@ def measure_client(millions: int, bits: int) -> dict[str, float]:
     clients[0].unmask(state, request)
     return {
         "cpu_seconds": spent + time.process_time() - began,
-        "memory_ratio": (_peak_bytes() - before) / model.nbytes,
+        "memory_ratio": (peak_bytes() - before) / model.nbytes,
         "upload_ratio": len(vector.encode()) / model.nbytes,
     }
 
