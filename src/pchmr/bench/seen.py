@@ -38,7 +38,7 @@ from pchmr.results import ResultRow, Target, slug
 
 FILE = "seen"
 DOMAINS: tuple[Domain, ...] = ("A", "B")
-NUM_PEOPLE, IMAGE_SIZE, SEED, WORLD = 120, 256, 3, 2
+NUM_PEOPLE, IMAGE_SIZE, SEED, WORLD = 480, 256, 3, 2
 MODE = "deposer-keypoint"
 JUDGE = f"blazepose/{MODE}"
 NUM_TIMED = 8
