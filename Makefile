@@ -39,7 +39,7 @@ pages: install
 	$(BIN)/python -m pchmr.workshop.pages
 
 test-deploy: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "deploy and not slow" tests/deploy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m deploy tests/deploy
 
 test-wheel: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m wheel
