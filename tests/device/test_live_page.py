@@ -210,6 +210,23 @@ def check_glb(data: bytes) -> None:
     assert document["buffers"][0]["byteLength"] == size - 28 - length
 
 
+def test_no_frame_is_looked_at_that_is_not_drawn(clip: Walking, tmp_path: Path) -> None:
+    with (
+        serving(files_of(LiveConfig(), landmarks=False)) as server,
+        browsing(tmp_path, *camera_flags(clip, tmp_path)) as page,
+    ):
+        page.goto(server.address)
+        wait_for(page, READY)
+        page.keyboard.press("c")
+        wait_for(page, "window.pchmr.state.meshes >= 3")
+        before = state(page)
+        page.wait_for_timeout(3000)
+        after = state(page)
+    drawn = after["meshes"] - before["meshes"]
+    assert drawn >= 3
+    assert after["frames"] - before["frames"] - drawn <= 2  # one under way, one that waits
+
+
 @pytest.mark.priors
 def test_the_mesh_is_on_the_person(clip: Walking, tmp_path: Path) -> None:
     if state_of("blazepose") != "ok":
