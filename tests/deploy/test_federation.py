@@ -1,7 +1,7 @@
 """Five devices and a server as real processes on loopback: same result, faults, capture, the end.
 
 The tests share one federation and go on in the order in which they stand. `make test-deploy` runs
-them all, in eight minutes on two quiet cores; `-m "deploy and not slow"` leaves the longer ones out.
+them all, in eight minutes on two quiet cores; the slow ones can be left out, the others cannot.
 """
 
 import ssl
