@@ -1,5 +1,8 @@
 """Checkpoints: whole or passed over, three kept, never of another run."""
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
@@ -53,6 +56,19 @@ def test_a_damaged_one_is_passed_over(saved, suffix, damage):
         content[len(content) // 2] ^= 1
         cut = {"flip": len(content), "truncate": len(content) // 2, "empty": 0}[damage]
         path.write_bytes(content[:cut])
+    found = saved.latest(IDENTITY)
+    assert found is not None
+    assert found.round == 4
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": None}, {"round": "5"}, {"memory": []}, {"rows": {}}, {"identity": []}]
+)
+def test_one_that_is_sealed_and_not_a_checkpoint_is_passed_over(saved, change):
+    path = saved.folder / "round_000005.json"
+    manifest = json.loads(path.read_text().split("\n", 1)[1]) | change
+    text = json.dumps({name: value for name, value in manifest.items() if value is not None})
+    path.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n")
     found = saved.latest(IDENTITY)
     assert found is not None
     assert found.round == 4

@@ -53,6 +53,10 @@ class Checkpoint:
     identity: dict[str, str] = field(default_factory=dict)
 
 
+KINDS = {"round": int, "memory": dict, "rows": list, "identity": dict}
+"""Of the fields of a manifest."""
+
+
 class Checkpoints:
     """The checkpoints of a run, in a folder of its run folder; the last `kept` stay."""
 
@@ -124,23 +128,26 @@ class Checkpoints:
             if hashlib.sha256(text.strip().encode()).hexdigest() != seal:
                 return None
             manifest = parse_json(text)
+            known, sha256 = manifest["format"], manifest["vectors_sha256"]
+            if not all(isinstance(manifest[name], kind) for name, kind in KINDS.items()):
+                return None
             vectors = path.with_suffix(".safetensors")
-            sha256 = manifest["vectors_sha256"]
             loaded, _ = read_tensors(vectors, framework="numpy", sha256=sha256)
+            found = Checkpoint(
+                round=manifest["round"],
+                vectors=loaded,
+                memory=manifest["memory"],
+                rows=manifest["rows"],
+                identity=manifest["identity"],
+            )
         except (ValueError, KeyError, TypeError):
             return None
-        if manifest["format"] != FORMAT:
+        if known != FORMAT:
             raise SettingError(
                 f"--resume: {self.folder} is of another version of pchmr; start anew without "
                 "--resume"
             )
-        return Checkpoint(
-            round=manifest["round"],
-            vectors=loaded,
-            memory=manifest["memory"],
-            rows=manifest["rows"],
-            identity=manifest["identity"],
-        )
+        return found
 
 
 def write_vectors(path: Path, vectors: Mapping[str, np.ndarray], spare: Path | None = None) -> str:
