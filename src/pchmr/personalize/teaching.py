@@ -145,10 +145,12 @@ class Teacher:
         """A copy of a model that has learned from one person's pictures.
 
         It ends where held-out labels and as many others in the setting, whose labels are exact, are
-        met best: labels alone would be met best by the network that helped to make them.
+        met best: labels alone would be met best by the network that helped to make them. Where no
+        label is held out, the others decide alone.
         """
         model, lessons = copy.deepcopy(start), self.lessons(pictures)
-        held_out, seed = [pictures.validation], lessons.seed
+        held_out = [pictures.validation] if len(pictures.validation) else []
+        seed = lessons.seed
         if self.others is not None:
             held_out.append(few(self.others.test, len(pictures.validation)))
         fitted = personalize(model, self.body, lessons, held_out, self.options, seed=seed)
