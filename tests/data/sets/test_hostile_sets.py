@@ -32,7 +32,7 @@ assert spec is not None and spec.loader is not None
 fuzz: Any = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fuzz)
 
-MUTATIONS, MANY = 20, 300  # of each file
+MUTATIONS, MANY = 20, 1000  # of each file
 KINDS = ("flip", "cut", "drop", "repeat", "number", "text")
 
 
