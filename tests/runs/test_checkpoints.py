@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,14 +62,18 @@ def test_a_damaged_one_is_passed_over(saved, suffix, damage):
     assert found.round == 4
 
 
+def write_sealed(path: Path, manifest: dict) -> None:
+    text = json.dumps(manifest)
+    path.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n")
+
+
 @pytest.mark.parametrize(
     "change", [{"format": None}, {"round": "5"}, {"memory": []}, {"rows": {}}, {"identity": []}]
 )
 def test_one_that_is_sealed_and_not_a_checkpoint_is_passed_over(saved, change):
     path = saved.folder / "round_000005.json"
     manifest = json.loads(path.read_text().split("\n", 1)[1]) | change
-    text = json.dumps({name: value for name, value in manifest.items() if value is not None})
-    path.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n")
+    write_sealed(path, {name: value for name, value in manifest.items() if value is not None})
     found = saved.latest(IDENTITY)
     assert found is not None
     assert found.round == 4
@@ -76,6 +81,12 @@ def test_one_that_is_sealed_and_not_a_checkpoint_is_passed_over(saved, change):
 
 def test_one_of_another_version_is_refused(saved, monkeypatch):
     monkeypatch.setattr("pchmr.runs.checkpoints.FORMAT", "pchmr/checkpoint/v9")
+    with pytest.raises(SettingError, match="another version of pchmr; start anew"):
+        saved.latest(IDENTITY)
+
+
+def test_one_of_another_version_is_refused_whatever_it_holds(saved):
+    write_sealed(saved.folder / "round_000005.json", {"format": "pchmr/checkpoint/v0"})
     with pytest.raises(SettingError, match="another version of pchmr; start anew"):
         saved.latest(IDENTITY)
 

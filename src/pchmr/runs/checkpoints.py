@@ -53,8 +53,8 @@ class Checkpoint:
     identity: dict[str, str] = field(default_factory=dict)
 
 
-KINDS = {"round": int, "memory": dict, "rows": list, "identity": dict}
-"""Of the fields of a manifest."""
+KINDS = {"round": int, "memory": dict, "rows": list, "identity": dict, "vectors_sha256": str}
+"""Of the fields of a manifest of this version."""
 
 
 class Checkpoints:
@@ -123,31 +123,41 @@ class Checkpoints:
         return sorted(self.folder.glob("round_*.json"), reverse=True)
 
     def _read(self, path: Path) -> Checkpoint | None:
-        try:
-            seal, text = read_text(path).split("\n", 1)
-            if hashlib.sha256(text.strip().encode()).hexdigest() != seal:
-                return None
-            manifest = parse_json(text)
-            known, sha256 = manifest["format"], manifest["vectors_sha256"]
-            if not all(isinstance(manifest[name], kind) for name, kind in KINDS.items()):
-                return None
-            vectors = path.with_suffix(".safetensors")
-            loaded, _ = read_tensors(vectors, framework="numpy", sha256=sha256)
-            found = Checkpoint(
-                round=manifest["round"],
-                vectors=loaded,
-                memory=manifest["memory"],
-                rows=manifest["rows"],
-                identity=manifest["identity"],
-            )
-        except (ValueError, KeyError, TypeError):
+        """A checkpoint, or None where it is damaged."""
+        manifest = _sealed(path)
+        if manifest is None:
             return None
-        if known != FORMAT:
+        if manifest["format"] != FORMAT:
             raise SettingError(
                 f"--resume: {self.folder} is of another version of pchmr; start anew without "
                 "--resume"
             )
-        return found
+        if not all(isinstance(manifest.get(name), kind) for name, kind in KINDS.items()):
+            return None
+        try:
+            vectors, sha256 = path.with_suffix(".safetensors"), manifest["vectors_sha256"]
+            loaded, _ = read_tensors(vectors, framework="numpy", sha256=sha256)
+        except ValueError:
+            return None
+        return Checkpoint(
+            round=manifest["round"],
+            vectors=loaded,
+            memory=manifest["memory"],
+            rows=manifest["rows"],
+            identity=manifest["identity"],
+        )
+
+
+def _sealed(path: Path) -> Json | None:
+    """What a manifest says, or None where it is not what was written, or names no format."""
+    try:
+        seal, text = read_text(path).split("\n", 1)
+        if hashlib.sha256(text.strip().encode()).hexdigest() != seal:
+            return None
+        manifest = parse_json(text)
+    except ValueError:
+        return None
+    return manifest if isinstance(manifest, dict) and "format" in manifest else None
 
 
 def write_vectors(path: Path, vectors: Mapping[str, np.ndarray], spare: Path | None = None) -> str:

@@ -111,3 +111,8 @@ def test_hash_is_blind_to_comments_and_layout() -> None:
 def test_refuses_what_it_cannot_render(settings: dict, word: str) -> None:
     with pytest.raises(SettingError, match=word):
         recipe(**settings)
+
+
+def test_every_python_reads_an_f_string_as_one_string() -> None:
+    source = 'x = f"{a:>{b}} {{c}}" + (f"d "\n  f"{e!r}")\nf"no docstring {g}"\n'
+    assert code_text(source) == 'x=f"{a:>{b}}{{c}}"+(f"d"f"{e!r}");;'

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import tokenize
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -22,6 +23,8 @@ from pchmr.seeds import derive_seed
 RECIPE_VERSION, VERSIONS = 2, (1, 2)
 UNHASHED = ("__init__.py", "check.py", "frozen.py", "people.py")
 """Files of this package that cannot change a picture or a label."""
+F_STRING_START = getattr(tokenize, "FSTRING_START", None)
+F_STRING_END = getattr(tokenize, "FSTRING_END", None)
 FRAMES_PER_SECOND = 10
 SPLIT_STRIDE, DOMAIN_STRIDE = 100_000, 1_000_000
 
@@ -124,9 +127,33 @@ def code_text(source: str) -> str:
     marks = {tokenize.INDENT: "{", tokenize.DEDENT: "}", tokenize.NEWLINE: ";"}
     skipped = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER)
     parts: list[str] = []
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    for kind, text in _tokens(source):
         starts = not parts or parts[-1] in marks.values()
-        if token.type in skipped or (token.type == tokenize.STRING and starts):
+        if kind in skipped or (kind == tokenize.STRING and starts):
             continue
-        parts.append(marks.get(token.type, "".join(token.string.split())))
+        parts.append(marks.get(kind, "".join(text.split())))
     return "".join(part for part in parts if part)
+
+
+def _tokens(source: str) -> Iterator[tuple[int, str]]:
+    """Kinds and texts, every f-string one string: so it was before Python 3.12 took them apart."""
+    lines = source.splitlines(keepends=True)
+    opened: list[tuple[int, int]] = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == F_STRING_START:
+            opened.append(token.start)
+        elif token.type == F_STRING_END:
+            start = opened.pop()
+            if not opened:
+                yield tokenize.STRING, _between(lines, start, token.end)
+        elif not opened:
+            yield token.type, token.string
+
+
+def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
+    """Text from one place to another, each a line, counted from 1, and a column."""
+    (first, left), (last, right) = start, end
+    shown = lines[first - 1 : last]
+    shown[-1] = shown[-1][:right]
+    shown[0] = shown[0][left:]
+    return "".join(shown)
