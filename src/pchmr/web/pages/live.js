@@ -100,25 +100,22 @@ const ANSWERS = {
   },
 };
 
-// The newest frame, and the mesh that belongs to it.
+// Has the newest frame drawn: its mesh first, which takes longest.
 function paint() {
-  const { bitmap, camera, seen, ms } = (painted = waiting), picture = find("picture");
+  painted = waiting;
   waiting = null;
-  state.last = seen && { vertices: seen.vertices, keypoints: seen.keypoints, joints: seen.joints, camera, ms };
-  if (picture.width !== camera.width || picture.height !== camera.height) {
-    picture.width = camera.width;
-    picture.height = camera.height;
-    find("view").style.aspectRatio = `${camera.width} / ${camera.height}`;
-  }
-  picture.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
-  bitmap.close();
-  if (stage) stage.postMessage({ task: "show", vertices: seen?.vertices ?? null, camera });
-  else painted = null;
+  const { seen, camera } = painted;
+  if (stage) return stage.postMessage({ task: "show", vertices: seen?.vertices ?? null, camera });
+  show(painted);
+  painted = null;
 }
 
-// The painter has drawn a frame: meshes count when they can be seen.
+// The painter has drawn a mesh: now its picture is shown, so that no mesh stands beside its person.
+// Meshes count when they can be seen.
 function drawn() {
   const { number, seen, taken } = painted, now = performance.now();
+  if (number === source?.generation) show(painted);
+  else painted.bitmap.close();
   painted = null;
   if (waiting) {
     paint();
@@ -135,6 +132,18 @@ function drawn() {
   state.latency = now - taken;
   find("fps").textContent = state.fps.toFixed(1);
   find("latency").textContent = `${state.latency.toFixed(0)} ms`;
+}
+
+function show({ bitmap, camera, seen, ms }) {
+  const picture = find("picture");
+  state.last = seen && { vertices: seen.vertices, keypoints: seen.keypoints, joints: seen.joints, camera, ms };
+  if (picture.width !== camera.width || picture.height !== camera.height) {
+    picture.width = camera.width;
+    picture.height = camera.height;
+    find("view").style.aspectRatio = `${camera.width} / ${camera.height}`;
+  }
+  picture.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
+  bitmap.close();
 }
 
 function count(seen) {
