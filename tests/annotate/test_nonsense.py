@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pchmr.annotate.deposer import Annotator
+from pchmr.annotate.alternatives import contradicted_mm
+from pchmr.annotate.deposer import MODES, Annotator
 from pchmr.annotate.fitting import Labeler
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.plausibility import require_plausible
@@ -187,16 +188,22 @@ def test_no_nonsense_of_depth_gets_a_good_number(
     assert not unjustified(annotator, DEPTH[kind](seen), crowd, mode)
 
 
-OPEN = pytest.mark.xfail(strict=True, reason="in world 2 some of it gets a third of its error")
-TAKEN = [
-    pytest.param(k, marks=OPEN) if k in ("disparity as depth", "inverted") else k for k in DEPTH
-]
-"""Predictors are of poses of world 1; people of world 2 bend farther (LOG, 2026-11-28)."""
-
-
-@pytest.mark.parametrize("kind", TAKEN)
+@pytest.mark.parametrize("kind", DEPTH)
 def test_nor_does_nonsense_that_is_taken_at_its_word(
     annotator: Annotator, crowd: People, kind: str
 ) -> None:
     seen = replace(observe(annotator.body, crowd, OracleNoise()), depth_scale_sd=0.0)
     assert not unjustified(annotator, DEPTH[kind](seen), crowd, "deposer-keypoint")
+
+
+def test_depth_that_is_right_is_not_doubted(annotator: Annotator, crowd: People) -> None:
+    """Else the doubts above would prove nothing."""
+    seen = replace(observe(annotator.body, crowd, OracleNoise()), depth_scale_sd=0.0)
+    floors = [
+        contradicted_mm(annotator.fit(one, MODES[mode]))
+        for one in (seen, DEPTH["inverted"](seen))
+        for mode in ("deposer-keypoint", "deposer-dense")
+    ]
+    right, turned = floors[:2], floors[2:]
+    assert max(floor.max() for floor in right) < 20
+    assert min(np.median(floor) for floor in turned) > 50

@@ -4,32 +4,26 @@ An error predictor knows only people like those it was fitted on. Here stands wh
 beyond that: sides that fit better when exchanged, a body upside down, a camera that no camera is,
 depth that puts the person elsewhere, a person of few pixels or few keypoints. Every doubt gives
 a floor under the error or a factor on it that grows with the doubt and is nothing within what is
-usual. What is certainly wrong is told in `plausibility`, before the fit.
+usual. What is certainly wrong is told in `plausibility`, before the fit; what would explain the
+same picture better, in `alternatives`.
 """
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from torch import Tensor
 
-from pchmr.annotate.deposer import Fit, Stage, place, run_stages, yaw_starts
-from pchmr.annotate.kinematics import Skeleton, State, pose
+from pchmr.annotate.alternatives import WRONG_SIDES_MM, contradicted_mm, exchanged_mm, ramp
+from pchmr.annotate.deposer import Fit
+from pchmr.annotate.kinematics import pose
 from pchmr.annotate.observed import Observations
 from pchmr.annotate.plausibility import extent_px, inside_share
-from pchmr.annotate.residuals import Objective
 from pchmr.annotate.residuals.depth import scale_prior, shift_sd
-from pchmr.annotate.solver import energy
-from pchmr.body.joints import SMPL_24, mirror_name
+from pchmr.body.joints import SMPL_24
 
-EXCHANGED_ITERATIONS = 8
-WRONG_SIDES_MM = 400.0  # MPJPE of a person whose left is right, about
-CALM_ENERGY = 4.0  # of a fit a keypoint; those of wrong sides beside depth have 4.5 to 18
-USUAL_GAIN, SURE_GAIN = -6.0, 9.0  # energy that exchanging the sides saves; right ones cost more
 REACH_MM = 450.0  # mean distance of the joints from the root
 USUAL_TILT, SURE_TILT = 75.0, 110.0  # degrees of the trunk from upright
 USUAL_OFFSET, SURE_OFFSET = 0.25, 0.8  # of half a picture from its middle to the principal point
@@ -44,7 +38,6 @@ HEAD = ("nose", *(f"{side}_{part}" for side in ("left", "right") for part in ("e
 USUAL_INSIDE = 0.9  # share of the keypoints in the picture
 USUAL_STRAIN = 3.0  # standard deviations of the scale and the shift of depth
 LEAST_STRAIN = (0.02, 0.03)  # of the scale; metres of the shift: noise that bends trusted depth
-FLIP, HALF_TURN = (-1.0, 1.0, 1.0), (-1.0, 1.0, -1.0)  # diagonals
 LEAST_DOUBT = 0.1
 MOST = 20.0  # largest factor of one doubt
 
@@ -99,6 +92,7 @@ def doubts_of(observations: Observations, fit: Fit, *, is_settled: bool = True) 
                 "left and right fit better exchanged": exchanged_mm(
                     observations, fit, is_settled=is_settled
                 ),
+                "depth shows another pose than the keypoints": contradicted_mm(fit),
                 "the body does not stand upright in the picture": tilted_mm(fit),
                 "the principal point is far from the picture's middle": off_center_mm(observations),
             },
@@ -108,11 +102,6 @@ def doubts_of(observations: Observations, fit: Fit, *, is_settled: bool = True) 
 def excess(value: ndarray, usual: ndarray | float) -> ndarray:
     """How many times the usual a value is; 1 within it, and where nothing is known."""
     return np.clip(np.nan_to_num(value / usual, nan=1.0, posinf=MOST), 1.0, MOST)
-
-
-def ramp(value: ndarray, usual: float, sure: float) -> ndarray:
-    """0 up to the usual, 1 from where it is sure that something is wrong."""
-    return np.clip((np.nan_to_num(value) - usual) / (sure - usual), 0.0, 1.0)
 
 
 def seen_factor(observations: Observations) -> Float[ndarray, " frames"]:
@@ -188,87 +177,3 @@ def off_center_mm(observations: Observations) -> Float[ndarray, " frames"]:
     doubt = ramp(np.abs(offset / (size / 2)).max(axis=1), USUAL_OFFSET, SURE_OFFSET)
     angle = np.arctan(np.linalg.norm(offset, axis=1) / camera[:, 0, 0])
     return doubt * 2 * REACH_MM * np.sin(angle / 2)
-
-
-def exchanged_mm(
-    observations: Observations, fit: Fit, *, is_settled: bool = True
-) -> Float[ndarray, " frames"]:
-    """Error of wrong sides, as far as the keypoints fit better with left and right exchanged.
-
-    Names exchanged, or the picture mirrored, are met nearly as well by the body's mirror image in
-    depth; perspective, the pose prior and depth tell the two apart. Beside keypoint depth a fit of
-    wrong sides settles between both, so the exchanged one is looked for from all sides.
-    """
-    objective, names = fit.objective, observations.reading.names
-    partner = [mirror_name(name) for name in names]
-    rows = [names.index(p) if p in names else row for row, p in enumerate(partner)]
-    stages = [Stage(iterations=EXCHANGED_ITERATIONS, weights=fit.weights)]
-    with torch.no_grad():
-        theirs = exchanged_energy(fit, rows, stages)
-        ours = energy_of(fit) if is_settled else run_stages(objective, stages, fit.state).energy
-    gain = (ours - theirs).double().cpu().numpy()
-    return ramp(gain, USUAL_GAIN, SURE_GAIN) * WRONG_SIDES_MM
-
-
-def exchanged_energy(
-    fit: Fit, rows: list[int], stages: Sequence[Stage]
-) -> Float[Tensor, " frames"]:
-    """The least energy that frames have with left and right exchanged.
-
-    Args:
-        fit: Of the frames.
-        rows: For every keypoint that of the other side.
-        stages: To run from every start.
-    """
-    objective, state = fit.objective, fit.state
-    other = replace(objective, rig=objective.rig.take(rows))
-    starts = [in_depth_mirror(objective.skeleton, state), state]
-    least = torch.stack([run_stages(other, stages, start).energy for start in starts]).amin(dim=0)
-    trust = objective.evidence.confidence.sum(dim=-1).clamp_min(1.0)
-    strained = (fit.energy / trust > CALM_ENERGY).nonzero()[:, 0]
-    if objective.evidence.depth is None or not len(strained):
-        return least
-    objective = objective.take(strained)
-    begun = yaw_starts(objective.skeleton, objective.prior, len(strained))
-    starts = [start.take(strained) for start in starts]
-    starts += [place(objective, start) for start in begun]
-    found = [
-        run_stages(one, stages, start).energy
-        for one in exchanged(objective, rows)
-        for start in starts
-    ]
-    least[strained] = torch.minimum(least[strained], torch.stack(found).amin(dim=0))
-    return least
-
-
-def exchanged(objective: Objective, rows: list[int]) -> list[Objective]:
-    """Left and right exchanged in picture and depth, and in the picture alone."""
-    other, seen = replace(objective, rig=objective.rig.take(rows)), objective.evidence
-    if seen.depth is None or seen.depth_confidence is None:
-        return [other]
-    sharpness = None if seen.depth_sharpness is None else seen.depth_sharpness[:, rows]
-    depth = replace(
-        seen,
-        depth=seen.depth[:, rows],
-        depth_confidence=seen.depth_confidence[:, rows],
-        depth_sharpness=sharpness,
-    )
-    return [other, replace(other, evidence=depth)]
-
-
-def energy_of(fit: Fit) -> Tensor:
-    """Robust energy (B,) of a fit under its own objective, without what a clip adds."""
-    matches = fit.objective.associate(fit.state, fit.weights)
-    frame = fit.objective.frame(fit.state, matches=matches)
-    return energy(fit.objective.terms_at(frame, fit.weights))
-
-
-def in_depth_mirror(skeleton: Skeleton, state: State) -> State:
-    """The body mirrored at a plane that faces the camera, its joints' mean held."""
-    sides = [SMPL_24.index(mirror_name(name)) for name in SMPL_24.names]
-    flip, turn = (torch.diag(torch.tensor(d)).to(state.rotmat) for d in (FLIP, HALF_TURN))
-    rotmat = flip @ state.rotmat[:, sides] @ flip
-    rotmat[:, 0] = turn @ rotmat[:, 0]
-    mirrored = state._replace(rotmat=rotmat)
-    before, after = (pose(skeleton, one).joints.mean(dim=1) for one in (state, mirrored))
-    return mirrored._replace(transl=state.transl + before - after)
