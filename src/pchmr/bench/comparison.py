@@ -45,6 +45,7 @@ from pchmr.results import (
 from pchmr.runs import write_bytes
 
 TUNING, UNFINISHED = "tuning", "unfinished"
+WIDER, MOST_WIDER = 2.5, 3  # factor beyond the edge of a grid of learning rates, and how often
 Setting = TypeVar("Setting")
 
 
@@ -174,7 +175,7 @@ class Ledger:
 
     def _next(self, cell: Cell) -> list[PlannedRun]:
         """The trials that a cell waits for, or else its run, or nothing once that is done."""
-        rates = {rate: fixed(cell.tuned_on, rate, {}) for rate in cell.rates}
+        rates = {rate: fixed(cell.tuned_on, rate, {}) for rate in self._grid(cell)}
         tried = {f"learning rate {rate:g}": run for rate, run in rates.items()}
         if waiting := self._trials(cell, tried if len(rates) > 1 else {}):
             return waiting
@@ -192,6 +193,21 @@ class Ledger:
             return []
         chosen = {"learning_rate": rate, **server} if cell.rates else {}
         return [PlannedRun(key, job, cell, cell.id, cell.name, chosen)]
+
+    def _grid(self, cell: Cell) -> tuple[float, ...]:
+        """Learning rates to choose from; wider while the best of them is the least or largest."""
+        rates = cell.rates
+        for _ in range(MOST_WIDER if len(rates) > 1 else 0):
+            runs = {rate: fixed(cell.tuned_on, rate, {}) for rate in rates}
+            trials = {self._key(Job(run, is_trial=True)) for run in runs.values()}
+            if trials - self.rows[TUNING].keys():
+                break
+            best = self._best(runs)
+            if best == rates[0]:
+                rates = (_rounded(rates[0] / WIDER), *rates)
+            elif best == rates[-1]:
+                rates = (*rates, _rounded(rates[-1] * WIDER))
+        return rates
 
     def _trials(self, cell: Cell, runs: Mapping[str, Run]) -> list[PlannedRun]:
         """Short runs that no file holds yet."""
@@ -281,6 +297,10 @@ class Ledger:
     def _append(self, name: str, row: ResultRow) -> None:
         append(self._file(name), row)
         self.rows[name].setdefault(str(row.key), []).append(row)
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.3g}")
 
 
 def _as_row_of(cell: Cell, row: ResultRow) -> ResultRow:

@@ -47,17 +47,27 @@ SERVERS: dict[str, tuple[ServerChanges, ...]] = {
 
 def client_scale(rows: Rows) -> list[Cell]:
     """Centralized, then 10, 100 and 1000 clients, whose optimizers begin every round anew or go on
-    from the average; with the first network also a control of as many steps, momentum at the server
-    for many clients, and sums alone in place of single updates.
+    from the average; with the first network also a control of as many steps. Targets are decided by
+    the first network: every seed of it comes before the second.
 
-    For the first seed also centralized with twice the images; last, for the first network,
-    random weights to start from.
+    Last, momentum at the server for many clients, and sums alone in place of single updates; for
+    the first seed centralized with twice the images, and random weights to start from.
     """
+    is_first = rows.model == rows.scale.models[0]
     made = [rows.before(), rows.centralized()]
     for number in (10, 100, 1000):
         made += [rows.iid(number), rows.with_state(number)]
-    if rows.model == rows.scale.models[0]:
+    if is_first:
         made.append(rows.rung("minibatch"))
+    else:
+        made = [replace(cell, stage=1) for cell in made]
+    return [*made, *(replace(cell, stage=LAST) for cell in _beside_scale(rows))]
+
+
+def _beside_scale(rows: Rows) -> list[Cell]:
+    """What no target of `client_scale` waits for."""
+    made = []
+    if rows.model == rows.scale.models[0]:
         made += [rows.with_momentum(100), rows.with_momentum(1000)]
         made += [rows.summed(10), rows.summed(100)]
     if rows.seed == 0:
@@ -246,7 +256,7 @@ COMPARISONS: dict[str, Callable[[Rows], list[Cell]]] = {
 
 
 def cells(name: str, scale: str, num_seeds: int, data: Path | None = None) -> list[Cell]:
-    """The cells of a comparison in the order of their worth: one seed of everything first.
+    """The cells of a comparison in the order of their worth: by stage, a seed after the other.
 
     Args:
         name: Of `COMPARISONS`.
