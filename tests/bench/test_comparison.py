@@ -1,6 +1,7 @@
 """The comparisons of paradigms, on people of 64 px that are few enough to train in seconds."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pchmr import experiment
 from pchmr.bench import cell as cell_module
 from pchmr.bench import comparison
 from pchmr.bench.cell import Job, Measured, attempt, measure, shortened
-from pchmr.bench.comparison import Ledger, whole_lines
+from pchmr.bench.comparison import MOST_WIDER, Ledger, whole_lines
 from pchmr.cli import main
 from pchmr.config import (
     BenchConfig,
@@ -108,9 +109,14 @@ def test_rows_hold_scores_budgets_and_what_was_chosen(ran: Path) -> None:
     assert len(federated.clients_mm) == 2 and federated.quarantined == 0
     trials = whole_lines(ran.parent / "tuning.jsonl")
     tried = {row.label: row.measures["mpjpe_mm"] for row in trials}
-    assert len(tried) == 6
-    rates = {r: tried[f"2 of 2 clients, fedavg, learning rate {r:g}"] for r in (1e-4, 1e-3)}
-    assert federated.chosen == {"learning_rate": min(rates, key=lambda r: rates[r])}
+    rates = {
+        float(label.split()[-1]): mpjpe
+        for label, mpjpe in tried.items()
+        if label.startswith("2 of 2 clients, fedavg, learning rate")
+    }
+    best = min(rates, key=lambda r: rates[r])
+    assert federated.chosen == {"learning_rate": best}
+    assert min(rates) < best < max(rates) or len(rates) == len(TINY.learning_rates) + MOST_WIDER
     assert set(rows["fedavgm"].chosen) == {"learning_rate", "server_momentum"}
     start = rows["before"].started_from
     assert start is not None and start.kind == "shipped"
@@ -142,12 +148,13 @@ def test_a_setting_that_diverges_stops_nothing(
         optim = getattr(job.run, "optim_options", None)
         if optim is not None and optim.learning_rate > 1e-4:
             raise DivergedError("the loss became nan; lower --learning-rate")
-        scores = dict.fromkeys(("mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm"), 100.0)
+        away = 0.0 if optim is None else abs(math.log(optim.learning_rate / 4e-5))
+        scores = dict.fromkeys(("mpjpe_mm", "pa_mpjpe_mm", "mpvpe_mm"), 100.0 + away)
         return Measured(ResultRow(id="", label="", scores=scores))
 
     monkeypatch.setattr(cell_module, "measure", diverging)
     rows = by_id(comparison.run(config(tmp_path)))
-    assert rows[TWO].chosen == {"learning_rate": 1e-4}
+    assert rows[TWO].chosen == {"learning_rate": 4e-5}  # beyond the grid, and 1.6e-5 is worse
     failed = [row for row in whole_lines(tmp_path / "tuning.jsonl") if row.failed]
     assert failed and all(row.scores["mpjpe_mm"] is None for row in failed)
     page = tmp_path / "tables" / "tuning-fastmetro_xs.md"

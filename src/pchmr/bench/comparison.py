@@ -196,7 +196,7 @@ class Ledger:
 
     def _grid(self, cell: Cell) -> tuple[float, ...]:
         """Learning rates to choose from; wider while the best of them is the least or largest."""
-        rates = cell.rates
+        rates = list(cell.rates)
         for _ in range(MOST_WIDER if len(rates) > 1 else 0):
             runs = {rate: fixed(cell.tuned_on, rate, {}) for rate in rates}
             trials = {self._key(Job(run, is_trial=True)) for run in runs.values()}
@@ -204,10 +204,10 @@ class Ledger:
                 break
             best = self._best(runs)
             if best == rates[0]:
-                rates = (_rounded(rates[0] / WIDER), *rates)
+                rates.insert(0, _rounded(rates[0] / WIDER))
             elif best == rates[-1]:
-                rates = (*rates, _rounded(rates[-1] * WIDER))
-        return rates
+                rates.append(_rounded(rates[-1] * WIDER))
+        return tuple(rates)
 
     def _trials(self, cell: Cell, runs: Mapping[str, Run]) -> list[PlannedRun]:
         """Short runs that no file holds yet."""
