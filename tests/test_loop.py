@@ -1,5 +1,6 @@
 """The loop on two rendered clients: every stage of every kind of labels is scored."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,19 @@ def test_every_stage_is_scored(hurried: None, tmp_path: Path) -> None:
         label_kinds="deposer,true", fitting_options=fitting,
         labeling_options=LabelingOptions(reject_mm=1e4),
     )  # fmt: skip
-    rows = loop.run(config)["rows"]
+    table = loop.run(config)
+    rows = table["rows"]
     assert [(row["labels"], row["stage"]) for row in rows] == [
         (kind, stage) for kind in ("deposer", "true") for stage in loop.stages(4)
     ]
     assert all(row["mpjpe_mm"] > 0 and len(row["clients"]) == 4 for row in rows)
     shared = [row["mpjpe_mm"] for row in rows if row["stage"] == "shared"]
     assert shared[0] == shared[1] != rows[2]["mpjpe_mm"]
+    # One that is stopped after some rows goes on to the same table.
+    path = tmp_path / "loop" / loop.TABLE
+    path.write_text(json.dumps({**table, "rows": rows[:4]}))
+    (tmp_path / "loop" / "true" / "federated" / "model.safetensors").unlink()
+    assert loop.run(config) == table == json.loads(path.read_text())
     for labels in (tmp_path / "loop" / "deposer" / "labels").iterdir():
         consent = read_consent(labels)
         assert consent is not None and "federated" in consent.federated_models[0]

@@ -7,8 +7,10 @@ upper bound, with SMPLify-X's the baseline. The truth is read by scores, and by 
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
 from functools import reduce
+from pathlib import Path
 from statistics import mean
 from typing import TypedDict
 
@@ -22,6 +24,7 @@ from pchmr.config import (
     PersonalizeConfig,
     PrivacyOptions,
     require,
+    to_json,
 )
 from pchmr.config.privacy import FEWEST
 from pchmr.data.sample import PeopleDataset
@@ -35,7 +38,7 @@ from pchmr.personalize.rendered import is_root, open_root, users_of
 from pchmr.personalize.teaching import Pictures, known, labeled
 from pchmr.personalize.users import User
 from pchmr.progress import say
-from pchmr.runs import CONFIG, MODEL, RunFolder, alone, make_private
+from pchmr.runs import CONFIG, MODEL, RunFolder, alone, make_private, state_sha256
 
 TABLE = "loop.json"
 DEPOSER, TRUE, SMPLIFYX = "deposer", "true", "smplifyx"
@@ -63,10 +66,11 @@ class LoopRow(StageScores):
 
 
 class LoopTable(TypedDict):
-    """What `loop.json` holds."""
+    """What `loop.json` holds; `key` is a hash of all that decides the rows."""
 
     rows: list[LoopRow]
     started_from: StartedFrom
+    key: str
 
 
 @alone
@@ -83,15 +87,29 @@ def run(config: LoopConfig) -> LoopTable:
     make_private(config.output, "--output", marks=(CONFIG, TABLE))
     folder = RunFolder.create(config.output, config)
     school = School.open(_personal(config, DEPOSER))
+    key = _key(config, school)
+    before = folder.read_json(TABLE)
+    is_same = isinstance(before, dict) and before.get("key") == key
+    known = {(row["labels"], row["stage"]): row for row in before["rows"]} if is_same else {}
     rows: list[LoopRow] = []
+    table: LoopTable = {"rows": rows, "started_from": school.started_from, "key": key}
     for kind in config.kinds:
-        for row in _Story(config, school, kind).rows():
+        for row in _Story(config, school, kind, known).rows():
             say(f"{row['labels']:<9} {row['stage']:<32} {row['mpjpe_mm']:.1f} mm")
             rows.append(row)
-    table: LoopTable = {"rows": rows, "started_from": school.started_from}
-    folder.write_json(TABLE, table)
+            folder.write_json(
+                TABLE, {"rows": rows, "started_from": school.started_from, "key": key}
+            )
     say(f"table: {config.output / TABLE}")
-    return table
+    return {"rows": rows, "started_from": school.started_from, "key": key}
+
+
+def _key(config: LoopConfig, school: School) -> str:
+    """Hash of settings, models and people; which labels are asked for decides no row."""
+    settings = to_json(dataclasses.replace(config, label_kinds=DEPOSER))
+    models = [state_sha256(model.state_dict()) for model in (school.shared, school.settled)]
+    people = [part.content_hash for part in open_root(config.images).values()]
+    return hashlib.sha256("\n".join([settings, *models, *people]).encode()).hexdigest()
 
 
 def stages(num_clients: int) -> list[str]:
@@ -128,35 +146,59 @@ def _personal(config: LoopConfig, kind: str) -> PersonalizeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class _Story:
-    """The loop with one kind of labels."""
+    """The loop with one kind of labels.
+
+    Attributes:
+        config: Of the loop.
+        school: What every client shares.
+        kind: Of labels.
+        known: Rows of a loop that was stopped, by kind of labels and stage.
+    """
 
     config: LoopConfig
     school: School
     kind: str
+    known: Mapping[tuple[str, str], LoopRow]
 
     def rows(self) -> Iterator[LoopRow]:
         """A row of each stage: scores against the truth, means over clients and each client's."""
-        users, school = self._users(), self.school
-        error = mean(user.about["label_error_mm"] for user in users)
+        wanted = stages(self.config.num_clients)
+        found = [self.known.get((self.kind, stage)) for stage in wanted]
+        if all(found):
+            yield from filter(None, found)
+            return
+        users = self._users()
         pictures = [self._pictures(user) for user in users]
-
-        def row(stage: str, models: list[HMRModel]) -> LoopRow:
-            return {
+        error = mean(user.about["label_error_mm"] for user in users)
+        for stage in wanted:
+            row = self.known.get((self.kind, stage))
+            yield row or {
                 "labels": self.kind,
                 "label_error_mm": 0.0 if self.kind == TRUE else error,
                 "stage": stage,
-                **self._scores(models, users),
+                **self._scores(self._models(stage, users, pictures), users),
             }
 
-        yield row(SHARED, [school.shared] * len(users))
-        yield row(SETTLED, [school.settled] * len(users))
-        yield row(LOCAL, self._taught(school.settled, pictures))
-        for way in (PLAIN, SECURE):
-            if way not in stages(len(users)):
-                continue
-            back = self._federate(users, pictures, way)
-            yield row(way, [back] * len(users))
-            yield row(PERSONAL.format(way), self._taught(back, pictures))
+    def _models(self, stage: str, users: list[User], pictures: list[Pictures]) -> list[HMRModel]:
+        """Each client's model after a stage."""
+        school = self.school
+        if stage == SHARED:
+            return [school.shared] * len(users)
+        if stage == SETTLED:
+            return [school.settled] * len(users)
+        if stage == LOCAL:
+            return self._taught(school.settled, pictures)
+        if stage in FOLDERS:
+            return [self._federate(users, pictures, stage)] * len(users)
+        way = next(way for way in FOLDERS if stage == PERSONAL.format(way))
+        back = self._folder(way) / MODEL
+        if not back.is_file():
+            self._federate(users, pictures, way)
+        return self._taught(school.load(back), pictures)
+
+    def _folder(self, way: str) -> Path:
+        """Of the federated run."""
+        return self.config.output / self.kind / FOLDERS[way]
 
     def _users(self) -> list[User]:
         splits = open_root(self.config.images)
@@ -197,7 +239,7 @@ class _Story:
         parts = np.split(np.arange(ends[-1]), ends[:-1])
         people: PeopleDataset = reduce(lambda one, two: Mixture(first=one, second=two), sets)
         federate = FederateConfig(
-            output=self.config.output / self.kind / FOLDERS[way],
+            output=self._folder(way),
             seed=self.config.seed,
             num_clients=len(sets),
             clients_per_round=len(sets),
