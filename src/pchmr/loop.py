@@ -97,11 +97,9 @@ def run(config: LoopConfig) -> LoopTable:
         for row in _Story(config, school, kind, known).rows():
             say(f"{row['labels']:<9} {row['stage']:<32} {row['mpjpe_mm']:.1f} mm")
             rows.append(row)
-            folder.write_json(
-                TABLE, {"rows": rows, "started_from": school.started_from, "key": key}
-            )
+            folder.write_json(TABLE, table)
     say(f"table: {config.output / TABLE}")
-    return {"rows": rows, "started_from": school.started_from, "key": key}
+    return table
 
 
 def _key(config: LoopConfig, school: School) -> str:
