@@ -57,13 +57,13 @@ FULL = Size(
     fitting=FittingOptions(num_others=200, num_rehearsed=256, num_epochs=6),
 )
 QUICK = Size(
-    num_samples=120,
-    num_test_samples=40,
+    num_samples=90,
+    num_test_samples=36,
     num_rounds=2,
     image_size=64,
     num_labeled=4,
     num_users=1,
-    own=DataOptions(domain="V", num_samples=48, num_test_samples=24, image_size=64, world=1),
+    own=DataOptions(domain="V", num_samples=36, num_test_samples=16, image_size=64, world=1),
     fitting=FittingOptions(
         num_others=16, num_rehearsed=16, setting_epochs=1, num_epochs=1, min_labels=2
     ),
