@@ -8,6 +8,8 @@ compute the same bits.
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,7 +20,7 @@ import torch
 
 from pchmr.config import SettingError
 from pchmr.federated.client import Worker
-from pchmr.federated.flower.api import wire_array
+from pchmr.federated.flower.api import ClientApp, ServerApp, wire_array
 from pchmr.federated.flower.client_app import make_client_app
 from pchmr.federated.flower.residence import Residence
 from pchmr.federated.flower.server import Server
@@ -61,15 +63,28 @@ def run_on_ray(server: Server, world: World, state_folder: Path) -> None:
     """
     if find_spec("ray") is None:
         raise SettingError("--engine ray needs the extra: pip install 'pchmr[ray]'")
-    ray, simulation = import_module("ray"), import_module("flwr.simulation")
-    logger = logging.getLogger("flwr")
-    level, threads = logger.level, torch.get_num_threads()
-    logger.setLevel(logging.ERROR)
+    threads = torch.get_num_threads()
     server.min_nodes = server.config.num_clients
     num_actors = server.config.num_workers
     if num_actors == 1:
         num_actors = max(1, (os.cpu_count() or 1) // threads)
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": str(threads)}
+    with started(num_actors) as put:
+        residence = RemoteResidence(put(world), state_folder.resolve(), threads)
+        simulate(
+            make_server_app(server),
+            make_client_app(residence, wire_array),
+            server.config.num_clients,
+        )
+
+
+@contextmanager
+def started(num_actors: int) -> Iterator[Callable[[Any], Any]]:
+    """Ray on this machine, with this process's threads an actor; gives what puts into its store."""
+    ray = import_module("ray")
+    environment = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
     ray.init(
         num_cpus=num_actors,
         include_dashboard=False,
@@ -78,13 +93,22 @@ def run_on_ray(server: Server, world: World, state_folder: Path) -> None:
         runtime_env={"env_vars": environment},
     )
     try:
-        residence = RemoteResidence(ray.put(world), state_folder.resolve(), threads)
-        simulation.run_simulation(
-            server_app=make_server_app(server),
-            client_app=make_client_app(residence, wire_array),
-            num_supernodes=server.config.num_clients,
+        yield ray.put
+    finally:
+        ray.shutdown()
+
+
+def simulate(server_app: ServerApp, client_app: ClientApp, num_clients: int) -> None:
+    """Runs two apps on Flower's simulation runtime, which keeps quiet."""
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        import_module("flwr.simulation").run_simulation(
+            server_app=server_app,
+            client_app=client_app,
+            num_supernodes=num_clients,
             backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
         )
     finally:
-        ray.shutdown()
         logger.setLevel(level)

@@ -1,6 +1,7 @@
 """Flower's own app for a round of many weights: FedAvg as it comes, clients that train nothing.
 
-What a deployed round of this package is held against (`pchmr bench deploy`).
+What rounds of this package are held against, between machines and on ray (`pchmr bench deploy`,
+`pchmr bench engines`).
 """
 
 import json
@@ -23,16 +24,26 @@ from pchmr.federated.flower.api import (
 from flwr.serverapp.strategy import FedAvg  # isort: skip
 
 
+def into_file_of_run(context: Context, noted: list[float]) -> None:
+    """Writes what was noted where the run was told to."""
+    Path(str(context.run_config["run"])).write_text(json.dumps(noted), encoding="utf-8")
+
+
 def stock_server(
-    model: Callable[[], nn.Module], note: Callable[[], float], num_nodes: int, rounds: int
+    model: Callable[[], nn.Module],
+    note: Callable[[], float],
+    num_nodes: int,
+    rounds: int,
+    tell: Callable[[Context, list[float]], None] = into_file_of_run,
 ) -> ServerApp:
-    """A server app that writes what `note` says after each round into the run's own file.
+    """A server app that notes what a function says before the first and after each round.
 
     Args:
         model: Makes the weights.
-        note: Called after each round; what it says is kept.
+        note: Says what is noted.
         num_nodes: That take part in each round.
         rounds: How many.
+        tell: Is given what was noted in the end.
     """
     app = ServerApp()
 
@@ -52,7 +63,7 @@ def stock_server(
 
         start = ArrayRecord(model().state_dict())
         strategy.start(grid, start, num_rounds=rounds, evaluate_fn=evaluate)
-        Path(str(context.run_config["run"])).write_text(json.dumps(noted), encoding="utf-8")
+        tell(context, noted)
 
     return app
 
