@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pchmr.cli import main
+from pchmr.demo import QUICK
 
 pytestmark = pytest.mark.whole
 
@@ -87,7 +88,9 @@ def test_only_the_federated_run_moves_updates(demo, place: Path) -> None:
 
 def test_evaluating_the_trained_weights_gives_the_summary_again(demo, place: Path) -> None:
     folder = place / "runs/demo/federated"
-    people = ["--image-size", "64", "--num-samples", "120", "--num-test-samples", "40"]
+    numbers = (QUICK.image_size, QUICK.num_samples, QUICK.num_test_samples)
+    options = ("--image-size", "--num-samples", "--num-test-samples")
+    people = [word for pair in zip(options, map(str, numbers), strict=True) for word in pair]
     weights = ["--checkpoint", str(folder / "model.safetensors")]
     assert main(["evaluate", *weights, *people, "--output", "runs/again"]) == 0
     again = json.loads((place / "runs/again/summary.json").read_text())
