@@ -218,3 +218,13 @@ def test_pages_of_others_are_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"README\.md was not made by"):
         write_results(tmp_path)
     assert (tmp_path / "README.md").read_text() == "My own notes.\n"
+
+
+def test_a_page_shows_its_curves_from_the_first_time(tmp_path: Path) -> None:
+    """Pages are made of what is there, so curves come before them."""
+    rows = Path(__file__).resolve().parents[2] / "results" / "ladder.jsonl"
+    (tmp_path / rows.name).write_bytes(rows.read_bytes())
+    write_results(tmp_path)
+    pages = pages_of(tmp_path)
+    assert any("![" in text for text in pages.values())
+    assert {name: (tmp_path / name).read_text() for name in pages} == pages

@@ -21,6 +21,7 @@ from pchmr.results import AVERAGED, BEFORE, CENTRALIZED, ResultRow
 HEADROOM = 1.25  # of a frame, over the error of the start weights
 DASHES = ("-", ":", "-.")
 BUDGETS = ("rounds or epochs", "images trained on", "bytes moved")
+LONG_NAME = 45  # letters; three columns of such names leave no room for the panels
 INK_ON_PAPER = "#444444"  # reads on light and on dark pages alike
 PALETTE = ("#4c8bd6", "#e0803c", "#4fa06b", "#b0569c", "#c9a227", "#7a6fd0", "#d0605e", "#5aa7b5")
 
@@ -86,7 +87,7 @@ def budget_curves(title: str, rows: list[ResultRow]) -> bytes:
             handles.values(),
             handles.keys(),
             loc="outside lower center",
-            ncols=3,
+            ncols=3 if max(map(len, handles), default=0) < LONG_NAME else 2,
             frameon=False,
             fontsize=9,
         )

@@ -58,6 +58,7 @@ def write_results(folder: Path) -> Path:
         path = folder / CURVES / f"{slug(f'{recipe}-{model}')}.svg"
         if inside(folder, path.parent):
             write_bytes(path, budget_curves(f"{recipe}: {model}", rows))
+    pages = pages_of(folder)  # which show the pictures that are there
     for path in [*files_of(folder, f"{TABLES}/*.md"), *files_of(folder, FINDINGS)]:
         if path.relative_to(folder).as_posix() not in pages and may_write(path, MARK):
             path.unlink()
