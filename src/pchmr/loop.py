@@ -97,7 +97,9 @@ def run(config: LoopConfig) -> LoopTable:
         for row in _Story(config, school, kind, known).rows():
             say(f"{row['labels']:<9} {row['stage']:<32} {row['mpjpe_mm']:.1f} mm")
             rows.append(row)
-            folder.write_json(TABLE, table)
+            if (row["labels"], row["stage"]) not in known:
+                folder.write_json(TABLE, table)
+    folder.write_json(TABLE, table)
     say(f"table: {config.output / TABLE}")
     return table
 

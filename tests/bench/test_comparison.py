@@ -109,6 +109,7 @@ def test_rows_hold_scores_budgets_and_what_was_chosen(ran: Path) -> None:
     assert len(federated.clients_mm) == 2 and federated.quarantined == 0
     trials = whole_lines(ran.parent / "tuning.jsonl")
     tried = {row.label: row.measures["mpjpe_mm"] for row in trials}
+    assert len(tried) == len(trials)
     rates = {
         float(label.split()[-1]): mpjpe
         for label, mpjpe in tried.items()
@@ -116,6 +117,8 @@ def test_rows_hold_scores_budgets_and_what_was_chosen(ran: Path) -> None:
     }
     best = min(rates, key=lambda r: rates[r])
     assert federated.chosen == {"learning_rate": best}
+    central = [label for label in tried if label.startswith("centralized, learning rate")]
+    assert len(tried) == len(central) + len(rates) + 2  # values of the server's momentum
     assert min(rates) < best < max(rates) or len(rates) == len(TINY.learning_rates) + MOST_WIDER
     assert set(rows["fedavgm"].chosen) == {"learning_rate", "server_momentum"}
     start = rows["before"].started_from
