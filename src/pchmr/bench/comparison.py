@@ -23,7 +23,7 @@ from pchmr.bench import append, likeness, stamped
 from pchmr.bench.cell import Job, Measured, attempt
 from pchmr.bench.estimate import cpu_hours, prices_of
 from pchmr.bench.likeness import deciding
-from pchmr.bench.naming import differs_of, kind_of, told, trial_of
+from pchmr.bench.naming import differs_of, kind_of, table_of, told, trial_of
 from pchmr.bench.paper import cells_of
 from pchmr.compute import end_with_parent
 from pchmr.config import (
@@ -55,7 +55,7 @@ def run(config: BenchConfig) -> Path:
     if config.scale == "paper":
         todo = cells_of(config)
     else:
-        todo = cells(config.name, config.scale, config.num_seeds, config.data)
+        todo = cells(config.name, config.scale, config.num_seeds, config.data, config.domain)
     say(f"{config.name}: {len(todo)} cells, {len(ledger.rows[config.name])} runs measured before")
     hours = cpu_hours(ledger.left(todo), prices_of(ledger.known))
     say(f"about {hours:.1f} CPU hours are left, evaluation not counted")
@@ -271,9 +271,8 @@ class Ledger:
     def note(self, planned: PlannedRun, measured: Measured) -> None:
         """Keeps what a run measured, and what it brought along."""
         cell, run, is_trial = planned.cell, planned.job.run, planned.job.is_trial
-        table = run.model_options.model
-        if run.data_options.data is not None:
-            table += f" on {run.data_options.data.name}"
+        name = TUNING if is_trial else self.config.name
+        table = table_of(name, run)
         row = replace(
             measured.row,
             id=planned.id,
@@ -291,7 +290,7 @@ class Ledger:
             shared = replace(row, kind=kind, scores=other.scores, people_mm=other.people_mm)
             found.append(_as_row_of(cell, shared))
         for made in stamped(table, found):
-            self._append(TUNING if is_trial else self.config.name, made)
+            self._append(name, made)
         say(f"  {table} {planned.label}, seed {run.seed}: {told(row)}")
 
     def _append(self, name: str, row: ResultRow) -> None:

@@ -1,15 +1,24 @@
-"""What rows of comparisons say of their runs: kinds, trials, what differs from the paper."""
+"""What rows of comparisons say of their runs: table, kind, trial, what differs from the paper."""
 
 from pchmr.config import FederateConfig, TrainConfig
 from pchmr.data.sets.folder import is_imported, read_manifest
 from pchmr.recipes.cells import LadderRun, Run
-from pchmr.recipes.rows import RUNGS, SMALL_BATCH
+from pchmr.recipes.comparisons import domain_of
+from pchmr.recipes.rows import ON_DOMAIN, RUNGS, SMALL_BATCH
 from pchmr.results import BEFORE, CENTRALIZED, CONTROL, FEDERATED, ResultRow
 
 
 def told(row: ResultRow) -> str:
     """What came of a run, in words."""
     return row.failed or f"{row.scores.get('mpjpe_mm')} mm"
+
+
+def table_of(comparison: str, run: Run) -> str:
+    """The network, and on whom, where these are other people than the comparison is made on."""
+    data, model = run.data_options, run.model_options.model
+    if data.data is not None:
+        return f"{model} on {data.data.name}"
+    return model if data.domain == domain_of(comparison) else model + ON_DOMAIN + data.domain
 
 
 def differs_of(run: Run) -> str:
@@ -19,7 +28,11 @@ def differs_of(run: Run) -> str:
         about = read_manifest(people)["about"]
         body = "embedded body" if run.model_options.body is None else run.model_options.body.name
         return f"{about['set']}, {about['truth']}, box: {about['box']}, {body}"
-    shown = f"people of {people.name}" if people else "rendered people of domain B"
+    shown = (
+        f"people of {people.name}"
+        if people
+        else f"rendered people of domain {run.data_options.domain}"
+    )
     return f"{shown}, embedded body, start weights from domain A"
 
 

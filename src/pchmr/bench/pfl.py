@@ -136,7 +136,8 @@ class Bench:
             clients_mm=tuple(np.round(own, 2).tolist()),
             chosen={f"rate_{part}": rate for part, rate in rates.items()},
             client_samples=self.people.sizes,
-            differs="rendered people of domain B by scene, embedded body, start from domain A",
+            differs=f"rendered people of domain {self.size.data.domain} by scene, embedded body, "
+            "start from domain A",
             cpu_seconds=round(time.process_time() - began, 1),
             config={"algorithm": method.algorithm or "none"},
         )

@@ -7,7 +7,7 @@ from typing import Literal
 from pchmr.config.errors import require
 from pchmr.config.marks import COMPARE, KEY, RESUME, SCORED, marked
 
-Domain = Literal["A", "B", "V"]
+Domain = Literal["A", "B", "V", "W"]
 DEFAULT_SAMPLES = (2000, 320)
 """Images to train on and to score on."""
 PRIVATE_DATA = "private-data-sha256-"
@@ -22,7 +22,7 @@ class DataOptions:
     """Folder of `pchmr data import`, `data synth` or `annotate`; without it, embedded people are
     rendered (licence-free)."""
     domain: Domain = marked("B", SCORED)
-    """World of the embedded people: A pretraining, B clients, V VR-like."""
+    """World of the embedded people: A pretraining, B clients, V VR-like, W so with many people."""
     num_samples: int = DEFAULT_SAMPLES[0]
     """Images to train on; of an imported set, this default stands for all."""
     num_test_samples: int = marked(DEFAULT_SAMPLES[1], SCORED)

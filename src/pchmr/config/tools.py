@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from pchmr.config.errors import require
-from pchmr.config.options import (
-    ModelOptions,
-)
+from pchmr.config.options import Domain, ModelOptions
 
 EXPORT_VARIANTS = ("fp32", "fp16", "int8")
 
@@ -99,7 +97,7 @@ COMPARISONS = (
 PAPER_TABLES = ("client-scale", "lda", "natural", "finetune")
 ALSO_READ = {"data": ("annotators", "recorded"), "num_seeds": ("personalize", "pfl")}
 """Benchmarks that read a setting of comparisons without being one."""
-BENCH_DEFAULTS = {"data": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1}
+BENCH_DEFAULTS = {"data": None, "domain": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +115,11 @@ class BenchConfig:
     repeats: int = 5
     """Measurements per figure; the minimum and the median are kept."""
     data: Path | None = None
-    """Folder of `pchmr data synth` in place of domain B's images; for `--scale paper` and recorded,
-    of `pchmr data import`."""
+    """Folder of `pchmr data synth` in place of people rendered for it; for `--scale paper` and
+    recorded, of `pchmr data import`."""
+    domain: Domain | None = None
+    """Rendered people of a comparison; without it, W, headset wearers (learning-curves,
+    learning-samples and byzantine: B)."""
     scale: Literal["cpu", "gpu", "paper"] = "cpu"
     """Size of a comparison: XS networks on few images, S networks at 224 px, or the paper's own
     runs on an imported set (client-scale, lda, natural, finetune)."""

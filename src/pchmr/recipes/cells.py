@@ -54,7 +54,7 @@ class Scale:
 
     Attributes:
         models: Networks; learning rates are chosen with the first and used for all.
-        data: People of domain B; every seed sees the same.
+        data: People, the same for every seed; some comparisons are made on those of domain B.
         optim: How weights are fitted, apart from the learning rate.
         num_seen: Images that every run trains on, over all its epochs or rounds.
         keypoint_epochs: Epochs of the keypoint head alone before them, in centralized runs.
@@ -74,7 +74,7 @@ class Scale:
 SCALES = {
     "cpu": Scale(
         models=("fastmetro_xs", "tore_xs"),
-        data=DataOptions(domain="B", num_samples=2000, num_test_samples=400, data_seed=0),
+        data=DataOptions(domain="W", num_samples=2000, num_test_samples=400, data_seed=0),
         optim=OptimOptions(optimizer="muon", batch_size=8, clip=1.0),
         num_seen=8000,
         learning_rates=(5e-4, 1.5e-3, 3e-3),
@@ -82,7 +82,7 @@ SCALES = {
     "gpu": Scale(
         models=("fastmetro_s", "tore_s"),
         data=DataOptions(
-            domain="B", num_samples=20_000, num_test_samples=2000, data_seed=0, image_size=224
+            domain="W", num_samples=20_000, num_test_samples=2000, data_seed=0, image_size=224
         ),
         optim=OptimOptions(batch_size=16, clip=1.0, bf16=True),
         num_seen=200_000,

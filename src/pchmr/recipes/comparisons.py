@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from pchmr.config import PartitionOptions
+from pchmr.config import Domain, PartitionOptions
 from pchmr.recipes.cells import SCALES, Cell, ServerChanges, fixed
 from pchmr.recipes.rows import (
     ATTACKS,
@@ -241,6 +241,7 @@ def _sweep(rows: Rows) -> list[Cell]:
     return made + [replace(cell, stage=1) for cell in skewed]
 
 
+ON_B = ("learning-curves", "learning-samples", "byzantine")
 COMPARISONS: dict[str, Callable[[Rows], list[Cell]]] = {
     "learning-curves": learning_curves,
     "learning-samples": learning_samples,
@@ -255,7 +256,18 @@ COMPARISONS: dict[str, Callable[[Rows], list[Cell]]] = {
 }
 
 
-def cells(name: str, scale: str, num_seeds: int, data: Path | None = None) -> list[Cell]:
+def domain_of(name: str) -> Domain:
+    """Whom a comparison is made on: headset wearers, of whom the start weights know little."""
+    return "B" if name in ON_B else "W"
+
+
+def cells(
+    name: str,
+    scale: str,
+    num_seeds: int,
+    data: Path | None = None,
+    domain: Domain | None = None,
+) -> list[Cell]:
     """The cells of a comparison in the order of their worth: by stage, a seed after the other.
 
     Args:
@@ -263,9 +275,11 @@ def cells(name: str, scale: str, num_seeds: int, data: Path | None = None) -> li
         scale: Of `SCALES`.
         num_seeds: Seeds 0 to num_seeds - 1.
         data: Folder of people in place of rendered ones.
+        domain: Of the rendered ones; without it, that of the comparison.
     """
     size = SCALES[scale]
-    size = replace(size, data=replace(size.data, data=data))
+    domain = domain or domain_of(name)
+    size = replace(size, data=replace(size.data, data=data, domain=domain))
     rows = [Rows(size, model, seed) for seed in range(num_seeds) for model in size.models]
     made = [cell for row in rows for cell in COMPARISONS[name](row)]
     return sorted(made, key=lambda cell: cell.stage)

@@ -300,6 +300,8 @@ def of_clients(num_clients: int) -> str:
 
 
 PER_ROUND = 10
+ON_DOMAIN = " on domain "
+"""In a name of a table: other people than the comparison is made on."""
 EVERYONE = of_clients(PER_ROUND)
 SMALL_BATCH = 2
 RUNGS = {
@@ -310,7 +312,7 @@ RUNGS = {
 STATES = {"average": "averaged", "keep": "kept", "reset": "forgotten"}
 MOMENTA = ({"server_momentum": 0.5}, {"server_momentum": 0.7})
 LONGER = "centralized-twice-as-long"
-NATURAL_CLIENTS = 60  # scenes among the training people of B
+NATURAL_CLIENTS = 60  # scenes among the training people of B, and of W, where each is a wearer's
 NATURAL = f"natural-10-of-{NATURAL_CLIENTS}-scenes"
 DEALT = f"iid-10-of-{NATURAL_CLIENTS}-clients"  # as many clients, people dealt at random
 TUNED_ON = {NATURAL_CLIENTS: 100}  # clients whose learning rate others take over

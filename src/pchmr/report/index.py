@@ -7,7 +7,14 @@ weights says so and names the benchmark. Where a sentence stands, Markdown or HT
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pchmr.recipes.rows import CENTRALIZED, DEALT, EVERYONE, NATURAL, honest_row_of
+from pchmr.recipes.rows import (
+    CENTRALIZED,
+    DEALT,
+    EVERYONE,
+    NATURAL,
+    ON_DOMAIN,
+    honest_row_of,
+)
 from pchmr.report.claims import HUNDRED, NAMES, SKEWED, THOUSAND
 from pchmr.report.comparison import difference_percent, of_id
 from pchmr.report.findings import GAP_TARGETS, best_of
@@ -113,7 +120,7 @@ def _tuned(titled: Titled, tables: Tables) -> Found | None:
     """Share of the gap that the best rule found closes, by number of clients."""
     told, kept, used = [], [], []
     for (recipe, model), rows in tables.items():
-        if recipe != "client-scale" or not model.startswith("fastmetro"):
+        if recipe != "client-scale" or not model.startswith("fastmetro") or ON_DOMAIN in model:
             continue
         both = [*rows, *tables.get(("optimizers", model), [])]
         for contest, target in GAP_TARGETS.items():

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 from pchmr.recipes.comparisons import COMPARISONS, cells
+from pchmr.recipes.rows import ON_DOMAIN
 from pchmr.report.claims import CLAIMS, FAMILIES, Claim, Judged, verdicts
 from pchmr.report.comparison import difference_percent, of_id, with_gaps
 from pchmr.report.crossed import Estimate
@@ -58,6 +59,7 @@ def judged_claims(tables: Tables) -> list[JudgedClaim]:
     asked: list[tuple[Claim, str, str, Estimate | None]] = []
     for family, claim in product(FAMILIES, CLAIMS):
         models = [m for recipe, m in tables if recipe == claim.recipe and m.startswith(family)]
+        models = [model for model in models if ON_DOMAIN not in model]
         for model in models or [family]:
             rows = tables.get((claim.recipe, model), [])
             apart = difference_percent(of_id(rows, claim.ours), of_id(rows, claim.theirs))

@@ -6,7 +6,7 @@ a change that keeps those rows, record the new source here; after one that chang
 `RECIPE_VERSION` and name the worlds anew. Code that is in neither state names its own worlds.
 """
 
-SOURCE_SHA256 = "bb1ba92e7f20984346350d33f9565e1e35fceda74dd0bd8b5f9535f78beb265e"
+SOURCE_SHA256 = "224afdec7db7cdd28b6b0d486ea66f2f608cdbee75aff00f972a54a9cc59bccf"
 WORLD_SHA256 = {
     1: {
         "A": "dda51c1e47564b28ea181ea53cb0cc111886075065bf1ff435f7151b926422df",
@@ -17,5 +17,6 @@ WORLD_SHA256 = {
         "A": "01eba54e265b83688768af89557a91e47567f03ac5bb6de1373c190612d9bb2d",
         "B": "72dfdb652c307f3605874e95cf4e3bbd6583f8e272cd1a7e1077aedc4decdb5d",
         "V": "01eba54e265b83688768af89557a91e47567f03ac5bb6de1373c190612d9bb2d",
+        "W": "224afdec7db7cdd28b6b0d486ea66f2f608cdbee75aff00f972a54a9cc59bccf",
     },
 }

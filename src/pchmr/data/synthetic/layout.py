@@ -50,7 +50,8 @@ def _pool_clips(recipe: SyntheticRecipe) -> dict[str, np.ndarray]:
     columns: dict[str, list] = {name: [] for name in ("subject", "scene", "action", "length")}
     volume = rng.lognormal(-(pools.volume_spread**2) / 2, pools.volume_spread, pools.num_subjects)
     for subject in range(pools.num_subjects):
-        for scene in rng.choice(pools.num_scenes, pools.scenes_per_subject, replace=False):
+        visited = rng.choice(pools.num_scenes, pools.scenes_per_subject, replace=False)
+        for scene in [subject] if pools.own_scene else visited:
             share = rng.dirichlet(np.full(len(spec.activities), spec.action_skew))
             actions = rng.choice(len(spec.activities), pools.clips_per_scene, p=share)
             length = pools.frames * volume[subject] * rng.lognormal(-0.08, 0.4, len(actions))

@@ -34,7 +34,7 @@ class SyntheticRecipe:
     """Everything that decides a set of rendered people, apart from the body.
 
     Attributes:
-        domain: "A" pretraining, "B" clients, "V" headset.
+        domain: "A" pretraining, "B" clients, "V" headset, "W" many headsets (world 2).
         split: Disjoint in subjects and scenes (V: in clips, and test in the session).
         num_samples: Rows; any number.
         image_size: Side of the crops in pixels.
@@ -57,6 +57,11 @@ class SyntheticRecipe:
         require(
             self.version in VERSIONS,
             f"recipe version {self.version} cannot be rendered here: known are {VERSIONS}",
+        )
+        require(
+            self.domain in WORLDS[self.version],
+            f"world {self.version} has no domain {self.domain}: leave the world out, or take "
+            f"one of {[*WORLDS[self.version]]}",
         )
 
     @property

@@ -114,7 +114,7 @@ class World:
 
     def _subject(self, subject: int) -> Subject:
         rng = self.recipe.generator("subject", subject)
-        if self.recipe.domain == "V":
+        if self.spec.headsets:
             rank = subject - first_ids(self.recipe)[0]
             return draw_headset_subject(rng, rank)
         return draw_subject(rng)
