@@ -28,11 +28,9 @@ def differs_of(run: Run) -> str:
         about = read_manifest(people)["about"]
         body = "embedded body" if run.model_options.body is None else run.model_options.body.name
         return f"{about['set']}, {about['truth']}, box: {about['box']}, {body}"
-    shown = (
-        f"people of {people.name}"
-        if people
-        else f"rendered people of domain {run.data_options.domain}"
-    )
+    shown = f"rendered people of domain {run.data_options.domain}"
+    if people is not None:
+        shown = f"people of {people.name}"
     return f"{shown}, embedded body, start weights from domain A"
 
 

@@ -52,11 +52,12 @@ HEAD = f"""# Findings
 Generated from the `.jsonl` files beside this page by `pchmr bench` and `pchmr report`; do not edit.
 How runs are compared: [docs/comparison.md](../docs/comparison.md). What differs from the paper in
 every row: rendered people (headset wearers of domain W, or domain B where it is told) and an
-embedded body instead of Human3.6M and 3DPW with SMPL; XS networks; start weights from domain A; few images and rounds. What is estimated is the mean
-MPJPE over people like the held-out ones and over seeds; 95 % intervals know the chance of both
-(people are the same in all rows, seeds share no more than the start weights). Verdicts hold at 5 %
-over all claims of the table together (Holm). One on fewer than {LEAST_SEEDS} seeds is preliminary,
-and no target is met on fewer. "Not reproduced" means under {SETTING}. The target of budgets lies
+embedded body instead of Human3.6M and 3DPW with SMPL; XS networks; start weights from domain A; few
+images and rounds. What is estimated is the mean MPJPE over people like the held-out ones and over
+seeds; 95 % intervals know the chance of both (people are the same in all rows, seeds share no more
+than the start weights). Verdicts hold at 5 % over all claims of the table together (Holm). One on
+fewer than {LEAST_SEEDS} seeds is preliminary, and no target is met on fewer. "Not reproduced" means
+under {SETTING}. The target of budgets lies
 at {100 * TARGET_SHARE:.0f} % of what centralized training gained.
 """
 # Share of the gap, in percent, that FastMETRO is to close with tuned FedAvg or better, by contest.
