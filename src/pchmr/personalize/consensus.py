@@ -1,8 +1,10 @@
-"""Labels of the annotator and of the network that knows the setting: in each frame the surer one.
+"""Labels of the annotator and of the network that knows the setting: the mean, by how sure each is.
 
 The annotator predicts its error; the network's is known from other people in the same setting, whom
-it has never seen either. What the network says of one clip is averaged over neighboring moments,
-and all its labels get one shape, as they show one person. The truth of a user is not read.
+it has never seen either. The two err apart, as one fits keypoints and the other remembers people,
+so the mean of their meshes is nearer the truth than the surer one. What the network says of one
+clip is averaged over neighboring moments, and all its labels get one shape, as they show one
+person. The truth of a user is not read.
 """
 
 from collections.abc import Mapping
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from pchmr.body import BodyModel
 from pchmr.body.fit import fit_body
+from pchmr.body.joints import EVALUATION_14
 from pchmr.data.sample import PeopleDataset
 from pchmr.data.synthetic.recipe import FRAMES_PER_SECOND
 from pchmr.personalize.users import REJECTED, REVIEW
@@ -23,7 +26,8 @@ SMOOTH_SECONDS = 0.1  # standard deviation of the weights of neighboring moments
 FIT_STEPS = 6  # of the body to a predicted mesh
 LONG_LENS = 20.0  # focal length in sides of the crop: the network's camera knows no perspective
 BATCH_SIZE = 32
-CHANGED = ("global_orient", "body_pose", "betas", "transl", "intrinsics")
+POSED = ("global_orient", "body_pose", "betas", "transl")
+CHANGED = (*POSED, "intrinsics")
 
 
 def consensus(
@@ -36,6 +40,9 @@ def consensus(
 ) -> dict[str, ndarray]:
     """Labels of which none is less sure than the network, and none rejected.
 
+    A rejected label gives way to the network; the others stay where the annotator saw them in the
+    picture, and become the mean of both meshes with the inverse squared errors as weights.
+
     Args:
         body: Of the labels.
         network: Knows the setting.
@@ -45,14 +52,49 @@ def consensus(
         side: Of the pictures that were labeled, pixels.
     """
     predicted = np.asarray(labels["predicted_error_mm"], dtype=float)
-    surer = ~(predicted < network_mm) | (np.asarray(labels["status"]) == REJECTED)
+    alone = ~np.isfinite(predicted) | (np.asarray(labels["status"]) == REJECTED)
     own = network_labels(body, network, people, side)
     found = {name: np.array(values) for name, values in labels.items()}
     for name in CHANGED:
-        found[name][surer] = own[name][surer]
-    found["predicted_error_mm"] = np.where(surer, network_mm, predicted).astype(np.float32)
-    found["status"] = np.where(surer, REVIEW, found["status"])
+        found[name][alone] = own[name][alone]
+    if not alone.all():
+        share = network_mm**2 / (network_mm**2 + predicted[~alone] ** 2)
+        one, other = ({name: part[name][~alone] for name in POSED} for part in (labels, own))
+        for name, values in _mean(body, one, other, torch.from_numpy(share).float()).items():
+            found[name][~alone] = values
+    sure = np.where(alone, network_mm, np.fmin(predicted, network_mm))
+    found["predicted_error_mm"] = sure.astype(np.float32)
+    found["status"] = np.where(alone, REVIEW, found["status"])
     return found
+
+
+@torch.no_grad()
+def _mean(
+    body: BodyModel,
+    one: Mapping[str, ndarray],
+    other: Mapping[str, ndarray],
+    share: Float[Tensor, " rows"],
+) -> dict[str, ndarray]:
+    """Parameters of the mean of two meshes about their pelvis, placed as the first; one shape."""
+    device = body.v_template.device
+    meshes, roots = [], []
+    for part in (one, other):
+        values = [torch.from_numpy(np.asarray(part[n])).float().to(device) for n in POSED]
+        posed = body(*values)
+        joints = body.regress(posed.vertices, EVALUATION_14)
+        roots.append(joints[:, EVALUATION_14.root].mean(dim=1))
+        meshes.append(posed.vertices - roots[-1][:, None])
+    weight = share.to(device)[:, None, None]
+    mixed = weight * meshes[0] + (1 - weight) * meshes[1]
+    fit = [fit_body(body, part, max_steps=FIT_STEPS) for part in mixed.split(BATCH_SIZE)]
+    betas = torch.cat([part.betas for part in fit])
+    found = {
+        "global_orient": torch.cat([part.global_orient for part in fit]),
+        "body_pose": torch.cat([part.body_pose for part in fit]),
+        "betas": betas.median(dim=0).values.expand_as(betas),
+        "transl": torch.cat([part.transl for part in fit]) + roots[0],
+    }
+    return {name: value.cpu().numpy() for name, value in found.items()}
 
 
 @torch.no_grad()
