@@ -28,7 +28,8 @@ SKEW = 0.1  # alpha of the partition on which algorithms are compared
 FEWER_IMAGES = (1000, 4000)
 MANY_TIMES = 4  # the images, in `convergence`
 NUM_BAD, TRIMMED = (3, 1), 3  # of ten clients
-LAST = 2  # stage of what is run when every seed of the rest is
+LAST = 3  # stage of what is run when every seed of the rest is
+SCALED = (10, 100, 1000)  # clients
 RULES = (None, "geometric-median")
 WHOLE_B = 12_000  # ten images or more for each of 1000 clients
 # Server options of each algorithm: two values of what it adds, so that all get the same grid.
@@ -46,21 +47,22 @@ SERVERS: dict[str, tuple[ServerChanges, ...]] = {
 
 
 def client_scale(rows: Rows) -> list[Cell]:
-    """Centralized, then 10, 100 and 1000 clients, whose optimizers begin every round anew or go on
-    from the average; with the first network also a control of as many steps. Targets are decided by
-    the first network: every seed of it comes before the second.
+    """Centralized, then 10, 100 and 1000 clients, whose optimizers go on from the average or begin
+    every round anew; with the first network also a control of as many steps. Targets are decided by
+    the first network with optimizers that go on: every seed of that comes before the rest, and
+    the rest of it before the second network.
 
     Last, momentum at the server for many clients, and sums alone in place of single updates; for
     the first seed centralized with twice the images, and random weights to start from.
     """
-    is_first = rows.model == rows.scale.models[0]
-    made = [rows.before(), rows.centralized()]
-    for number in (10, 100, 1000):
-        made += [rows.iid(number), rows.with_state(number)]
-    if is_first:
-        made.append(rows.rung("minibatch"))
+    deciding = [rows.before(), rows.centralized()]
+    deciding += [rows.with_state(number) for number in SCALED]
+    others = [rows.iid(number) for number in SCALED]
+    if rows.model == rows.scale.models[0]:
+        deciding.append(rows.rung("minibatch"))
+        made = [*deciding, *(replace(cell, stage=1) for cell in others)]
     else:
-        made = [replace(cell, stage=1) for cell in made]
+        made = [replace(cell, stage=LAST - 1) for cell in deciding + others]
     return [*made, *(replace(cell, stage=LAST) for cell in _beside_scale(rows))]
 
 
