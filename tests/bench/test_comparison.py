@@ -14,6 +14,7 @@ from pchmr.bench import cell as cell_module
 from pchmr.bench import comparison
 from pchmr.bench.cell import Job, Measured, attempt, measure, shortened
 from pchmr.bench.comparison import MOST_WIDER, Ledger, whole_lines
+from pchmr.bench.naming import table_of
 from pchmr.cli import main
 from pchmr.config import (
     BenchConfig,
@@ -27,7 +28,7 @@ from pchmr.evaluation import evaluate
 from pchmr.recipes import BENCHES
 from pchmr.recipes import rows as recipes
 from pchmr.recipes.cells import SCALES, Scale, fixed
-from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, cells
+from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, cells, domain_of
 from pchmr.recipes.rows import SWEEP_IMAGES, SWEEP_ROUNDS, SWEPT_IID, SWEPT_SKEWED
 from pchmr.results import ResultRow
 
@@ -84,6 +85,18 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(recipes, "PER_ROUND", 2)
         patch.setitem(COMPARISONS, "client-scale", lda_like)
         return comparison.run(config(tmp_path_factory.mktemp("ran")))
+
+
+def test_tables_are_named_by_the_network_and_by_whom_a_comparison_is_not_made_on() -> None:
+    assert {domain_of(name) for name in ("client-scale", "lda", "natural")} == {"W"}
+    assert domain_of("byzantine") == "B"
+    for domain, name in ((None, "fastmetro_xs"), ("B", "fastmetro_xs on domain B")):
+        base = cells("client-scale", "cpu", 1, domain=domain)[0].base
+        assert base.data_options.domain == (domain or "W")
+        assert table_of("client-scale", base) == name
+    own = replace(base, data_options=replace(base.data_options, data=Path("mine/people")))
+    assert table_of("client-scale", own) == "fastmetro_xs on people"
+    assert table_of("byzantine", cells("byzantine", "cpu", 1)[0].base) == "fastmetro_xs"
 
 
 def by_id(path: Path) -> dict[str, ResultRow]:

@@ -27,7 +27,7 @@ from pchmr.report.findings import (
     best_of,
     findings_markdown,
 )
-from pchmr.report.judged import _in_order
+from pchmr.report.judged import _in_order, judged_claims
 from pchmr.report.ladder import bytes_section, ladder_section, matches_section
 from pchmr.report.personalized import personal_section
 from pchmr.report.results import CURVES, README, name_of, pages_of
@@ -296,3 +296,15 @@ def test_the_best_row_is_chosen_on_validation_people() -> None:
     silent = [replace(row, scores={"gap_closed_percent": 95.0}) for row in lucky]
     other = best_of([*told, *silent], "10-of-10-clients")
     assert other is not None and other.id == "lucky"
+
+
+def test_other_people_stand_beside_and_decide_no_claim() -> None:
+    rows = with_gaps(comparison())
+    beside = {
+        ("client-scale", "fastmetro_xs"): rows,
+        ("client-scale", "fastmetro_xs on domain B"): rows,
+    }
+    decided = [(one.claim, one.model, one.judged) for one in judged_claims(beside)]
+    alone = judged_claims({("client-scale", "fastmetro_xs"): rows})
+    assert decided == [(one.claim, one.model, one.judged) for one in alone]
+    assert any(one.found is not None for one in alone)

@@ -151,11 +151,11 @@ def measure(job: Job, folder: Path | None = None) -> Measured:
 
 def _row_of(outcome: Outcome, scene: Scene) -> ResultRow:
     """What every row tells of its run."""
-    start, recipe = outcome.started_from, scene.recipe
+    recipe = scene.recipe
     made = replace(
         _scored(outcome.scores, scene),
         kind=outcome.kind,
-        started_from=Start(**{n: start.get(n) for n in ("kind", "name", "file", "sha256")}),
+        started_from=Start.of(outcome.started_from),
         model_sha256=outcome.model_sha256,
     )
     return made if recipe is None else replace(made, recipe=Recipe(**recipe))

@@ -76,13 +76,7 @@ def int8_cost(name: str, body: BodyModel, folder: Path) -> ResultRow:
     assert cost is not None  # rendered people are labeled
     figure = f"{name} int8, MPJPE lost on {len(trial.held_out)} people"
     made = row(figure, cost, "mm", Target("<=", ALLOWED_COST_MM))
-    start = Start(
-        kind=started_from["kind"],
-        name=started_from["name"],
-        file=started_from.get("file"),
-        sha256=started_from["sha256"],
-    )
-    return replace(made, started_from=start)
+    return replace(made, started_from=Start.of(started_from))
 
 
 @torch.no_grad()

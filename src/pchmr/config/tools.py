@@ -106,10 +106,10 @@ class BenchConfig:
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """Benchmark: speed, rasterizer, body, federated, faults, secure, deploy, audit, noise, models,
-    export, live, annotators, placing, people, imported, recorded, realism, crowds, seen, clips,
-    personalize, pfl, or a comparison of runs: learning-curves, learning-samples, client-scale,
-    ladder, convergence, lda, natural, optimizers, finetune, byzantine. Without one, each is listed
-    and none is run."""
+    export, live, annotators, placing, people, imported, recorded, start, realism, crowds, seen,
+    clips, personalize, pfl, or a comparison of runs: learning-curves, learning-samples,
+    client-scale, ladder, convergence, lda, natural, optimizers, finetune, byzantine. Without one,
+    each is listed and none is run."""
     output: Path = Path("results")
     """Folder of the JSONL files."""
     repeats: int = 5

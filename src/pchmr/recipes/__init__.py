@@ -40,6 +40,7 @@ BENCHES: dict[str, Bench] = {
     "people": Bench("checks, costs and contact sheets of the rendered people", ("people",)),
     "imported": Bench("how fast imported pictures come in and go out augmented", ("imported",)),
     "recorded": Bench("start models on people in recorded poses, beside templates", ("recorded",)),
+    "start": Bench("start models on five draws of people, over their mean pose", ("start",)),
     "realism": Bench("whether a network that has seen photos finds rendered people", ("realism",)),
     "crowds": Bench("people missed and made up in rendered crowds", ("crowds",)),
     "seen": Bench("rendered people through the photo-trained network and the fit", ("seen",)),

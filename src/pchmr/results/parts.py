@@ -3,7 +3,7 @@
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 Number = int | float
@@ -85,6 +85,12 @@ class Start:
     name: str | None = None
     file: str | None = None
     sha256: str | None = None
+
+    @classmethod
+    def of(cls, told: Mapping[str, object]) -> "Start":
+        """What a run says of its weights (`StartedFrom`), as a row holds it."""
+        held = {spec.name: told.get(spec.name) for spec in fields(cls)}
+        return cls(**{name: None if value is None else str(value) for name, value in held.items()})
 
 
 @dataclass(frozen=True)

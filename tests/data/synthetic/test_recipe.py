@@ -1,13 +1,16 @@
 import dataclasses
+from itertools import combinations
 
 import numpy as np
 import pytest
 
+from pchmr.body import BodyModel
 from pchmr.config import SettingError
 from pchmr.data.synthetic.activities import ACTIVITIES
 from pchmr.data.synthetic.domains import DOMAINS, SPLITS, WORLD_1, WORLDS
 from pchmr.data.synthetic.layout import layout
 from pchmr.data.synthetic.recipe import SyntheticRecipe, code_text
+from pchmr.data.synthetic.world import World
 
 
 def recipe(**settings) -> SyntheticRecipe:
@@ -42,7 +45,7 @@ def test_a_prefix_is_spread_over_the_time_of_a_clip() -> None:
 
 
 def test_splits_share_no_subject_scene_or_clip() -> None:
-    for domain in ("A", "B"):
+    for domain in ("A", "B", "W"):
         for name in ("subject", "scene", "clip"):
             ids = [set(getattr(layout(recipe(domain=domain, split=s)), name)) for s in SPLITS]
             assert not (ids[0] & ids[1] or ids[0] & ids[2] or ids[1] & ids[2])
@@ -52,7 +55,19 @@ def test_domains_share_no_subject_or_clip() -> None:
     parts = [layout(recipe(domain=domain)) for domain in DOMAINS]
     for name in ("subject", "scene", "clip"):
         ids = [set(getattr(part, name)) for part in parts]
-        assert not (ids[0] & ids[1] or ids[0] & ids[2] or ids[1] & ids[2])
+        assert all(not one & other for one, other in combinations(ids, 2))
+
+
+def test_many_wearers_have_a_room_each_and_headsets(body: BodyModel) -> None:
+    many = recipe(domain="W", num_samples=2000)
+    rows = layout(many)
+    assert len(set(rows.subject)) == 60
+    assert len(set(zip(rows.subject, rows.scene, strict=True))) == len(set(rows.scene)) == 60
+    assert len(set(layout(recipe(domain="W", split="test", num_samples=400)).subject)) > 250
+    wearer = World(many, body).subject(int(rows.subject[0]))
+    assert wearer.headset is not None
+    with pytest.raises(SettingError, match="world 1 has no domain W"):
+        recipe(domain="W", version=1)
 
 
 def test_headset_wearers_of_world_one_are_four_with_two_sessions_apart() -> None:
