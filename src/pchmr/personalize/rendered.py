@@ -162,7 +162,7 @@ class RootLabeler:
     def taught(self, splits: dict[Split, SyntheticPeople], subject: int, side: int) -> Relabeled:
         """The training pictures of a subject with the labels that may teach.
 
-        SMPLify-X's are its own; DePoser's give way where the network is surer.
+        SMPLify-X's are its own; DePoser's are averaged with the network's, see `consensus`.
         """
         people, rows = splits["train"], rows_of(splits["train"], subject)
         arrays = self._arrays(people, subject, "train")
