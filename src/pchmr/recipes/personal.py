@@ -9,7 +9,7 @@ from typing import Literal
 from pchmr.config import DataOptions, OptimOptions
 from pchmr.recipes.cells import SCALES
 
-CHOSEN_RATE = 3e-3
+CHOSEN_RATE = 7.5e-3
 """Of clients, as `client-scale` chose it on validation people for 100 of them."""
 Part = Literal["all", "head", "scales", "low-rank"]
 
