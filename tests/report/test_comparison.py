@@ -188,6 +188,10 @@ def test_a_folder_of_results_is_regenerated_with_findings_and_curves(tmp_path: P
     before = picture.read_bytes()
     run(ReportConfig(runs=(tmp_path,)))
     assert picture.read_bytes() == before and b"10 of 10 clients" in before
+    for name in ("lda-tore_xs.svg", "mine.svg"):
+        picture.with_name(name).write_bytes(before)
+    run(ReportConfig(runs=(tmp_path,)))
+    assert {path.name for path in picture.parent.iterdir()} == {picture.name, "mine.svg"}
 
 
 def test_a_curve_is_the_mean_over_seeds_in_its_interval() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pchmr.config import SettingError
+from pchmr.recipes.comparisons import COMPARISONS
 from pchmr.report.comparison import with_gaps
 from pchmr.report.curves import budget_curves
 from pchmr.report.editions import earlier, edition_of
@@ -54,10 +55,7 @@ def write_results(folder: Path) -> Path:
             raise SettingError(
                 f"{folder / name} was not made by `pchmr bench`: move it, or the JSONL files"
             )
-    for (recipe, model), rows in read_tables(folder).items():
-        path = folder / CURVES / f"{slug(f'{recipe}-{model}')}.svg"
-        if inside(folder, path.parent):
-            write_bytes(path, budget_curves(f"{recipe}: {model}", rows))
+    _draw_curves(folder)
     pages = pages_of(folder)  # which show the pictures that are there
     for path in [*files_of(folder, f"{TABLES}/*.md"), *files_of(folder, FINDINGS)]:
         if path.relative_to(folder).as_posix() not in pages and may_write(path, MARK):
@@ -66,6 +64,20 @@ def write_results(folder: Path) -> Path:
         if inside(folder, (folder / name).parent):
             write_bytes(folder / name, text.encode())
     return folder / README
+
+
+def _draw_curves(folder: Path) -> None:
+    """A picture of each comparison and network; those of rows that are gone go too."""
+    drawn = set()
+    for (recipe, model), rows in read_tables(folder).items():
+        path = folder / CURVES / f"{slug(f'{recipe}-{model}')}.svg"
+        drawn.add(path)
+        if inside(folder, path.parent):
+            write_bytes(path, budget_curves(f"{recipe}: {model}", rows))
+    ours = tuple(f"{recipe}-" for recipe in COMPARISONS)
+    for path in files_of(folder, f"{CURVES}/*.svg"):
+        if path not in drawn and path.name.startswith(ours):
+            path.unlink()
 
 
 def pages_of(folder: Path) -> dict[str, str]:
