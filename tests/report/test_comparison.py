@@ -312,3 +312,16 @@ def test_other_people_stand_beside_and_decide_no_claim() -> None:
     alone = judged_claims({("client-scale", "fastmetro_xs"): rows})
     assert decided == [(one.claim, one.model, one.judged) for one in alone]
     assert any(one.found is not None for one in alone)
+
+
+def test_a_row_of_one_seed_does_not_stand_for_one_of_three() -> None:
+    made = [line("before", "before", 200.0)]
+    for seed in range(3):
+        made.append(line("centralized", "centralized", 100.0, seed))
+        made.append(line("10 of 10 clients", "federated", 110.0, seed))
+    lucky = line("lucky", "federated", 105.0, contest="10-of-10-clients")
+    best = best_of(with_gaps([*made, lucky]), "10-of-10-clients")
+    assert best is not None and (best.id, best.num_seeds) == ("10-of-10-clients", 3)
+    few = [row for row in made if row.seed == 0]
+    best = best_of(with_gaps([*few, lucky]), "10-of-10-clients")
+    assert best is not None and best.id == "lucky"

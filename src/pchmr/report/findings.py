@@ -217,7 +217,8 @@ class Best:
 def best_of(rows: Iterable[ResultRow], contest: str) -> Best | None:
     """The best row of a contest; None where nobody tried.
 
-    Chosen on validation people where all rows tell of them, else by the gap itself.
+    Chosen on validation people where all rows tell of them, else by the gap itself; rows with too
+    few seeds for a verdict only where there is no other.
     """
     rivals: dict[str, dict[int | None, ResultRow]] = {}
     for row in rows:
@@ -228,6 +229,8 @@ def best_of(rows: Iterable[ResultRow], contest: str) -> Best | None:
         for name, members in rivals.items()
         if (gaps := [gap for row in members.values() if (gap := _gap(row)) is not None])
     ]
+    enough = min(LEAST_SEEDS, max((best.num_seeds for best in found), default=0))
+    found = [best for best in found if best.num_seeds >= enough]
     chosen = {best.id: _validation(rivals[best.id]) for best in found}
     if found and None not in chosen.values():
         return min(found, key=lambda best: chosen[best.id] or 0.0)
