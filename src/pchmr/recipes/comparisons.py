@@ -98,12 +98,18 @@ def ladder(rows: Rows) -> list[Cell]:
 
 
 def convergence(rows: Rows) -> list[Cell]:
-    """Four times the images, in as many times the epochs or rounds: how far both still come."""
+    """Four times the images, in as many times the epochs or rounds: how far both still come.
+
+    First what ten of ten clients cost there; then what may close the rest.
+    """
     if rows.model != rows.scale.models[0]:
         return []
     long = rows.longer(MANY_TIMES)
-    momentum = [long.with_momentum(number) for number in (100, 10)]
-    return [rows.before(), long.centralized(), *momentum, long.in_small_batches(10)]
+    beside = [long.in_small_batches(10), long.with_momentum(10), long.with_momentum(100)]
+    return [
+        *(rows.before(), long.centralized(), long.iid(10), long.with_state(10)),
+        *(replace(cell, stage=1) for cell in beside),
+    ]
 
 
 def learning_curves(rows: Rows) -> list[Cell]:
