@@ -3,7 +3,8 @@
 Every client keeps a quarter of its images to be scored on. Some clients take no part in the rounds:
 half of them choose the rates of what is trained alone, the other half are scored as newcomers. A
 row a method and seed: errors over the clients that took part, over newcomers, and of the clients'
-networks on people of other scenes. A method that stands in the file is not run again, and stopped
+networks on people of other scenes. Every seed of the methods on common rounds comes before those
+with rounds of their own. A method that stands in the file is not run again, and stopped
 rounds go on.
 """
 
@@ -40,9 +41,10 @@ def run(config: BenchConfig) -> Path:
     known = {row.key: row for row in whole_lines(path)}
     plans = [
         (model, seed, name)
+        for names in _by_rounds()
         for seed in range(config.num_seeds)
         for model in size.models
-        for name in METHODS
+        for name in names
     ]
     left = [plan for plan in plans if _key(size, *plan) not in known]
     say(f"{len(left)} of {len(plans)} runs are left: about {_hours(size, left):.1f} CPU hours")
@@ -58,6 +60,12 @@ def run(config: BenchConfig) -> Path:
             shutil.rmtree(bench.folder(METHODS[name]), ignore_errors=True)
         say(f"  {row.label}, seed {seed}: {row.scores['own_mm']} mm")
     return path
+
+
+def _by_rounds() -> tuple[list[str], list[str]]:
+    """Methods on the rounds of one network for all, or on none; then those with rounds of their own."""
+    shared = [name for name, method in METHODS.items() if method.algorithm in (None, "fedavg")]
+    return shared, [name for name in METHODS if name not in shared]
 
 
 def _key(size: PersonalScale, model: str, seed: int, name: str) -> str:

@@ -1,7 +1,8 @@
 """What personalization brought the worst off: a section of the findings.
 
-The best method is the one with the least error of the clients that choose; it is then held against
-one network for all by the 0.9 quantile of the clients' errors, seed by seed.
+The best method is the one with the least error of the clients that choose, among those with the
+most seeds; it is then held against one network for all by the 0.9 quantile of the clients' errors,
+seed by seed.
 """
 
 import statistics
@@ -61,7 +62,9 @@ def _best(rows: list[ResultRow]) -> str:
     rivals = {name: members for name, members in methods.items() if name != GLOBAL}
     if GLOBAL not in methods or not rivals:
         return "No method stands beside one network for all yet."
-    best = min(rivals, key=lambda name: _chosen_by(rivals[name]))
+    most = max(map(len, rivals.values()))
+    whole = [name for name, members in rivals.items() if len(members) == most]
+    best = min(whole, key=lambda name: _chosen_by(rivals[name]))
     found = lowered(rivals[best], methods[GLOBAL])
     if found is None:
         return "No seed holds both."
