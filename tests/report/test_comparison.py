@@ -147,6 +147,7 @@ def test_the_best_personal_method_is_chosen_by_other_clients() -> None:
             row("lucky", seed, 100.0, 180.0),
             row("good", seed, 160.0 + seed, 150.0),
         ]
+    lines.append(row("hasty", 0, 90.0, 100.0))  # of one seed
     (told,) = personal_section(lines)
     assert "(good)" in told and "+19.5 [" in told and told.rstrip().endswith(": yes.")
     (few,) = personal_section(lines[:3])
