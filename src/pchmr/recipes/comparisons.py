@@ -105,7 +105,7 @@ def convergence(rows: Rows) -> list[Cell]:
     if rows.model != rows.scale.models[0]:
         return []
     long = rows.longer(MANY_TIMES)
-    beside = [long.in_small_batches(10), long.with_momentum(10), long.with_momentum(100)]
+    beside = [long.with_momentum(10), long.in_small_batches(10), long.with_momentum(100)]
     return [
         *(rows.before(), long.centralized(), long.iid(10), long.with_state(10)),
         *(replace(cell, stage=1) for cell in beside),
