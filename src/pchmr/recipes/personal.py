@@ -99,7 +99,7 @@ class PersonalScale:
     num_seen: int = 8000
     held_share: float = 0.25
     alone_epochs: int = 4
-    alone_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    alone_rates: tuple[float, ...] = (1e-3, 3e-3, 7.5e-3)
     num_others: int = 40
 
     @property
