@@ -16,7 +16,7 @@ def test_every_domain_has_figures_and_a_contact_sheet(
 ) -> None:
     monkeypatch.setattr(people, "NUM_CHECKED", 8)
     monkeypatch.setattr(people, "NUM_SHOWN", 8)
-    monkeypatch.setattr(people, "CLIENT_WORLD", 8)
+    monkeypatch.setattr(people, "DEFAULT_WORLD", 8)
     rows = people.tables(BenchConfig(name="people", output=tmp_path))
     figures = {row.label: row.measures["value"] for row in rows}
     assert len(figures) == len(rows)
