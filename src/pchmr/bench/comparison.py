@@ -204,9 +204,9 @@ class Ledger:
                 break
             best = self._best(runs)
             if best == rates[0]:
-                rates.insert(0, _rounded(rates[0] / WIDER))
+                rates.insert(0, rounded(rates[0] / WIDER))
             elif best == rates[-1]:
-                rates.append(_rounded(rates[-1] * WIDER))
+                rates.append(rounded(rates[-1] * WIDER))
         return tuple(rates)
 
     def _trials(self, cell: Cell, runs: Mapping[str, Run]) -> list[PlannedRun]:
@@ -298,7 +298,8 @@ class Ledger:
         self.rows[name].setdefault(str(row.key), []).append(row)
 
 
-def _rounded(rate: float) -> float:
+def rounded(rate: float) -> float:
+    """A learning rate to three digits."""
     return float(f"{rate:.3g}")
 
 

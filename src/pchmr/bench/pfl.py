@@ -13,14 +13,14 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from pchmr.bench import append, stamped
-from pchmr.bench.comparison import UNFINISHED, whole_lines
+from pchmr.bench.comparison import MOST_WIDER, UNFINISHED, WIDER, rounded, whole_lines
 from pchmr.bench.estimate import SECONDS_PER_IMAGE
 from pchmr.bench.tailoring import People, Trained, deal_people, tailor, train_rounds
 from pchmr.config import BenchConfig, FederateConfig, ModelOptions, ServerOptions
@@ -163,7 +163,7 @@ class Bench:
             found, _ = self._scored(trained, config, self.people.choosing, part, {part: rate})
             return float(np.mean(found))
 
-        return min(self.size.alone_rates, key=error)
+        return chosen_rate(self.size.alone_rates, error)
 
     def _scored(
         self,
@@ -192,6 +192,20 @@ class Bench:
                 some = rng.permutation(len(scene.test_set))[: self.size.num_others]
                 others.append(_error(scene, Subset(scene.test_set, np.sort(some))))
         return own, others
+
+
+def chosen_rate(rates: Sequence[float], error: Callable[[float], float]) -> float:
+    """The rate with the least error; the grid grows while that is its least or its largest."""
+    errors = {rate: error(rate) for rate in rates}
+    best = min(errors, key=errors.__getitem__)
+    for _ in range(MOST_WIDER if len(errors) > 1 else 0):
+        beyond = {min(errors): best / WIDER, max(errors): best * WIDER}.get(best)
+        if beyond is None:
+            break
+        further = rounded(beyond)
+        errors[further] = error(further)
+        best = min(errors, key=errors.__getitem__)
+    return best
 
 
 def _error(scene: Scene, people: Subset) -> float:
