@@ -141,7 +141,14 @@ def _whole_b(rows: Rows) -> Rows:
 def lda(rows: Rows) -> list[Cell]:
     """Dirichlet partitions by action, with equal volumes, from nearly iid to one action each."""
     first = [rows.before(), rows.centralized(), rows.iid(100)]
-    return first + [_lda(rows, alpha) for alpha in ALPHAS]
+    return _in_turn(rows, first + [_lda(rows, alpha) for alpha in ALPHAS])
+
+
+def _in_turn(rows: Rows, made: list[Cell]) -> list[Cell]:
+    """The second network waits for every seed of the first."""
+    if rows.model == rows.scale.models[0]:
+        return made
+    return [replace(cell, stage=cell.stage + 1) for cell in made]
 
 
 def of_alpha(alpha: float) -> str:
@@ -168,12 +175,8 @@ def _dealt(alpha: float) -> _Dealt:
 
 def natural(rows: Rows) -> list[Cell]:
     """Every scene a client, against as many clients with people dealt at random."""
-    return [
-        rows.before(),
-        rows.centralized(),
-        rows.federated(DEALT, f"iid, 10 of {NATURAL_CLIENTS} clients", NATURAL_CLIENTS),
-        _natural(rows),
-    ]
+    dealt = rows.federated(DEALT, f"iid, 10 of {NATURAL_CLIENTS} clients", NATURAL_CLIENTS)
+    return _in_turn(rows, [rows.before(), rows.centralized(), dealt, _natural(rows)])
 
 
 def _natural(rows: Rows) -> Cell:
@@ -209,7 +212,8 @@ def finetune(rows: Rows) -> list[Cell]:
         name = f"{what} trains, iid, 10 of {NATURAL_CLIENTS} clients"
         cell = rows.federated(id_, name, NATURAL_CLIENTS, servers=(only,))
         like = rows.first.federated(id_, name, NATURAL_CLIENTS).base
-        made.append(replace(cell, tuned_on=fixed(like, 0.0, only)))
+        (cell,) = _in_turn(rows, [replace(cell, tuned_on=fixed(like, 0.0, only))])
+        made.append(cell)
     return made
 
 
