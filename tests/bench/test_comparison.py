@@ -361,7 +361,11 @@ def test_longer_runs_take_the_settings_of_shorter_ones() -> None:
         for cell in cells(name, "cpu", 1)
         if "tore" not in cell.model
     }
-    for name in (recipes.EVERYONE, "10-of-100-clients-fedavgm", "10-of-10-clients-fedavg-local-batch-2"):
+    for name in (
+        recipes.EVERYONE,
+        "10-of-100-clients-fedavgm",
+        "10-of-10-clients-fedavg-local-batch-2",
+    ):
         long, short = made[name], shorter[name]
         assert (long.tuned_on, long.like) == (short.tuned_on, short.like)
         assert long.servers == short.servers

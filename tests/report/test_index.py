@@ -54,6 +54,25 @@ def test_targets_are_counted_and_the_worst_miss_is_named(
     assert f"[body](tables/speed-body.md) ({1 + met} met, {1 - met} missed)" in index
 
 
+@pytest.mark.parametrize(
+    ("worst", "num_seeds", "met"), [(80, 3, True), (90, 3, False), (80, 2, False)]
+)
+def test_what_one_s_own_network_brings_the_worst_off(
+    tmp_path: Path, worst: float, num_seeds: int, met: bool
+) -> None:
+    rows = [
+        {"id": name, "label": name, "table": "xs", "seed": seed}
+        | {"scores": {"own_worst_decile_mm": value, "choosing_mm": value}}
+        for seed in range(num_seeds)
+        for name, value in (("global", 100.0), ("tuned", worst + seed))
+    ]
+    write(tmp_path, "pfl", *rows)
+    words, judged = said(tmp_path)["Models of one's own"]
+    assert "lower with tuned than with one network for all (target 15)." in words
+    assert f"the worst decile is +{100 - worst - (num_seeds - 1) / 2:.1f}" in words
+    assert judged is met
+
+
 def test_what_single_updates_and_sums_tell(tmp_path: Path) -> None:
     rows = [
         {

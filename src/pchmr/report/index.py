@@ -15,10 +15,11 @@ from pchmr.recipes.rows import (
     ON_DOMAIN,
     honest_row_of,
 )
-from pchmr.report.claims import HUNDRED, NAMES, SKEWED, THOUSAND
+from pchmr.report.claims import HUNDRED, LEAST_SEEDS, NAMES, SKEWED, THOUSAND
 from pchmr.report.comparison import difference_percent, of_id
 from pchmr.report.findings import GAP_TARGETS, best_of
 from pchmr.report.judged import Tables, judged_claims
+from pchmr.report.personalized import LOWER_PERCENT, PFL, best_method
 from pchmr.report.targets import verdicts_of
 from pchmr.results import VALUE, ResultRow
 
@@ -180,6 +181,21 @@ def _targets(*files: str) -> Answer:
     return answer
 
 
+def _own(titled: Titled, tables: Tables) -> Found | None:
+    """Targets of personal models, and what they bring the clients that one network serves worst."""
+    found = _targets("personalize")(titled, tables)
+    words, titles, kept = ([found.words], found.titles, [found.met]) if found else ([], [], [])
+    for title, rows in titled.items():
+        if title.partition(":")[0] == PFL and (best := best_method(rows)):
+            words.append(
+                f"Of clients that train together, the worst decile is {best.lower} % lower with "
+                f"{best.label} than with one network for all (target {LOWER_PERCENT:g})."
+            )
+            titles.append(title)
+            kept.append(best.lower.value >= LOWER_PERCENT and best.lower.num_seeds >= LEAST_SEEDS)
+    return Found(" ".join(words), titles, all(kept)) if words else None
+
+
 def _seen(titled: Titled, tables: Tables) -> Found | None:
     """How often a server picks the person behind an update, from single ones and from sums."""
     rows = titled.get("audit", [])
@@ -209,7 +225,7 @@ QUESTIONS: tuple[tuple[str, str, Answer], ...] = (
     ("Tuned rules", "optimizers", _tuned),
     ("Bad clients", "byzantine", _attacked),
     ("Labels", "annotators", _targets("annotators")),
-    ("Models of one's own", "personalize", _targets("personalize", "pfl")),
+    ("Models of one's own", "personalize", _own),
     ("What updates tell", "audit", _seen),
     ("Speed and size", "speed", _targets("speed")),
 )

@@ -6,6 +6,7 @@ seed by seed.
 """
 
 import statistics
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -58,22 +59,41 @@ def _mean(members: list[ResultRow], name: str) -> str:
 
 def _best(rows: list[ResultRow]) -> str:
     """The method that the choosing clients prefer, held against one network for all."""
+    best = best_method(rows)
+    if best is None:
+        return "No method stands beside one network for all yet."
+    judged = met(best.lower.value, LOWER_PERCENT, best.lower.num_seeds)
+    return (
+        f"Worst decile of clients with the best method by the clients that choose "
+        f"({escaped(best.label)}), lower than with one network for all by "
+        f"{best.lower} % over {best.lower.num_seeds} seeds; target >= {LOWER_PERCENT:g} %: {judged}."
+    )
+
+
+@dataclass(frozen=True)
+class BestMethod:
+    """What the choosing clients prefer.
+
+    Attributes:
+        label: Of the method.
+        lower: By how many percent the worst decile of clients is lower than with one network.
+    """
+
+    label: str
+    lower: Estimate
+
+
+def best_method(rows: list[ResultRow]) -> BestMethod | None:
+    """The best of a network's methods; None where none stands beside one network for all."""
     methods = _by_method(rows)
     rivals = {name: members for name, members in methods.items() if name != GLOBAL}
     if GLOBAL not in methods or not rivals:
-        return "No method stands beside one network for all yet."
+        return None
     most = max(map(len, rivals.values()))
     whole = [name for name, members in rivals.items() if len(members) == most]
-    best = min(whole, key=lambda name: _chosen_by(rivals[name]))
-    found = lowered(rivals[best], methods[GLOBAL])
-    if found is None:
-        return "No seed holds both."
-    judged = met(found.value, LOWER_PERCENT, found.num_seeds)
-    return (
-        f"Worst decile of clients with the best method by the clients that choose "
-        f"({escaped(rivals[best][0].label)}), lower than with one network for all by "
-        f"{found} % over {found.num_seeds} seeds; target >= {LOWER_PERCENT:g} %: {judged}."
-    )
+    best = rivals[min(whole, key=lambda name: _chosen_by(rivals[name]))]
+    found = lowered(best, methods[GLOBAL])
+    return None if found is None else BestMethod(best[0].label, found)
 
 
 def _chosen_by(members: list[ResultRow]) -> float:
