@@ -63,7 +63,7 @@ def run(config: BenchConfig) -> Path:
 
 
 def _by_rounds() -> tuple[list[str], list[str]]:
-    """Methods on the rounds of one network for all, or on none; then those with rounds of their own."""
+    """Methods on the rounds of one network for all, or on none; then those with own rounds."""
     shared = [name for name, method in METHODS.items() if method.algorithm in (None, "fedavg")]
     return shared, [name for name in METHODS if name not in shared]
 

@@ -65,8 +65,8 @@ def _best(rows: list[ResultRow]) -> str:
     judged = met(best.lower.value, LOWER_PERCENT, best.lower.num_seeds)
     return (
         f"Worst decile of clients with the best method by the clients that choose "
-        f"({escaped(best.label)}), lower than with one network for all by "
-        f"{best.lower} % over {best.lower.num_seeds} seeds; target >= {LOWER_PERCENT:g} %: {judged}."
+        f"({escaped(best.label)}), lower than with one network for all by {best.lower} % over "
+        f"{best.lower.num_seeds} seeds; target >= {LOWER_PERCENT:g} %: {judged}."
     )
 
 
