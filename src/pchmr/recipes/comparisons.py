@@ -139,16 +139,20 @@ def _whole_b(rows: Rows) -> Rows:
 
 
 def lda(rows: Rows) -> list[Cell]:
-    """Dirichlet partitions by action, with equal volumes, from nearly iid to one action each."""
+    """Dirichlet partitions by action, with equal volumes, from nearly iid to one action each.
+
+    The last, which the paper's claim is about, is run first.
+    """
     first = [rows.before(), rows.centralized(), rows.iid(100)]
-    return _in_turn(rows, first + [_lda(rows, alpha) for alpha in ALPHAS])
+    dealt = [replace(_lda(rows, alpha), stage=int(alpha != ALPHAS[-1])) for alpha in ALPHAS]
+    return _in_turn(rows, first + dealt)
 
 
 def _in_turn(rows: Rows, made: list[Cell]) -> list[Cell]:
     """The second network waits for every seed of the first."""
     if rows.model == rows.scale.models[0]:
         return made
-    return [replace(cell, stage=cell.stage + 1) for cell in made]
+    return [replace(cell, stage=LAST - 1) for cell in made]
 
 
 def of_alpha(alpha: float) -> str:
