@@ -1,4 +1,4 @@
-"""The quick demo is the whole story on small pictures; it runs once and everything looks at it."""
+"""The quick demo is the whole story on few pictures; it runs once and everything looks at it."""
 
 import json
 import os
@@ -61,6 +61,7 @@ def test_run_folders_hold_what_later_steps_rely_on(demo, place: Path, kind: str)
     for scores in (summary["before"], summary["after"], *summary["baselines"].values()):
         assert all(scores[name] > 0 for name in SCORES)
     assert set(summary["baselines"]) == {"mean_pose", "t_pose"}
+    assert summary["before"]["mpjpe_mm"] < summary["baselines"]["mean_pose"]["mpjpe_mm"]
     assert len(summary["model_sha256"]) == 64 and summary["seconds"] > 0
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["round"] for row in rows] == [1, 2]
@@ -88,8 +89,8 @@ def test_only_the_federated_run_moves_updates(demo, place: Path) -> None:
 
 def test_evaluating_the_trained_weights_gives_the_summary_again(demo, place: Path) -> None:
     folder = place / "runs/demo/federated"
-    numbers = (QUICK.image_size, QUICK.num_samples, QUICK.num_test_samples)
-    options = ("--image-size", "--num-samples", "--num-test-samples")
+    numbers = (QUICK.num_samples, QUICK.num_test_samples)
+    options = ("--num-samples", "--num-test-samples")
     people = [word for pair in zip(options, map(str, numbers), strict=True) for word in pair]
     weights = ["--checkpoint", str(folder / "model.safetensors")]
     assert main(["evaluate", *weights, *people, "--output", "runs/again"]) == 0

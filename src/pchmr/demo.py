@@ -39,7 +39,6 @@ class Size:
     num_samples: int
     num_test_samples: int
     num_rounds: int
-    image_size: int | None
     num_labeled: int
     num_users: int
     own: DataOptions
@@ -50,7 +49,6 @@ FULL = Size(
     num_samples=1200,
     num_test_samples=300,
     num_rounds=3,
-    image_size=None,
     num_labeled=16,
     num_users=2,
     own=DataOptions(domain="V", num_samples=720, num_test_samples=120, image_size=112),
@@ -60,10 +58,9 @@ QUICK = Size(
     num_samples=90,
     num_test_samples=36,
     num_rounds=2,
-    image_size=64,
     num_labeled=4,
     num_users=1,
-    own=DataOptions(domain="V", num_samples=36, num_test_samples=16, image_size=64, world=1),
+    own=DataOptions(domain="V", num_samples=80, num_test_samples=48, image_size=112),
     fitting=FittingOptions(
         num_others=16, num_rehearsed=16, setting_epochs=1, num_epochs=1, min_labels=2
     ),
@@ -82,7 +79,6 @@ def configs(config: DemoConfig) -> tuple[TrainConfig, FederateConfig, FederateCo
         domain="B",
         num_samples=size.num_samples,
         num_test_samples=size.num_test_samples,
-        image_size=size.image_size,
     )
     common = {
         "seed": config.seed,
