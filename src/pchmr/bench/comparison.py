@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -202,11 +202,10 @@ class Ledger:
             trials = {self._key(Job(run, is_trial=True)) for run in runs.values()}
             if trials - self.rows[TUNING].keys():
                 break
-            best = self._best(runs)
-            if best == rates[0]:
-                rates.insert(0, rounded(rates[0] / WIDER))
-            elif best == rates[-1]:
-                rates.append(rounded(rates[-1] * WIDER))
+            further = beyond(rates, self._best(runs))
+            if further is None:
+                break
+            rates = sorted([*rates, further])
         return tuple(rates)
 
     def _trials(self, cell: Cell, runs: Mapping[str, Run]) -> list[PlannedRun]:
@@ -298,9 +297,10 @@ class Ledger:
         self.rows[name].setdefault(str(row.key), []).append(row)
 
 
-def rounded(rate: float) -> float:
-    """A learning rate to three digits."""
-    return float(f"{rate:.3g}")
+def beyond(rates: Collection[float], best: float) -> float | None:
+    """The rate to try next while the best is the least or the largest; None where it is neither."""
+    further = {min(rates): best / WIDER, max(rates): best * WIDER}.get(best)
+    return None if further is None else float(f"{further:.3g}")
 
 
 def _as_row_of(cell: Cell, row: ResultRow) -> ResultRow:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from pchmr.bench import append, stamped
-from pchmr.bench.comparison import MOST_WIDER, UNFINISHED, WIDER, rounded, whole_lines
+from pchmr.bench.comparison import MOST_WIDER, UNFINISHED, beyond, whole_lines
 from pchmr.bench.estimate import SECONDS_PER_IMAGE
 from pchmr.bench.tailoring import People, Trained, deal_people, tailor, train_rounds
 from pchmr.config import BenchConfig, FederateConfig, ModelOptions, ServerOptions
@@ -64,7 +64,8 @@ def run(config: BenchConfig) -> Path:
 
 def _by_rounds() -> tuple[list[str], list[str]]:
     """Methods on the rounds of one network for all, or on none; then those with own rounds."""
-    shared = [name for name, method in METHODS.items() if method.algorithm in (None, "fedavg")]
+    common = (None, METHODS[GLOBAL].algorithm)
+    shared = [name for name, method in METHODS.items() if method.algorithm in common]
     return shared, [name for name in METHODS if name not in shared]
 
 
@@ -199,10 +200,9 @@ def chosen_rate(rates: Sequence[float], error: Callable[[float], float]) -> floa
     errors = {rate: error(rate) for rate in rates}
     best = min(errors, key=errors.__getitem__)
     for _ in range(MOST_WIDER if len(errors) > 1 else 0):
-        beyond = {min(errors): best / WIDER, max(errors): best * WIDER}.get(best)
-        if beyond is None:
+        further = beyond(errors, best)
+        if further is None:
             break
-        further = rounded(beyond)
         errors[further] = error(further)
         best = min(errors, key=errors.__getitem__)
     return best

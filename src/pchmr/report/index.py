@@ -184,7 +184,7 @@ def _targets(*files: str) -> Answer:
 def _own(titled: Titled, tables: Tables) -> Found | None:
     """Targets of personal models, and what they bring the clients that one network serves worst."""
     found = _targets("personalize")(titled, tables)
-    words, titles, kept = ([found.words], found.titles, [found.met]) if found else ([], [], [])
+    words, titles, kept = ([found.words], [*found.titles], [found.met]) if found else ([], [], [])
     for title, rows in titled.items():
         if title.partition(":")[0] == PFL and (best := best_method(rows)):
             words.append(
