@@ -24,6 +24,7 @@ from pchmr.config import (
     LabelingOptions,
     PersonalizeConfig,
 )
+from pchmr.data.sample import PeopleDataset
 from pchmr.data.synthetic.people import default_cache
 from pchmr.evaluation import evaluate
 from pchmr.personalize import run as personalize
@@ -97,9 +98,10 @@ def rows(study: Study) -> Iterator[ResultRow]:
         worlds.run(
             DataConfig(task="synth", output=study.root, seed=study.seed, data_options=study.data)
         )
+    is_whole = not study.config().output.exists()  # what goes on after a stop costs less
     began = time.process_time()
     summary = personalize(study.config())
-    spent = time.process_time() - began
+    spent = time.process_time() - began if is_whole else None
     for name, label in (
         ("before_truth", "shared model"),
         ("settled_truth", "setting alone, no picture of the user"),
@@ -114,7 +116,7 @@ def rows(study: Study) -> Iterator[ResultRow]:
     yield from _beside(study, summary, spent)
 
 
-def _beside(study: Study, summary: dict, spent: float) -> Iterator[ResultRow]:
+def _beside(study: Study, summary: dict, spent: float | None) -> Iterator[ResultRow]:
     """What stands beside the personal model, and the ratios that are promised."""
     school = School.open(decided(study.config()))
     users = list(school.users())
@@ -127,19 +129,34 @@ def _beside(study: Study, summary: dict, spent: float) -> Iterator[ResultRow]:
     yield _ratio(study, "after over constant", after / constant, Target("<=", 0.85))
     yield _ratio(study, "after over before", after / before, Target("<=", 0.65))
     other = School.open(decided(study.config("smplifyx")))
-    found = _taught(other, list(other.users()), SMPLIFYX)
-    yield _row(study, f"personal, {SMPLIFYX} labels", found)
-    shown = sum(len(part) for user in users for part in (user.train, user.validation, user.test))
-    per_frames = {"CPU-s": round(NUM_FRAMES * spent / shown, 1)}
-    if "seconds" in summary and spent > 1:
+    others = list(other.users())
+    yield _row(study, f"personal, {SMPLIFYX} labels", _taught(other, others, SMPLIFYX))
+    for kind, taught in ((DEPOSER, users), (SMPLIFYX, others)):
+        usable = {"value": round(100 * _usable(taught), 1)}
+        yield replace(_row(study, f"{kind} labels that count", usable), unit="%")
+    if spent is not None:
+        shown = sum(len(u.train) + len(u.validation) + len(u.test) for u in users)
+        per_frames = {"CPU-s": round(NUM_FRAMES * spent / shown, 1)}
         yield replace(_row(study, f"{NUM_FRAMES} frames, all of it", per_frames), unit="CPU-s")
+    alone = mean(user.about["annotator_error_mm"] for user in users)
+    yield _row(study, f"{DEPOSER} alone on the training frames", {"mpjpe_mm": alone})
     for label, fit in (
-        ("DePoser on the training frames", lambda user: (user.train, user.truth["train"])),
-        ("DePoser on the test frames, begun from the setting", _tests(school, None)),
-        ("DePoser on the test frames, begun from the personal model", _tests(school, study)),
+        ("labels: the same and the setting's network, averaged", _trained),
+        (f"{DEPOSER} alone on the test frames, begun from the setting", _tests(school, None)),
+        (f"{DEPOSER} alone on the test frames, begun from the personal", _tests(school, study)),
     ):
         errors = [label_errors_mm(school.body, *fit(user)).mean() for user in users]
         yield _row(study, label, {"mpjpe_mm": float(np.mean(errors))})
+
+
+def _usable(users: list[User]) -> float:
+    """Share of the training frames whose labels may teach."""
+    return mean(len(labeled(u, use_review=True).train) / len(u.train) for u in users)
+
+
+def _trained(user: User) -> tuple[PeopleDataset, PeopleDataset]:
+    """The labels that taught a user's model, and their truth."""
+    return user.train, user.truth["train"]
 
 
 def _tests(school: School, study: Study | None):
