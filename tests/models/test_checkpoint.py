@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pchmr.body import load_body
 from pchmr.config import ModelOptions, SettingError
 from pchmr.models import build_model, checkpoint, load_checkpoint, load_model, save_checkpoint
 from pchmr.models.imagenet import load_backbone
@@ -147,6 +148,9 @@ def test_shipped_weights_are_the_default(saved, tiny_body, tmp_path, monkeypatch
     [
         ({"model": "fastmetro_s"}, "no start weights are shipped"),
         ({"model": "fastmetro_xs", "backbone": "resnet50"}, "--backbone resnet50"),
+        ({"edition": 1}, "fastmetro_xs with --edition 1"),
+        ({"edition": 2, "checkpoint": "saved"}, "--edition .* contradicts --checkpoint"),
+        ({"edition": 2, "from_scratch": True}, "--edition .* contradicts"),
         ({"model": "metro"}, "unknown --model metro"),
         ({"model": "fastmetro_l", "checkpoint": "saved"}, "--model fastmetro_l contradicts"),
         ({"backbone": "hrnet_w64", "checkpoint": "saved"}, "--backbone hrnet_w64 contradicts"),
@@ -162,6 +166,16 @@ def test_unusable_options_are_named(options, named, saved, tiny_body):
     filled = {k: saved[1] if v == "saved" else v for k, v in options.items()}
     with pytest.raises(SettingError, match=named):
         weights(ModelOptions(**filled), tiny_body)
+
+
+@pytest.mark.parametrize("model", ["fastmetro_xs", "tore_xs"])
+def test_earlier_start_weights_still_ship(model):
+    hierarchy = load_body().hierarchy
+    latest, now = load_model(ModelOptions(model=model), hierarchy, seed=0)
+    _, before = load_model(ModelOptions(model=model, edition=2), hierarchy, seed=0)
+    assert (before["kind"], before["name"]) == (now["kind"], now["name"]) == ("shipped", model)
+    assert before["sha256"] != now["sha256"]
+    assert latest.name == model
 
 
 def test_options_of_the_network_reach_it(tiny_body):

@@ -9,12 +9,15 @@ import pytest
 
 from pchmr.config import SettingError
 from pchmr.data.synthetic import current_origin
+from pchmr.models.checkpoint import start_path
+from pchmr.recipes.cells import STARTS
 from pchmr.report.editions import EDITION
 from pchmr.report.findings import findings_markdown
 from pchmr.report.lines import rows_in
 from pchmr.report.page import results_section
 from pchmr.report.results import name_of, pages_of, write_results
 from pchmr.results import CurvePoint, ResultRow
+from pchmr.runs import file_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,6 +108,21 @@ def test_rows_on_other_people_or_start_weights_are_stale(tmp_path: Path) -> None
         "own weights",
     ]
     assert f"B {worlds['B'][:8]}" in text and "1 of 5 rows name no recipe." in text
+
+
+def test_comparisons_stand_on_earlier_start_weights_that_still_ship(tmp_path: Path) -> None:
+    path = start_path("tore_xs", STARTS)
+    started = {"kind": "shipped", "name": "tore_xs", "sha256": file_sha256(path)}
+    about = {"recipe": current_origin(), "started_from": started}
+    write(
+        tmp_path,
+        "t.jsonl",
+        {"cell": "compared", "value": 1, "config": {"seed": 0}, **about},
+        {"cell": "scored", "value": 2, **about},
+    )
+    compared, scored = [row[0] for row in rows(tmp_path, "t")[2:]]
+    assert compared == "compared"
+    assert scored == f"scored (stale: start weights {started['sha256'][:8]})"
 
 
 def test_a_stale_row_confirms_no_claim(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from pchmr.data.sample import Subset
 from pchmr.evaluation import evaluate
 from pchmr.experiment.scene import Scene, open_scene
 from pchmr.progress import say
+from pchmr.recipes.cells import STARTS
 from pchmr.recipes.personal import GLOBAL, METHODS, PERSONAL, Method, Part, PersonalScale
 from pchmr.results import Number, ResultRow
 from pchmr.seeds import derive_seed
@@ -237,7 +238,7 @@ def config_of(size: PersonalScale, model: str, seed: int, method: Method) -> Fed
         partition="natural",
         evaluate_every=0,
         data_options=size.data,
-        model_options=ModelOptions(model=model),
+        model_options=ModelOptions(model=model, edition=STARTS),
         optim_options=size.optim,
         server_options=ServerOptions(round_schedule="cosine"),
     )

@@ -61,6 +61,8 @@ class ModelOptions:
     """Name of the network, see `pchmr doctor`."""
     checkpoint: Path | None = marked(None, RESUME, SCORED)
     """Weights (.safetensors, or an official .bin); without it, the shipped start weights."""
+    edition: int | None = marked(None, KEY, SCORED)
+    """Earlier shipped start weights in place of the latest: those of comparisons of edition 2."""
     from_scratch: bool = marked(False, SCORED)
     """Start from random weights instead of the shipped ones."""
     backbone: str | None = marked(None, SCORED)
@@ -80,6 +82,11 @@ class ModelOptions:
         require(
             not (self.from_scratch and self.checkpoint),
             "--from-scratch contradicts --checkpoint: leave one of them out",
+        )
+        require(
+            self.edition is None or not (self.checkpoint or self.from_scratch),
+            "--edition is of shipped start weights and contradicts --checkpoint and "
+            "--from-scratch: leave it out",
         )
         ratio = self.keep_ratio
         require(ratio is None or 0 < ratio <= 1, "--keep-ratio must lie in (0, 1]")

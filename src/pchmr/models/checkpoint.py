@@ -28,6 +28,8 @@ from pchmr.runs import file_sha256, replacing, shipped
 from pchmr.seeds import derive_seed
 
 SHIPPED = Path(__file__).parent / "weights"
+EDITION = "_edition_"
+"""In the names of earlier start weights, which what was measured with them still stands on."""
 SMPL_HEAD = "smpl_parameter_regressor."
 LARGEST_IMAGE, MOST_TOKENS = 4096, 4096
 
@@ -199,13 +201,18 @@ def _with_smpl_head(model: HMRModel, seed: int) -> HMRModel:
     return whole.eval()
 
 
+def start_path(model: str, edition: int | None = None) -> Path:
+    """Where start weights of a network are shipped, if they are: the latest, or an edition's."""
+    suffix = "" if edition is None else f"{EDITION}{edition}"
+    return SHIPPED / f"{model}{suffix}.safetensors"
+
+
 def _shipped(options: ModelOptions) -> Path | None:
     """The start weights of the asked network; None where random ones are asked for."""
     if options.from_scratch or options.backbone_weights:
         return None
     spec = model_spec(options.model)
-    path = SHIPPED / f"{options.model}.safetensors"
-    others = []
+    path, others = start_path(options.model, options.edition), []
     if options.backbone not in (None, spec.backbone):
         others.append(f"--backbone {options.backbone}")
     if options.keep_ratio not in (None, KEEP_RATIO):
@@ -213,6 +220,8 @@ def _shipped(options: ModelOptions) -> Path | None:
     if options.learned_upsample:
         others.append("--learned-upsample")
     if others or not path.is_file():
+        if options.edition is not None:
+            others.append(f"--edition {options.edition}")
         named = " with ".join([f"--model {options.model}", *others])
         raise SettingError(
             f"no start weights are shipped for {named}; give --checkpoint FILE or --from-scratch "

@@ -9,6 +9,7 @@ from pchmr.config import (
     DataOptions,
     EvaluateConfig,
     FederateConfig,
+    ModelOptions,
     OptimOptions,
     TrainConfig,
 )
@@ -16,6 +17,9 @@ from pchmr.config import (
 Run = TrainConfig | FederateConfig | EvaluateConfig
 ServerChanges = Mapping[str, Any]
 """Server options by name, as a run changes them."""
+STARTS = 2
+"""Edition of the shipped start weights that comparisons stand on: later ones would ask for all rows
+anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,13 @@ class Scale:
     keypoint_epochs: int = 0
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     checkpoints: dict[str, Path] = field(default_factory=dict)
+
+    def start(self, model: str) -> ModelOptions:
+        """Start weights of a model."""
+        checkpoint = self.checkpoints.get(model)
+        return ModelOptions(
+            model=model, checkpoint=checkpoint, edition=None if checkpoint else STARTS
+        )
 
 
 SCALES = {

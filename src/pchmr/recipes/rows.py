@@ -75,8 +75,9 @@ class Rows:
         return replace(self, scale=scale, tuning_scale=self.scale)
 
     def _common(self, from_scratch: bool) -> _Common:
-        checkpoint = None if from_scratch else self.scale.checkpoints.get(self.model)
-        start = ModelOptions(model=self.model, from_scratch=from_scratch, checkpoint=checkpoint)
+        start = self.scale.start(self.model)
+        if from_scratch:
+            start = ModelOptions(model=self.model, from_scratch=True)
         return {"seed": self.seed, "data_options": self.scale.data, "model_options": start}
 
     def _cell(self, id_: str, name: str, base: Run, tuned_on: Run, **more: Any) -> Cell:

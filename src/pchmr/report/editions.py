@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from pchmr.data.synthetic import current_origin
+from pchmr.models.checkpoint import EDITION as EARLIER
 from pchmr.models.checkpoint import SHIPPED
 from pchmr.report.files import inside, read_json
 from pchmr.report.records import worlds_of
@@ -29,6 +30,15 @@ class Edition:
 
     worlds: Mapping[str, str]
     starts: Mapping[str, str]
+
+    def starts_of(self, network: str, *, earlier: bool) -> set[str]:
+        """Hashes of a network's start weights: the latest, and earlier ones that still ship."""
+        before = f"{network}{EARLIER}"
+        return {
+            sha
+            for name, sha in self.starts.items()
+            if name == network or (earlier and name.startswith(before))
+        }
 
 
 def edition_of(folder: Path) -> Edition:

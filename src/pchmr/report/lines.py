@@ -35,8 +35,8 @@ def marked(rows: Iterable[ResultRow], edition: Edition) -> list[ResultRow]:
     """The last row of every table, id and seed; one that is out of date says why, and has an id
     and a kind by which nobody finds it.
 
-    It is so where its people are of another recipe than the edition's, or its start weights are
-    shipped ones of another hash.
+    It is so where its people are of another recipe than the edition's, or its start weights were
+    shipped once and are no more, or are earlier ones and the row is of no comparison.
     """
     found = {(row.table, row.id, row.seed): row for row in rows}
     return [_marked(row, edition) for row in found.values()]
@@ -47,7 +47,7 @@ def _marked(row: ResultRow, edition: Edition) -> ResultRow:
     start = row.started_from
     if start is not None and start.kind == "shipped":
         sha = str(start.sha256)
-        if edition.starts.get(str(start.name)) != sha:
+        if sha not in edition.starts_of(str(start.name), earlier=bool(row.config)):
             why = "; ".join(filter(None, [why, f"start weights {sha[:8]}"]))
     if not why:
         return row
