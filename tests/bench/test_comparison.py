@@ -186,7 +186,8 @@ def test_other_start_weights_or_people_make_another_key(few: None, tmp_path: Pat
     ledger = Ledger(config(tmp_path))
     run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
     keys = [ledger._key(Job(run)), ledger._key(Job(run, is_trial=True))]
-    scratch = replace(run, model_options=replace(run.model_options, from_scratch=True))
+    random = replace(run.model_options, from_scratch=True, edition=None)
+    scratch = replace(run, model_options=random)
     fewer = replace(run, data_options=replace(run.data_options, num_test_samples=3))
     keys += [
         ledger._key(Job(scratch)),
