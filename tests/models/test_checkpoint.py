@@ -151,6 +151,7 @@ def test_shipped_weights_are_the_default(saved, tiny_body, tmp_path, monkeypatch
         ({"edition": 1}, "fastmetro_xs with --edition 1"),
         ({"edition": 2, "checkpoint": "saved"}, "--edition .* contradicts --checkpoint"),
         ({"edition": 2, "from_scratch": True}, "--edition .* contradicts"),
+        ({"edition": 2, "backbone_weights": "saved"}, "contradicts .*--backbone-weights"),
         ({"model": "metro"}, "unknown --model metro"),
         ({"model": "fastmetro_l", "checkpoint": "saved"}, "--model fastmetro_l contradicts"),
         ({"backbone": "hrnet_w64", "checkpoint": "saved"}, "--backbone hrnet_w64 contradicts"),

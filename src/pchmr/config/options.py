@@ -84,9 +84,10 @@ class ModelOptions:
             "--from-scratch contradicts --checkpoint: leave one of them out",
         )
         require(
-            self.edition is None or not (self.checkpoint or self.from_scratch),
-            "--edition is of shipped start weights and contradicts --checkpoint and "
-            "--from-scratch: leave it out",
+            self.edition is None
+            or not (self.checkpoint or self.from_scratch or self.backbone_weights),
+            "--edition is of shipped start weights and contradicts --checkpoint, --from-scratch "
+            "and --backbone-weights: leave it out",
         )
         ratio = self.keep_ratio
         require(ratio is None or 0 < ratio <= 1, "--keep-ratio must lie in (0, 1]")

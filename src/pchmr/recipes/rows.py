@@ -75,9 +75,8 @@ class Rows:
         return replace(self, scale=scale, tuning_scale=self.scale)
 
     def _common(self, from_scratch: bool) -> _Common:
-        start = self.scale.start(self.model)
-        if from_scratch:
-            start = ModelOptions(model=self.model, from_scratch=True)
+        random = ModelOptions(model=self.model, from_scratch=True)
+        start = random if from_scratch else self.scale.start(self.model)
         return {"seed": self.seed, "data_options": self.scale.data, "model_options": start}
 
     def _cell(self, id_: str, name: str, base: Run, tuned_on: Run, **more: Any) -> Cell:

@@ -22,7 +22,7 @@ from pchmr.data import load_people
 from pchmr.door import Json
 from pchmr.evaluation import evaluate
 from pchmr.models import HMRModel, load_model, save_checkpoint
-from pchmr.models.checkpoint import SHIPPED
+from pchmr.models.checkpoint import start_path
 from pchmr.report.results import write_results
 from pchmr.results import ResultRow, Start, figure, slug
 from pchmr.runs import CONFIG, ENVIRONMENT, MODEL, SUMMARY, RunFolder, file_sha256, write_bytes
@@ -39,7 +39,7 @@ def ship(folder: Path) -> Path:
     run, body = RunFolder(folder), load_body()
     options = ModelOptions(checkpoint=folder / MODEL)
     model, _ = load_model(options, body.hierarchy, seed=0)
-    path = SHIPPED / f"{model.name}.safetensors"
+    path = start_path(model.name)
     summary = run.read_json(SUMMARY)
     note = {"started_from": summary["started_from"], "synthetic": True}
     save_checkpoint(path, model, note, dtype=torch.float16)
