@@ -155,6 +155,18 @@ def test_a_torn_network_and_a_killed_server_change_nothing(lab: Lab, relay: Rela
     assert going_on.returncode == 0, said
     rows = lab.run_folder().read_rows()
     assert [row["round"] for row in rows] == [1, 2]
+    assert [row["quarantined"] for row in rows] == [[], []]
+    assert lab.summary()["model_sha256"] == lab.in_process(DEVICES)[0]
+
+
+@pytest.mark.slow
+def test_a_task_that_the_network_lost_is_asked_again(lab: Lab, relay: Relay):
+    relay.to_lose = 1
+    words = ("--deadline-seconds", 150, "--seed", 6, "--num-rounds", 1, *SCRATCH)
+    lab.ok("run", lab.fed, *words)
+    assert relay.lost == 1
+    (row,) = lab.run_folder().read_rows()
+    assert row["quarantined"] == [] and sorted(row["cohort"]) == DEVICES
     assert lab.summary()["model_sha256"] == lab.in_process(DEVICES)[0]
 
 

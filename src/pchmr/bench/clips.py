@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from pchmr.bench.start import begun
 from pchmr.bench.walks import Walk, render_walk
 from pchmr.body import BodyModel
 from pchmr.config import BenchConfig, PredictConfig
@@ -40,6 +41,10 @@ def tables(config: BenchConfig) -> Iterator[ResultRow]:
     tools = open_tools(PredictConfig(images=Path(), output=Path()))
     if tools.annotator is None:
         raise SystemExit("the table of clips needs `pchmr priors get blazepose`")
+    yield from begun(tools.body, _figures(tools))
+
+
+def _figures(tools: Tools) -> Iterator[ResultRow]:
     body = tools.body
     walk = render_walk(body, seconds=SECONDS, fps=FPS, size=SIZE, seed=SEED)
     truth = true_joints(walk, body)

@@ -6,10 +6,12 @@ licensed: their names and poses stay out of the rows.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pchmr.baselines import baselines
+from pchmr.bench.start import start_names
 from pchmr.body import BodyModel, load_body
 from pchmr.config import BenchConfig, Domain, ModelOptions, require
 from pchmr.data.mocap.people import write_recorded
@@ -19,9 +21,8 @@ from pchmr.data.synthetic import SyntheticPeople, SyntheticRecipe
 from pchmr.data.synthetic.domains import Split
 from pchmr.evaluation import Scores, evaluate
 from pchmr.models import load_model
-from pchmr.models.checkpoint import SHIPPED
 from pchmr.personalize.rehearsal import SOURCE
-from pchmr.results import ResultRow, Target, figure, slug
+from pchmr.results import ResultRow, Start, Target, figure, slug
 
 FILE = "recorded"
 DOMAINS: tuple[Domain, ...] = ("A", "B")
@@ -41,18 +42,23 @@ def tables(config: BenchConfig) -> Iterator[ResultRow]:
     count = max(1, min(NUM_PEOPLE, len(poses.rotvec)))
     for domain in DOMAINS:
         errors: dict[str, list[float]] = {}
+        starts: dict[str, Start | None] = {}
         with TemporaryDirectory(prefix="pchmr-bench-") as folder:
             for kind in ("templates", "recordings"):
                 sets = people_of(kind, poses, body, Path(folder) / kind, count, domain)
-                for name, scores in scores_of(body, *sets).items():
+                for name, (scores, start) in scores_of(body, *sets).items():
+                    starts[name] = start
                     label = f"{domain}, {kind}: {name}"
                     found = scores.row()
-                    yield ResultRow(id=slug(label), label=label, scores=found, n=len(sets[1]))
+                    row = ResultRow(id=slug(label), label=label, scores=found, n=len(sets[1]))
+                    yield replace(row, started_from=start)
                     errors.setdefault(name, []).append(float(found["mpjpe_mm"] or 0.0))
         for name, (templates, recordings) in errors.items():
-            is_model = domain == SOURCE and (SHIPPED / f"{name}.safetensors").is_file()
+            start = starts[name]
+            target = REAL if domain == SOURCE and start is not None else None
             label = f"{domain}, recordings over templates: {name}"
-            yield figure(label, round(recordings / templates, 4), "x", REAL if is_model else None)
+            row = figure(label, round(recordings / templates, 4), "x", target)
+            yield replace(row, started_from=start)
 
 
 def people_of(
@@ -70,11 +76,14 @@ def people_of(
     return found[0], found[1]
 
 
-def scores_of(body: BodyModel, train: PeopleDataset, test: PeopleDataset) -> dict[str, Scores]:
-    """Of every shipped start model, the mean pose of these people, and the T-pose."""
-    found = {}
-    for path in sorted(SHIPPED.glob("*_xs.safetensors")):
-        options = ModelOptions(model=path.stem, checkpoint=path)
-        model, _ = load_model(options, body.hierarchy, seed=0)
-        found[path.stem] = evaluate(model, body, test)
-    return found | baselines(body, train, test)
+def scores_of(
+    body: BodyModel, train: PeopleDataset, test: PeopleDataset
+) -> dict[str, tuple[Scores, Start | None]]:
+    """Of every shipped start model, with its weights, and of the mean pose of these people and the
+    T-pose.
+    """
+    found: dict[str, tuple[Scores, Start | None]] = {}
+    for name in start_names():
+        model, started_from = load_model(ModelOptions(model=name), body.hierarchy, seed=0)
+        found[name] = (evaluate(model, body, test), Start.of(started_from))
+    return found | {name: (scores, None) for name, scores in baselines(body, train, test).items()}

@@ -22,6 +22,7 @@ from pchmr.annotate.quality import inspect, load_predictors, predict_mm
 from pchmr.annotate.sightings import Found, observed
 from pchmr.annotate.starts import HmrStarts, stack_starts
 from pchmr.bench.annotators.scores import score
+from pchmr.bench.start import begun
 from pchmr.body import BodyModel, load_body
 from pchmr.body.joints import EVALUATION_14
 from pchmr.config import BenchConfig, Domain
@@ -113,6 +114,10 @@ def see(
 def tables(config: BenchConfig) -> Iterator[ResultRow]:
     """Rows of the table `seen`."""
     body, prior = load_body(), BlazePose()
+    yield from begun(body, _figures(body, prior))
+
+
+def _figures(body: BodyModel, prior: BlazePose) -> Iterator[ResultRow]:
     annotator, predictors = Annotator(body), load_predictors()
     for domain in DOMAINS:
         seen = see(prior, body, domain, "test", NUM_PEOPLE, SEED)

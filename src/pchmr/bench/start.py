@@ -4,7 +4,7 @@ Nobody in these draws was seen while the weights were made, nor chosen by. Rows 
 the cards of the weights say, in `start`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,9 +28,8 @@ DOMAINS: dict[Domain, Target] = {"A": Target("<=", 0.33), "B": Target("<=", 0.55
 def tables(config: BenchConfig) -> Iterator[ResultRow]:
     """A row for every draw of a domain and every start model."""
     body = load_body()
-    names = sorted(path.stem for path in SHIPPED.glob("*_xs.safetensors"))
     models = {}
-    for name in names:
+    for name in start_names():
         model, started_from = load_model(ModelOptions(model=name), body.hierarchy, seed=0)
         models[name] = (model.eval(), Start.of(started_from))
     for domain in DOMAINS:
@@ -40,6 +39,17 @@ def tables(config: BenchConfig) -> Iterator[ResultRow]:
                 label = f"{name}, {domain}, five draws: MPJPE over that of the mean pose"
                 row = figure(label, round(ratio, 4), "x", DOMAINS[domain])
                 yield replace(row, seed=seed, started_from=start, n=NUM_PEOPLE)
+
+
+def start_names() -> list[str]:
+    """Networks that ship with start weights."""
+    return sorted(path.stem for path in SHIPPED.glob("*_xs.safetensors"))
+
+
+def begun(body: BodyModel, rows: Iterable[ResultRow]) -> Iterator[ResultRow]:
+    """Rows of what begins with the shipped network: later weights put them out of date."""
+    start = Start.of(load_model(ModelOptions(), body.hierarchy, seed=0)[1])
+    yield from (replace(row, started_from=start) for row in rows)
 
 
 def ratios(

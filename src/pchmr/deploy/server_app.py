@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from pchmr.config import FederateConfig, from_json
+from pchmr.deploy.asking import AskingGrid
 from pchmr.deploy.federation import Federation, nodes_of, public_keys, roster_of
 from pchmr.deploy.people import server_world
 from pchmr.deploy.processes import PLACE
@@ -53,7 +54,7 @@ def serve_run(
 
 
 def _rounds(server: Server, grid: Grid) -> None:
-    server.run(grid)
+    server.run(grid if server.config.privacy_options.is_secure else AskingGrid(grid))
 
 
 def gate_for(config: FederateConfig, world: World, most_samples: int) -> Gate:

@@ -231,7 +231,8 @@ def _nothing(config: PersonalizeConfig, rows: Mapping[str, Mapping[str, Any]]) -
 
 def tell(config: PersonalizeConfig, summary: Mapping[str, Any]) -> None:
     """The figures in words, and what comes next."""
-    say(f"{len(summary['users'])} users: {sentence(summary)}")
+    count = len(summary["users"])
+    say(f"{count} user{'s' * (count > 1)}: {sentence(summary)}")
     if "before_truth" not in summary:
         say(AGAINST_LABELS)
     model = config.output / (MODEL if "own" in summary["users"] else f"{USERS}/USER/{MODEL}")

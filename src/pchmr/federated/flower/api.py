@@ -3,7 +3,7 @@
 Import Flower's names from here. Before flwr is imported, telemetry, update checks and runtime
 installation are switched off, and `FLWR_HOME` is pointed away from the user's home unless it is
 set. Four private parts are used: the identity of a task (a public `Message` cannot be made
-without it), the id of a message (it has no setter), the fields of `Array` (its constructor
+without it), the ids of a message (they have no setter), the fields of `Array` (its constructor
 serializes), and the serialization of a message's content, for its size. `_self_test` tries each
 once at import, so that a Flower version that breaks them says so in one line.
 """
@@ -61,6 +61,7 @@ __all__ = [
     "new_context",
     "set_identity",
     "set_message_id",
+    "set_reply_to",
     "wire_array",
 ]
 
@@ -157,6 +158,11 @@ def set_message_id(message: Message, message_id: str) -> None:
     message.metadata.__dict__["_message_id"] = message_id
 
 
+def set_reply_to(message: Message, message_id: str) -> None:
+    """Makes a message answer the one with that id."""
+    message.metadata.__dict__["_reply_to_message_id"] = message_id
+
+
 def new_context(run_id: int, node_id: int) -> Context:
     """The context of a node that has seen nothing yet."""
     return Context(
@@ -175,8 +181,10 @@ def _self_test() -> None:
     set_message_id(message, "m1")
     reply = Message(RecordDict(), reply_to=message)
     seen = cast(ArrayRecord, message.content["arrays"])["values"].numpy()
+    was = reply.metadata.reply_to_message_id
+    set_reply_to(reply, "m2")
     ok = (
-        reply.metadata.reply_to_message_id == "m1"
+        (was, reply.metadata.reply_to_message_id) == ("m1", "m2")
         and message.metadata.run_id == 7
         and np.shares_memory(seen, values)
         and not seen.flags.writeable

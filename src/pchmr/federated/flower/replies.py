@@ -13,11 +13,12 @@ from pchmr.federated.update import CLIENT_REASONS, Rejected
 log = logging.getLogger("pchmr.federated.server")
 CLOCK_SKEW_SECONDS = 86_400.0  # clients' clocks may be off
 EXPIRY_SECONDS = 1.0  # rounding, over the sum that a reply may not move
+UNAVAILABLE = "unavailable"
 FLOWER_REASONS = {
     1: "crashed",
-    3: "unavailable",
-    4: "unavailable",
-    5: "unavailable",
+    3: UNAVAILABLE,
+    4: UNAVAILABLE,
+    5: UNAVAILABLE,
     7: "bundle",
     8: "crashed",
 }
@@ -95,6 +96,11 @@ def _by_server(reply: Message) -> bool:
     """Whether Flower's server says, in a node's place, that no answer will come."""
     from_server = reply.metadata.src_node_id == SERVER_NODE
     return from_server and reply.has_error() and reply.error.code in FLOWER_REASONS
+
+
+def says_gone(reply: Message) -> bool:
+    """Whether Flower's server says, in a node's place, that it is not there."""
+    return _by_server(reply) and FLOWER_REASONS[reply.error.code] == UNAVAILABLE
 
 
 def _owned(reply: Message) -> Message:
