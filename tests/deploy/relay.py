@@ -13,7 +13,7 @@ from flwr.proto.message_pb2 import Message, PushObjectRequest
 
 RESET = struct.pack("ii", 1, 0)
 ASKS_FOR_TASKS = b"POST /v1/fleet/pull-messages"
-EMPTY = 600  # bytes of an answer that holds no task, headers included
+TASK = b"train"  # type of a message
 
 
 class Relay:
@@ -68,7 +68,7 @@ class Relay:
                         self.said[number] += data
                         if data.startswith(b"POST "):  # else it is a body's, which may follow
                             asks_for_tasks = data.startswith(ASKS_FOR_TASKS)
-                    elif asks_for_tasks and len(data) > EMPTY and self.lost < self.to_lose:
+                    elif asks_for_tasks and TASK in data and self.lost < self.to_lose:
                         self.lost += 1
                         raise ConnectionError
                     others[source].sendall(data)

@@ -98,10 +98,13 @@ def ask(grid: LossyGrid, timeout: float | None = 600.0) -> list[str]:
     found = []
     carried = AskingGrid(grid).send_and_receive(messages, timeout=timeout)
     for arrival in in_order(messages, carried):
-        if arrival.reason is None and arrival.reply is not None and arrival.reply.has_content():
-            assert arrival.position is not None
+        if arrival.reply is None or arrival.position is None:
+            found.append(str(arrival.reason))
+        elif says_gone(arrival.reply):
+            found.append("gone")
+        else:
             check_envelope(messages[arrival.position], arrival.reply)
-        found.append(arrival.reason or ("gone" if says_gone(arrival.reply) else "answered"))
+            found.append("answered")
     return found
 
 

@@ -103,6 +103,8 @@ class AskingGrid(Grid):
         there = self._programs()
         out = {}
         for message, name in zip(messages, self._grid.push_messages(messages), strict=False):
+            if not name:  # Flower's server did not take it
+                continue
             names[name] = name
             out[name] = _Asked(message, there.get(message.metadata.dst_node_id, ""))
         return out
