@@ -120,10 +120,17 @@ class OptimOptions:
     paper_augment: bool | None = None
     """Augment as far as the papers do (wider, and 2D labels on whole pixels); without it, as
     `--paper-losses` says."""
+    bystanders: float = 0.0
+    """Share of augmented crops in which other rendered people stand beside, or the picture ends."""
     bf16: bool = False
     """Automatic mixed precision in bfloat16."""
 
     def __post_init__(self) -> None:
+        require(0 <= self.bystanders <= 1, "--bystanders is a share, from 0 to 1")
+        require(
+            self.augment or not self.bystanders,
+            "--bystanders contradicts --no-augment: leave one of them out",
+        )
         require(self.learning_rate >= 0, "--learning-rate must not be negative")
         require(self.batch_size >= 1, "--batch-size must be at least 1")
         require(self.clip > 0, "--clip must be positive")

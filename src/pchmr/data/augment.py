@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pchmr.body.joints import BODY_POSE_MIRROR, EVALUATION_14
 from pchmr.config import OptimOptions
+from pchmr.data.bystanders import cut_outs, surrounded
 from pchmr.data.sample import PeopleDataset, Sample, wide_batch
 from pchmr.geometry import rotmat_to_rotvec, rotvec_to_rotmat
 
@@ -71,7 +72,11 @@ def training_batch(
     if not options.augment:
         return people.batch(rows)
     extent = PUBLISHED if options.augments_as_published else DEFAULT
-    return changed_batch(people, rows, generator, extent)
+    if not options.bystanders:
+        return changed_batch(people, rows, generator, extent)
+    others = cut_outs(people.image_size)
+    sample = surrounded(wide_batch(people, rows), others, options.bystanders, generator)
+    return augment(sample, generator, extent, side=people.image_size)
 
 
 def augment(

@@ -106,20 +106,25 @@ def _onward(first: TrainConfig) -> TrainConfig:
     )
 
 
-def _longer(before: TrainConfig, num_epochs: int) -> TrainConfig:
+def _longer(
+    before: TrainConfig, name: str, num_epochs: int, rate: float, bystanders: float = 0.0
+) -> TrainConfig:
     """From there on, several times as long, with others in every epoch.
 
-    What is shipped saw six sets of 10,000 people in turns, rendered before, in place of those that
-    this renders on the way, and then 10,000 of them once more at 5e-5.
+    What is shipped saw six sets of 10,000 people in turns, then nine, rendered before, in place of
+    those that this renders on the way; the second time others stood beside after a third, and at
+    last 10,000 people came once more at 5e-5.
     """
+    start = before.output / "model.safetensors"
+    changes = {"learning_rate": rate, "batch_size": 32, "bystanders": bystanders}
     return replace(
         before,
-        output=Path(f"{before.output}-longer"),
+        output=Path(f"runs/{name}"),
         num_epochs=num_epochs,
         warmup_epochs=0.4,
         data_options=replace(before.data_options, num_samples=10_000, on_the_fly=True),
-        optim_options=replace(before.optim_options, learning_rate=1.5e-3, batch_size=32),
-        model_options=replace(before.model_options, checkpoint=before.output / "model.safetensors"),
+        optim_options=replace(before.optim_options, **changes),
+        model_options=replace(before.model_options, checkpoint=start),
     )
 
 
@@ -164,6 +169,8 @@ _FINETUNE = replace(
 )
 
 _XS, _TORE_XS = _start("fastmetro_xs", "start-xs"), _start("tore_xs", "start-tore-xs")
+_XS_LONGER = _longer(_onward(_XS), "start-xs-longer", 36, 1.5e-3)
+_TORE_XS_LONGER = _longer(_onward(_TORE_XS), "start-tore-xs-longer", 27, 1.5e-3)
 
 # The start models, in the order in which they are made, then the papers' own training.
 RECIPES: dict[str, TrainConfig | FederateConfig] = {
@@ -172,8 +179,10 @@ RECIPES: dict[str, TrainConfig | FederateConfig] = {
     "start-tore-xs": _TORE_XS,
     "start-xs-world-2": _onward(_XS),
     "start-tore-xs-world-2": _onward(_TORE_XS),
-    "start-xs-longer": _longer(_onward(_XS), 36),
-    "start-tore-xs-longer": _longer(_onward(_TORE_XS), 27),
+    "start-xs-longer": _XS_LONGER,
+    "start-tore-xs-longer": _TORE_XS_LONGER,
+    "start-xs-longest": _longer(_XS_LONGER, "start-xs-longest", 30, 1.2e-3, 0.5),
+    "start-tore-xs-longest": _longer(_TORE_XS_LONGER, "start-tore-xs-longest", 27, 1.2e-3, 0.5),
     "start-fastmetro-s": _start_s("fastmetro_s", "start-fastmetro-s"),
     "start-tore-s": _start_s("tore_s", "start-tore-s"),
     "paper-fastmetro": _FASTMETRO,
