@@ -142,6 +142,11 @@ class FederateConfig:
             "--on-the-fly renders other people in every epoch, but a client keeps its own: "
             "leave it out, or train with `pchmr train`",
         )
+        require(
+            not self.optim_options.bystanders,
+            "--bystanders would render others on every client: leave it out, or train with "
+            "`pchmr train`",
+        )
         good = self.server_options.min_good_replies
         require(
             good is None or good <= self.clients_per_round,

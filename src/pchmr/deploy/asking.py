@@ -1,10 +1,10 @@
-"""Asks a device again for what the network lost.
+"""Asks a device again for an answer that was lost.
 
-Flower hands a task out once and counts it as delivered before it has arrived, and a device's
-program that ends takes what it held with it: a connection torn at the wrong moment costs an answer
-for good. A plain task may be answered twice, the same way (`pchmr.federated.ledger`), so it is
-asked once more: of a device that had gone and is back, and of one that has said nothing for half
-of the deadline. Stages of a secure round are asked once only: there, who is lost is left out.
+A device's program that ends takes what it held with it, and a connection torn at the wrong moment
+costs an answer for good: Flower's server then says that there will be none. A plain task may be
+answered twice, the same way (`pchmr.federated.ledger`), so it is asked again as soon as the device
+is there. Only what the server gave up is: who is slow is never asked twice, since a copy would wait
+behind the task. Stages of a secure round are asked once: there, who is lost is left out.
 """
 
 import time
@@ -15,8 +15,9 @@ from pchmr.federated.flower.api import Grid, Message, RecordDict, Run, set_reply
 from pchmr.federated.flower.replies import says_gone
 
 POLL_SECONDS = 3.0
-RETURN_SECONDS = 30.0
-"""How long a device that answered at first may be away, as its program begins again."""
+RETURN_SECONDS = 60.0
+"""How long a device that was there at first may be away: its program begins again in half of it."""
+MOST_ASKED = 3
 
 
 @dataclass
@@ -24,15 +25,15 @@ class _Asked:
     """A task that is out.
 
     Attributes:
-        message: As it was first sent; its id is the one that answers are told under.
-        node_began: When the device's program had begun, by the server; empty if it was not there.
-        is_again: Whether it was asked twice.
+        message: As it was first sent.
+        was_there: Whether its device was, when it was last asked.
+        times: How often it was asked.
         gone: What the server said in the device's place, and since when.
     """
 
     message: Message
-    node_began: str
-    is_again: bool = False
+    was_there: bool
+    times: int = 1
     gone: tuple[Message, float] | None = None
 
 
@@ -82,31 +83,27 @@ class AskingGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterator[Message]:
         """Yields answers as they come, one to a message, until all are there or time is over."""
-        sent = list(messages)
         names: dict[str, str] = {}
-        out = self._begin(sent, names)
+        out = self._begin(list(messages), names)
         began = time.monotonic()
         while out:
             asked = [other for other, name in names.items() if name in out]
             for reply in self._grid.pull_messages(asked) if asked else ():
                 yield from self._settle(reply, out, names)
-            yield from self._given_up(out)
-            passed = time.monotonic() - began
-            if not out or (timeout is not None and passed >= timeout):
+            is_over = timeout is not None and time.monotonic() - began >= timeout
+            yield from self._given_up(out, is_over=is_over)
+            if is_over or not out:
                 return
-            is_late = timeout is not None and passed >= timeout / 2
-            self._ask_again(out, names, is_late=is_late)
+            self._ask_again(out, names)
             time.sleep(POLL_SECONDS)
 
     def _begin(self, messages: Sequence[Message], names: dict[str, str]) -> dict[str, _Asked]:
-        """Sends all, and takes down when whose program had begun."""
-        there = self._programs()
-        out = {}
+        """Sends all; each is told under the id that it now gets."""
+        there, out = set(self._grid.get_node_ids()), {}
         for message, name in zip(messages, self._grid.push_messages(messages), strict=False):
-            if not name:  # Flower's server did not take it
-                continue
-            names[name] = name
-            out[name] = _Asked(message, there.get(message.metadata.dst_node_id, ""))
+            if name:  # else Flower's server did not take it
+                names[name] = name
+                out[name] = _Asked(message, message.metadata.dst_node_id in there)
         return out
 
     def _settle(
@@ -118,47 +115,41 @@ class AskingGrid(Grid):
             return
         set_reply_to(reply, name)
         asked = out[name]
-        if says_gone(reply):
-            if name in names.values():
-                return
-            if asked.node_began and not asked.is_again:
-                asked.gone = (reply, time.monotonic())
-                return
+        if says_gone(reply) and asked.was_there and asked.times < MOST_ASKED:
+            asked.gone = (reply, time.monotonic())
+            return
         del out[name]
         yield reply
 
     @staticmethod
-    def _given_up(out: dict[str, _Asked]) -> Iterator[Message]:
-        """What the server said of devices that did not come back."""
+    def _given_up(out: dict[str, _Asked], *, is_over: bool) -> Iterator[Message]:
+        """What the server said of devices that did not come back in time."""
         for name, asked in list(out.items()):
-            if asked.gone is not None and time.monotonic() - asked.gone[1] > RETURN_SECONDS:
-                del out[name]
-                yield asked.gone[0]
-
-    def _ask_again(self, out: dict[str, _Asked], names: dict[str, str], *, is_late: bool) -> None:
-        """Sends once more what a device has lost or seems to have lost."""
-        there = self._programs()
-        for name, asked in out.items():
-            known = asked.message.metadata
-            began = there.get(known.dst_node_id, "")
-            is_back = bool(began) and began != asked.node_began
-            if asked.is_again or not began or not (is_back or is_late):
+            if asked.gone is None:
                 continue
-            left = known.created_at + known.ttl - time.time()
+            reply, since = asked.gone
+            if is_over or time.monotonic() - since > RETURN_SECONDS:
+                del out[name]
+                yield reply
+
+    def _ask_again(self, out: dict[str, _Asked], names: dict[str, str]) -> None:
+        """Sends once more what was given up, to devices that are there."""
+        lost = {name: asked for name, asked in out.items() if asked.gone is not None}
+        there = set(self._grid.get_node_ids()) if lost else set()
+        for name, asked in lost.items():
+            known = asked.message.metadata
+            if known.dst_node_id not in there:
+                continue
             again = Message(
                 asked.message.content,
                 known.dst_node_id,
                 known.message_type,
-                ttl=left,
+                ttl=known.created_at + known.ttl - time.time(),
                 group_id=known.group_id,
             )
-            for other in self._grid.push_messages([again]):
+            for other in filter(None, self._grid.push_messages([again])):
                 names[other] = name
-                asked.is_again, asked.gone = True, None
-
-    def _programs(self) -> dict[int, str]:
-        """When the programs of the nodes that are there began."""
-        return {node.node_id: node.last_activated_at for node in self._grid.get_nodes()}
+                asked.times, asked.gone = asked.times + 1, None
 
 
 __all__ = ["AskingGrid"]

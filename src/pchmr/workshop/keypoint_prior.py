@@ -28,7 +28,7 @@ from pchmr.body import BodyModel, load_body
 from pchmr.body.joints import COCO_23
 from pchmr.config import DataOptions, Domain, OptimOptions, SettingError
 from pchmr.data import load_people
-from pchmr.data.augment import augment
+from pchmr.data.augment import training_batch
 from pchmr.data.sample import PeopleDataset, Sample
 from pchmr.door import Json
 from pchmr.geometry import project_pinhole, rotvec_to_rotmat
@@ -198,7 +198,7 @@ def _epoch(
         rows = order[at : at + options.batch_size]
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * factor(epoch + at / len(order))
-        sample = augment(people.batch(rows), generator)
+        sample = training_batch(people, rows, generator, options)
         with torch.no_grad():
             truth = labeled.truth(sample)
         terms = loss_terms(network(sample.images), truth)

@@ -1,10 +1,11 @@
 """Flower's SuperLink with what Flower 1.41 lacks: signatures, an operator, a way to enroll.
 
-Four things are added from outside, tried once at import so that another version of Flower says so
+Five things are added from outside, tried once at import so that another version of Flower says so
 in one line: bundles get the signatures that the operator made; routes of this package (`/pchmr/`)
 are answered; the control routes need the operator's token, since Flower asks nobody who submits
-code; the routes of apps answer this machine alone. Runs that a killed server left unfinished are
-stopped before anybody is served, so that no device works for a run that is over.
+code; the routes of apps answer this machine alone; what the network lost on its way to a device is
+handed out again. Runs that a killed server left unfinished are stopped before anybody is served, so
+that no device works for a run that is over.
 """
 
 import ipaddress
@@ -14,20 +15,31 @@ import secrets
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from pchmr.federated.flower.api import OPERATOR_HEADER, FlowerVersionError
+from pchmr.federated.flower.api import (
+    OPERATOR_HEADER,
+    SERVER_NODE,
+    FlowerVersionError,
+    Message,
+)
 
 try:
-    from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
-    from flwr.server.superlink.linkstate import LinkState
+    from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, Status
+    from flwr.server.superlink.linkstate import LinkState, SqlLinkState
+    from flwr.supercore.date import now
     from flwr.supercore.fab import Fab
+    from flwr.supercore.state.schema.linkstate_models import MessageIns, MessageRes
+    from flwr.supercore.utils import int64_to_uint64, uint64_to_int64
     from flwr.superlink import main as superlink_main
     from flwr.superlink.cli.flower_superlink import flower_superlink
     from flwr.superlink.servicer.control import control_handlers
+    from sqlalchemy import select, update
     from starlette.concurrency import run_in_threadpool
 
+    claim = SqlLinkState.get_message_ins
     assert callable(superlink_main.create_app) and control_handlers.Fab is Fab
 except Exception as error:
     raise FlowerVersionError(error) from error
@@ -37,6 +49,7 @@ CLOSED_ROUTES = ("/v1/fleet/register-node",)  # a device registers by an invite 
 MOST_BODY = 1 << 18
 HEARTBEAT_SECONDS = 30.0
 DATABASE_MODE = 0o077
+LOST_SECONDS = 10.0
 Call = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -149,9 +162,46 @@ def serve(arguments: Sequence[str], hooks: Hooks) -> None:
         return made
 
     superlink_main.create_app = create_app
+    SqlLinkState.get_message_ins = hand_out  # type: ignore[method-assign]
     logging.getLogger("uvicorn.access").addFilter(lambda record: False)  # no addresses of devices
     control_handlers.Fab = partial(_signed, hooks)  # type: ignore[assignment, misc]
     flower_superlink()
+
+
+def hand_out(
+    state: SqlLinkState, node_id: int, limit: int | None, *, run_id: int | None = None
+) -> list[Message]:
+    """What waits for a node; if nothing does, what it was handed before and has not answered.
+
+    Flower counts a message as delivered before it has left. A SuperNode asks for the next one when
+    it holds none: what it then has not answered was lost, on the way there or with a program that
+    ended. What it had fetched whole is gone from the server too, which then says so to its app.
+    """
+    found = claim(state, node_id, limit, run_id=run_id)
+    if found or node_id == SERVER_NODE or not _take_back(state, node_id):
+        return found
+    return claim(state, node_id, limit, run_id=run_id)
+
+
+def _take_back(state: SqlLinkState, node_id: int) -> bool:
+    """Counts as not delivered what a node lost in runs that go on; whether there was anything."""
+    before = (now() - timedelta(seconds=LOST_SECONDS)).isoformat()
+    names = MessageRes.reply_to_message_id
+    answered = select(names).where(names.is_not(None))
+    handed = select(MessageIns.message_id, MessageIns.run_id).where(
+        MessageIns.dst_node_id == uint64_to_int64(node_id),
+        MessageIns.delivered_at != "",
+        MessageIns.delivered_at < before,
+        MessageIns.message_id.not_in(answered),
+    )
+    with state.session() as session:
+        found = [(name, int64_to_uint64(run)) for name, run in session.execute(handed)]
+    runs = state.get_run_status({run for _, run in found}) if found else {}
+    lost = [name for name, run in found if run in runs and runs[run].status == Status.RUNNING]
+    chosen = update(MessageIns).where(MessageIns.message_id.in_(lost))
+    with state.session() as session:
+        session.execute(chosen.values(delivered_at=""))
+    return bool(lost)
 
 
 def _signed(hooks: Hooks, digest: str, content: bytes, known: dict[str, str]) -> Fab:
