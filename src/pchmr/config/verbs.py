@@ -137,16 +137,10 @@ class FederateConfig:
             f"--clients-per-round {self.clients_per_round} must lie in 1 .. --num-clients "
             f"{self.num_clients}",
         )
-        require(
-            not self.data_options.on_the_fly,
-            "--on-the-fly renders other people in every epoch, but a client keeps its own: "
-            "leave it out, or train with `pchmr train`",
-        )
-        require(
-            not self.optim_options.bystanders,
-            "--bystanders would render others on every client: leave it out, or train with "
-            "`pchmr train`",
-        )
+        own = "a client keeps its own people: leave --on-the-fly out, or train with `pchmr train`"
+        require(not self.data_options.on_the_fly, own)
+        alone = "--bystanders is for `pchmr train`: every client would have to render others"
+        require(not self.optim_options.bystanders, alone)
         good = self.server_options.min_good_replies
         require(
             good is None or good <= self.clients_per_round,
