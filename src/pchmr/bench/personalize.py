@@ -16,6 +16,8 @@ import numpy as np
 
 from pchmr import worlds
 from pchmr.bench import append, stamped
+from pchmr.bench.start import begun
+from pchmr.body import load_body
 from pchmr.config import (
     BenchConfig,
     DataConfig,
@@ -83,10 +85,10 @@ class Study:
 
 def run(config: BenchConfig) -> Path:
     """Appends the rows of every seed that is not there yet."""
-    path = config.output / f"{FILE}.jsonl"
+    path, body = config.output / f"{FILE}.jsonl", load_body()
     for seed in range(FIRST_SEED, FIRST_SEED + config.num_seeds):
         study = Study(seed=seed, place=default_cache() / "bench" / f"{FILE}-{seed}")
-        for row in stamped(FILE, rows(study)):
+        for row in stamped(FILE, begun(body, rows(study))):
             append(path, row)
             say(f"  {row.label}: {dict(row.scores)}")
     return path
