@@ -20,14 +20,26 @@ def test_what_was_trained_is_far_below_the_mean_pose_and_random_weights_are_not(
     assert again == same != trained  # other people
 
 
+@pytest.mark.whole
+def test_others_beside_cost_the_start_model_little_and_earlier_weights_more(
+    body: BodyModel,
+) -> None:
+    now, _ = load_model(ModelOptions(), body.hierarchy, seed=0)
+    earlier, _ = load_model(ModelOptions(edition=2), body.hierarchy, seed=0)
+    little, more = start.among_others(body, [now.eval(), earlier.eval()], "A", 7, count=60)
+    assert 0.9 < little < 1.25 < more
+
+
 def test_every_start_model_has_a_row_for_each_draw_with_its_target(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(start, "ratios", lambda body, models, domain, seed: [0.4] * len(models))
+    for name in ("ratios", "among_others"):
+        monkeypatch.setattr(start, name, lambda body, models, domain, seed: [0.4] * len(models))
     rows = list(start.tables(BenchConfig(name="start")))
-    assert len(rows) == 2 * 2 * 5
+    assert len(rows) == 3 * 2 * 5
     assert {row.label.split(",")[0] for row in rows} == {"fastmetro_xs", "tore_xs"}
-    bounds = {row.label.split(", ")[1]: row.target.bound for row in rows if row.target}
+    aims = [row for row in rows if row.target and row.target.bound]
+    bounds = {row.label.split(", ")[1]: row.target.bound for row in aims if row.target}
     assert bounds == {"A": 0.33, "B": 0.55}
     assert all(row.started_from is not None and row.started_from.sha256 for row in rows)
     assert len({row.seed for row in rows}) == 5

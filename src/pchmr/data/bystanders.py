@@ -35,19 +35,22 @@ FAR = 2.0  # crop coordinates from the middle, which no pixel has
 
 
 @cache
-def cut_outs(side: int, count: int = NUM_RENDERED) -> UInt8[Tensor, "people 4 side side"]:
+def cut_outs(
+    side: int, count: int = NUM_RENDERED, seed: int = SEED
+) -> UInt8[Tensor, "people 4 side side"]:
     """Training people of domain A, drawn apart, without surroundings; rendered once a process.
 
     Args:
         side: Of their crops.
         count: How many are rendered; who is not whole is left out.
+        seed: Draws who they are.
 
     Returns:
         8-bit RGB and, last, how much of a pixel is the person's, 255 for all of it.
     """
     body = load_body()
     recipe = SyntheticRecipe(
-        domain="A", split="train", num_samples=count, image_size=side, seed=SEED
+        domain="A", split="train", num_samples=count, image_size=side, seed=seed
     )
     shown = render_rows(World(recipe, body), layout(recipe))
     rows = whole_rows(shown)
