@@ -21,13 +21,10 @@ def test_what_was_trained_is_far_below_the_mean_pose_and_random_weights_are_not(
 
 
 @pytest.mark.whole
-def test_others_beside_cost_the_start_model_little_and_earlier_weights_more(
-    body: BodyModel,
-) -> None:
-    now, _ = load_model(ModelOptions(), body.hierarchy, seed=0)
-    earlier, _ = load_model(ModelOptions(edition=2), body.hierarchy, seed=0)
-    little, more = start.among_others(body, [now.eval(), earlier.eval()], "A", 7, count=60)
-    assert 0.9 < little < 1.25 < more
+def test_others_beside_cost_the_start_model_little(body: BodyModel) -> None:
+    model, _ = load_model(ModelOptions(), body.hierarchy, seed=0)
+    (ratio,) = start.among_others(body, [model.eval()], "A", 7, count=40)
+    assert 0.95 < ratio < 1.2 and ratio != 1  # they were there
 
 
 def test_every_start_model_has_a_row_for_each_draw_with_its_target(
