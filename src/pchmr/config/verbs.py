@@ -137,7 +137,7 @@ class FederateConfig:
             f"--clients-per-round {self.clients_per_round} must lie in 1 .. --num-clients "
             f"{self.num_clients}",
         )
-        own = "a client keeps its own people: leave --on-the-fly out, or train with `pchmr train`"
+        own = "--on-the-fly is for `pchmr train`: a client keeps its own people, epoch by epoch"
         require(not self.data_options.on_the_fly, own)
         alone = "--bystanders is for `pchmr train`: every client would have to render others"
         require(not self.optim_options.bystanders, alone)
