@@ -195,7 +195,8 @@ def _take_back(state: SqlLinkState, node_id: int) -> bool:
         MessageIns.message_id.not_in(answered),
     )
     with state.session() as session:
-        found = [(name, int64_to_uint64(run)) for name, run in session.execute(handed)]
+        rows = session.execute(handed).all()
+        found = [(name, int64_to_uint64(run)) for name, run in rows if run is not None]
     runs = state.get_run_status({run for _, run in found}) if found else {}
     lost = [name for name, run in found if run in runs and runs[run].status == Status.RUNNING]
     chosen = update(MessageIns).where(MessageIns.message_id.in_(lost))
