@@ -41,7 +41,7 @@ def sent(state: SqlLinkState) -> tuple[int, int, Message]:
 def begin(state: SqlLinkState, run: int) -> int:
     (info,) = state.get_run_info(run_ids=[run])
     task = info.primary_task_id
-    assert state.claim_task(task) and state.activate_task(task)
+    assert task is not None and state.claim_task(task) and state.activate_task(task)
     return task
 
 
