@@ -199,9 +199,10 @@ def _take_back(state: SqlLinkState, node_id: int) -> bool:
         found = [(name, int64_to_uint64(run)) for name, run in rows if run is not None]
     runs = state.get_run_status({run for _, run in found}) if found else {}
     lost = [name for name, run in found if run in runs and runs[run].status == Status.RUNNING]
-    chosen = update(MessageIns).where(MessageIns.message_id.in_(lost))
-    with state.session() as session:
-        session.execute(chosen.values(delivered_at=""))
+    if lost:
+        chosen = update(MessageIns).where(MessageIns.message_id.in_(lost))
+        with state.session() as session:
+            session.execute(chosen.values(delivered_at=""))
     return bool(lost)
 
 
