@@ -14,7 +14,7 @@ from pchmr.bench import cell as cell_module
 from pchmr.bench import comparison
 from pchmr.bench.cell import Job, Measured, attempt, measure, shortened
 from pchmr.bench.comparison import MOST_WIDER, Ledger, whole_lines
-from pchmr.bench.naming import table_of
+from pchmr.bench.naming import table_of, trial_of
 from pchmr.cli import main
 from pchmr.config import (
     BenchConfig,
@@ -28,7 +28,7 @@ from pchmr.evaluation import evaluate
 from pchmr.recipes import BENCHES
 from pchmr.recipes import rows as recipes
 from pchmr.recipes.cells import SCALES, Scale, fixed
-from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, cells, domain_of
+from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, TO_PLATEAU, cells, domain_of
 from pchmr.recipes.rows import SWEEP_IMAGES, SWEEP_ROUNDS, SWEPT_IID, SWEPT_SKEWED
 from pchmr.results import ResultRow
 
@@ -279,7 +279,7 @@ def test_every_comparison_makes_runs_of_the_same_size() -> None:
                 run = cell.base
                 if isinstance(run, FederateConfig):
                     seen = run.num_rounds * run.clients_per_round / run.num_clients
-                    times = MANY_TIMES if name == "convergence" else 1
+                    times = {"convergence": MANY_TIMES, "plateau": TO_PLATEAU}.get(name, 1)
                     images = seen * run.data_options.num_samples
                     few = cell.id.startswith((SWEPT_IID, SWEPT_SKEWED))
                     whole = SWEEP_ROUNDS * SWEEP_IMAGES if few else times * size.num_seen
@@ -352,6 +352,15 @@ def test_rows_that_may_close_the_gap() -> None:
     momentum = made["10-of-1000-clients-fedavgm"]
     assert momentum.tuned_on == replace(plain.tuned_on, num_clients=1000, num_rounds=400)
     assert all(server["server_momentum"] > 0 for server in momentum.servers)
+
+
+def test_the_longest_runs_choose_rates_of_their_own() -> None:
+    made = {cell.id: cell for cell in cells("plateau", "cpu", 1)}
+    for name in (recipes.CENTRALIZED, f"{recipes.EVERYONE}-state-average"):
+        cell = made[name]
+        assert fixed(cell.tuned_on, 0.1, {}) == fixed(cell.base, 0.1, cell.servers[0])
+    averaged = made[f"{recipes.EVERYONE}-state-average"].tuned_on
+    assert "state averaged" in trial_of(averaged) and "64 rounds" in trial_of(averaged)
 
 
 def test_longer_runs_take_the_settings_of_shorter_ones() -> None:

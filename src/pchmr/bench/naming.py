@@ -4,7 +4,7 @@ from pchmr.config import FederateConfig, TrainConfig
 from pchmr.data.sets.folder import is_imported, read_manifest
 from pchmr.recipes.cells import LadderRun, Run
 from pchmr.recipes.comparisons import domain_of
-from pchmr.recipes.rows import ON_DOMAIN, RUNGS, SMALL_BATCH
+from pchmr.recipes.rows import ON_DOMAIN, RUNGS, SMALL_BATCH, STATES
 from pchmr.results import BEFORE, CENTRALIZED, CONTROL, FEDERATED, ResultRow
 
 
@@ -44,12 +44,17 @@ def kind_of(run: Run) -> str:
 
 
 def trial_of(run: Run) -> str:
-    """What a trial is of, in words."""
+    """What a trial is of, in words: a share of so many epochs or rounds."""
+    if isinstance(run, TrainConfig):
+        return f"{kind_of(run)}, of {run.num_epochs} epochs"
     if not isinstance(run, FederateConfig):
         return kind_of(run)
     if isinstance(run, LadderRun):
         return RUNGS[run.rung]
     said = f"{run.clients_per_round} of {run.num_clients} clients, {run.algorithm}"
+    said += f", of {run.num_rounds} rounds"
+    if run.server_options.client_state != "reset":
+        said += f", state {STATES[run.server_options.client_state]}"
     if run.optim_options.batch_size == SMALL_BATCH:
         said += f", local batch {SMALL_BATCH}"
     if run.server_options.trainable != "all":

@@ -86,6 +86,7 @@ COMPARISONS = (
     "client-scale",
     "ladder",
     "convergence",
+    "plateau",
     "lda",
     "natural",
     "optimizers",
@@ -108,8 +109,8 @@ class BenchConfig:
     """Benchmark: speed, rasterizer, body, federated, faults, secure, deploy, audit, noise, models,
     export, live, annotators, placing, people, imported, recorded, start, realism, crowds, seen,
     clips, personalize, pfl, or a comparison of runs: learning-curves, learning-samples,
-    client-scale, ladder, convergence, lda, natural, optimizers, finetune, byzantine. Without one,
-    each is listed and none is run."""
+    client-scale, ladder, convergence, plateau, lda, natural, optimizers, finetune, byzantine.
+    Without one, each is listed and none is run."""
     output: Path = Path("results")
     """Folder of the JSONL files."""
     repeats: int = 5

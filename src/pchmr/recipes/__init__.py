@@ -54,6 +54,7 @@ BENCHES: dict[str, Bench] = {
     "client-scale": Bench("centralized against 10, 100 and 1000 clients"),
     "ladder": Bench("what of the cost of federation is fewer steps, one change a rung"),
     "convergence": Bench("how far both come on four times the images"),
+    "plateau": Bench("what federation costs on sixteen times the images, where training ends"),
     "lda": Bench("Dirichlet partitions by action, from nearly iid to one action each"),
     "natural": Bench("every scene a client, against people dealt at random"),
     "optimizers": Bench("every algorithm on one skewed partition"),

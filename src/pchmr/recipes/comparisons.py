@@ -27,6 +27,7 @@ ALPHAS = (100.0, 1.0, 0.1, 0.01)
 SKEW = 0.1  # alpha of the partition on which algorithms are compared
 FEWER_IMAGES = (1000, 4000)
 MANY_TIMES = 4  # the images, in `convergence`
+TO_PLATEAU = 16  # times the images, in `plateau`
 NUM_BAD, TRIMMED = (3, 1), 3  # of ten clients
 LAST = 3  # stage of what is run when every seed of the rest is
 SCALED = (10, 100, 1000)  # clients
@@ -110,6 +111,19 @@ def convergence(rows: Rows) -> list[Cell]:
         *(rows.before(), long.centralized(), long.iid(10), long.with_state(10)),
         *(replace(cell, stage=1) for cell in beside),
     ]
+
+
+def plateau(rows: Rows) -> list[Cell]:
+    """Sixteen times the images: what federation still costs where training has come to its end.
+
+    Rates are chosen anew, by runs of a quarter: what suits a few rounds is too large for many.
+    """
+    if rows.model != rows.scale.models[0]:
+        return []
+    long = rows.longer(TO_PLATEAU, tuned_anew=True)
+    averaged = long.with_state(PER_ROUND, tuned_anew=True)
+    plain = replace(long.iid(PER_ROUND), stage=1)
+    return [rows.before(), long.centralized(), averaged, plain]
 
 
 def learning_curves(rows: Rows) -> list[Cell]:
@@ -265,6 +279,7 @@ COMPARISONS: dict[str, Callable[[Rows], list[Cell]]] = {
     "client-scale": client_scale,
     "ladder": ladder,
     "convergence": convergence,
+    "plateau": plateau,
     "lda": lda,
     "natural": natural,
     "optimizers": optimizers,

@@ -15,7 +15,16 @@ from pchmr.config import (
     ServerOptions,
     TrainConfig,
 )
-from pchmr.recipes.cells import AttackedRun, Cell, LadderRun, Run, Rung, Scale, ServerChanges
+from pchmr.recipes.cells import (
+    AttackedRun,
+    Cell,
+    LadderRun,
+    Run,
+    Rung,
+    Scale,
+    ServerChanges,
+    fixed,
+)
 
 BEFORE, CENTRALIZED = "before", "centralized"
 ATTACKS = ("updates backwards", "updates times 100", "one value", "labels of other pictures")
@@ -69,10 +78,10 @@ class Rows:
         """The network, seed and size that settings are chosen with."""
         return Rows(self.tuning_scale or self.scale, self.scale.models[0], 0)
 
-    def longer(self, times: int) -> "Rows":
-        """Runs on so many times the images, with the settings of the shorter ones."""
+    def longer(self, times: int, *, tuned_anew: bool = False) -> "Rows":
+        """Runs on so many times the images, with the settings of the shorter ones or their own."""
         scale = replace(self.scale, num_seen=times * self.scale.num_seen)
-        return replace(self, scale=scale, tuning_scale=self.scale)
+        return replace(self, scale=scale, tuning_scale=None if tuned_anew else self.scale)
 
     def _common(self, from_scratch: bool) -> _Common:
         random = ModelOptions(model=self.model, from_scratch=True)
@@ -153,19 +162,22 @@ class Rows:
         id_ = of_clients(num_clients)
         return self.federated(id_, f"10 of {num_clients} clients", num_clients, contest=id_)
 
-    def with_state(self, num_clients: int, state: str = "average") -> Cell:
+    def with_state(
+        self, num_clients: int, state: str = "average", *, tuned_anew: bool = False
+    ) -> Cell:
         """FedAvg whose clients' optimizers go on from the cohort's state, or from their own.
 
-        The learning rate is that of clients that begin anew.
+        The learning rate is that of clients that begin anew, or one that is chosen for these.
         """
-        contest = of_clients(num_clients)
-        return self.federated(
+        contest, only = of_clients(num_clients), {"client_state": state}
+        made = self.federated(
             f"{contest}-state-{state}",
             f"10 of {num_clients} clients, state {STATES[state]}",
             num_clients,
-            servers=({"client_state": state},),
+            servers=(only,),
             contest=contest,
         )
+        return replace(made, tuned_on=fixed(made.tuned_on, 0.0, only)) if tuned_anew else made
 
     def rung(self, name: Rung) -> Cell:
         """A control of ten clients (`bench.ladder`).

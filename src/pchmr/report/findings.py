@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pchmr.recipes.comparisons import MANY_TIMES
+from pchmr.recipes.comparisons import MANY_TIMES, TO_PLATEAU
 from pchmr.recipes.rows import BEFORE, CENTRALIZED, EVERYONE, LONGER, honest_row_of, of_clients
 from pchmr.report.claims import (
     ANY_GAIN,
@@ -62,7 +62,8 @@ at {100 * TARGET_SHARE:.0f} % of what centralized training gained.
 """
 # Share of the gap, in percent, that FastMETRO is to close with tuned FedAvg or better, by contest.
 GAP_TARGETS = {EVERYONE: 90.0, of_clients(100): 85.0, of_clients(1000): 75.0}
-SAME_IMAGES, MORE_IMAGES = "as `client-scale`", f"{MANY_TIMES} times as many"
+# Images of a comparison beside those of `client-scale`.
+BUDGETS = {"convergence": f"{MANY_TIMES} times as many", "plateau": f"{TO_PLATEAU} times as many"}
 # Percent of MPJPE that so many bad clients of ten may cost at most, by a robust rule and without.
 ATTACK_TARGETS = {True: {1: 2.0, 3: 5.0}, False: {1: 3.0, 3: 10.0}}
 
@@ -75,9 +76,11 @@ def findings_markdown(folder: Path) -> str:
         parts.append(_comparison(recipe, model, rows))
         if recipe == "client-scale" and model.startswith("fastmetro"):
             same = [*rows, *tables.get(("optimizers", model), [])]
-            more = tables.get(("convergence", model), [])
-            parts.append(_targets({SAME_IMAGES: same, MORE_IMAGES: more}))
+            more = {told: tables.get((name, model), []) for name, told in BUDGETS.items()}
+            parts.append(_targets({"as `client-scale`": same} | more))
             parts += [matches_section(rows), bytes_section(rows)]
+        if recipe in BUDGETS:
+            parts.append(matches_section(rows))
         if recipe == "ladder":
             parts.append(ladder_section(rows))
         if recipe == "byzantine":
@@ -192,7 +195,7 @@ def _targets(budgets: Mapping[str, list[ResultRow]]) -> str:
     text = (
         "The gap is that to centralized training on as many images. The best row is the one of "
         "validation people where all rows tell of these, else that of the gap itself. What was "
-        "tried stands under `optimizers`, `convergence`, and under `tuning` in "
+        "tried stands under `optimizers`, `convergence`, `plateau`, and under `tuning` in "
         "[README.md](README.md)."
     )
     return f"{table(header, lines)}\n\n{text}\n"
