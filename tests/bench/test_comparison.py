@@ -29,7 +29,7 @@ from pchmr.recipes import BENCHES
 from pchmr.recipes import rows as recipes
 from pchmr.recipes.cells import SCALES, Scale, fixed
 from pchmr.recipes.comparisons import COMPARISONS, MANY_TIMES, TO_PLATEAU, cells, domain_of
-from pchmr.recipes.rows import SWEEP_IMAGES, SWEEP_ROUNDS, SWEPT_IID, SWEPT_SKEWED
+from pchmr.recipes.hostile import SWEEP_IMAGES, SWEEP_ROUNDS, SWEPT_IID, SWEPT_SKEWED
 from pchmr.results import ResultRow
 
 pytestmark = pytest.mark.whole

@@ -13,9 +13,11 @@ from pchmr.bench.byzantine import MISLABELED, Mislabeled, change_of, under_attac
 from pchmr.bench.cell import Job, measure
 from pchmr.config import DataOptions, FederateConfig, OptimOptions
 from pchmr.federated import World, run_federated
+from pchmr.recipes import hostile
 from pchmr.recipes.cells import AttackedRun, Scale
 from pchmr.recipes.comparisons import cells
-from pchmr.recipes.rows import ATTACKS, SWEEP_IMAGES, Rows, honest_row_of
+from pchmr.recipes.hostile import ATTACKS, SWEEP_IMAGES, honest_row_of
+from pchmr.recipes.rows import Rows
 from pchmr.runs import RunFolder
 
 NUM_BAD, NUM_CLIENTS = 3, 10
@@ -95,7 +97,7 @@ def test_a_cell_is_measured_with_real_people() -> None:
         optim=OptimOptions(batch_size=4, clip=1.0),
         num_seen=40,
     )
-    cell = Rows(tiny, "fastmetro_xs", 0).attacked("updates times 100", 3, gate=True)
+    cell = hostile.attacked(Rows(tiny, "fastmetro_xs", 0), "updates times 100", 3, gate=True)
     row = measure(Job(cell.base)).row
     assert row.quarantined == 3 * 2
     assert row.measures["mpjpe_mm"] > 0

@@ -10,29 +10,25 @@ from typing import Literal, TypedDict
 
 from pchmr.config import Domain, PartitionOptions
 from pchmr.recipes.cells import SCALES, Cell, ServerChanges, fixed
+from pchmr.recipes.hostile import byzantine
 from pchmr.recipes.rows import (
-    ATTACKS,
     DEALT,
-    DECIDING,
     EVERYONE,
+    LAST,
     LONGER,
     NATURAL,
     NATURAL_CLIENTS,
     PER_ROUND,
-    SWEPT,
+    SKEW,
     Rows,
 )
 
 ALPHAS = (100.0, 1.0, 0.1, 0.01)
-SKEW = 0.1  # alpha of the partition on which algorithms are compared
 FEWER_IMAGES = (1000, 4000)
 MANY_TIMES = 4  # the images, in `convergence`
 TO_PLATEAU = 16  # times the images, in `plateau`
-NUM_BAD, TRIMMED = (3, 1), 3  # of ten clients
-LAST = 3  # stage of what is run when every seed of the rest is
 SCALED = (10, 100, 1000)  # clients
 CLAIMED = (10, 1000, 100)  # the same, those first that the paper's claims are about
-RULES = (None, "geometric-median")
 WHOLE_B = 12_000  # ten images or more for each of 1000 clients
 # Server options of each algorithm: two values of what it adds, so that all get the same grid.
 SERVERS: dict[str, tuple[ServerChanges, ...]] = {
@@ -222,7 +218,7 @@ def optimizers(rows: Rows) -> list[Cell]:
 def finetune(rows: Rows) -> list[Cell]:
     """Fine-tuning from start weights: everything, the head alone, low-rank corrections alone.
 
-    What trains a part alone chooses a learning rate of its own.
+    What trains a part alone chooses a learning rate of its own, in one place and on clients.
     """
     made = natural(rows)
     for what in ("head", "lora"):
@@ -230,46 +226,9 @@ def finetune(rows: Rows) -> list[Cell]:
         name = f"{what} trains, iid, 10 of {NATURAL_CLIENTS} clients"
         cell = rows.federated(id_, name, NATURAL_CLIENTS, servers=(only,))
         like = rows.first.federated(id_, name, NATURAL_CLIENTS).base
-        (cell,) = _in_turn(rows, [replace(cell, tuned_on=fixed(like, 0.0, only))])
-        made.append(cell)
+        cell = replace(cell, tuned_on=fixed(like, 0.0, only))
+        made += _in_turn(rows, [rows.centralized_part(what), cell])
     return made
-
-
-def byzantine(rows: Rows) -> list[Cell]:
-    """Attacks of every strength on few images; last, for the first seed, longer runs."""
-    if rows.model != rows.scale.models[0]:
-        return []
-    long = _attacked(rows) if rows.seed == 0 else []
-    return _sweep(rows.few_images()) + [replace(cell, stage=LAST) for cell in long]
-
-
-def _attacked(rows: Rows) -> list[Cell]:
-    """Ten clients, of which three, then one, mean harm: behind the gate, trimmed, or neither."""
-    made = [rows.before(), rows.centralized(), rows.iid(PER_ROUND), rows.trimmed(TRIMMED)]
-    for num_bad in NUM_BAD:
-        for attack in ATTACKS:
-            made += [
-                rows.attacked(attack, num_bad, gate=True),
-                rows.attacked(attack, num_bad, gate=True, trimmed=TRIMMED),
-                rows.attacked(attack, num_bad, gate=False),
-            ]
-    return made
-
-
-def _sweep(rows: Rows) -> list[Cell]:
-    """Behind the gate alone, then by a robust rule; some also on clients of different sizes.
-
-    The attacks that decide are made first, for every seed.
-    """
-    made = [rows.swept(None, 0, rule, None) for rule in RULES]
-    made.append(rows.swept(None, 0, None, SKEW))
-    for num_bad in NUM_BAD:
-        for what in SWEPT:
-            stage = int(what not in DECIDING)
-            cells = [rows.swept(what, num_bad, rule, None) for rule in RULES]
-            made += [replace(cell, stage=stage) for cell in cells]
-    skewed = [rows.swept(what, NUM_BAD[0], None, SKEW) for what in DECIDING[2::2]]
-    return made + [replace(cell, stage=1) for cell in skewed]
 
 
 ON_B = ("learning-curves", "learning-samples", "byzantine")

@@ -16,7 +16,6 @@ from pchmr.config import (
     TrainConfig,
 )
 from pchmr.recipes.cells import (
-    AttackedRun,
     Cell,
     LadderRun,
     Run,
@@ -27,20 +26,6 @@ from pchmr.recipes.cells import (
 )
 
 BEFORE, CENTRALIZED = "before", "centralized"
-ATTACKS = ("updates backwards", "updates times 100", "one value", "labels of other pictures")
-FACTORS = (-1000.0, -100.0, -27.0, -10.0, -4.5, -2.0, -1.0, 4.5, 10.0, 100.0)
-# The attacks of the sweep, which is made with few images.
-SWEPT = (
-    *(f"updates times {factor:g}" for factor in FACTORS),
-    "labels of other pictures",
-    "one value",
-    "one direction times 4.5",
-)
-MILD = ("updates times -10", "updates times -2", "updates times -1", "updates times 10")
-# Those of the sweep that are run first.
-DECIDING = tuple(what for what in SWEPT[:-2] if what not in MILD)
-SWEEP_IMAGES, SWEEP_TEST_IMAGES, SWEEP_ROUNDS, SWEEP_RATE = 240, 200, 2, 1.5e-3
-SWEPT_IID, SWEPT_SKEWED, HONEST = "few-iid-", "few-skewed-", "honest"
 
 
 class _Common(TypedDict):
@@ -49,12 +34,6 @@ class _Common(TypedDict):
     seed: int
     data_options: DataOptions
     model_options: ModelOptions
-
-
-def honest_row_of(id_: str) -> str:
-    """Id of the row that one with bad clients is held against."""
-    swept = [prefix for prefix in (SWEPT_IID, SWEPT_SKEWED) if id_.startswith(prefix)]
-    return swept[0] + HONEST if swept else EVERYONE
 
 
 @dataclass(frozen=True)
@@ -119,6 +98,13 @@ class Rows:
         few = replace(self, scale=scale)
         id_, name = f"centralized-{num_samples}-images", f"centralized, {num_samples} images"
         return self._cell(id_, name, few._central(False), self.first._central(False))
+
+    def centralized_part(self, what: str) -> Cell:
+        """A part of the network trains in one place: on one client that holds every image."""
+        only = {"trainable": what, "client_state": "keep"}
+        id_, name = f"{what}-trains-{CENTRALIZED}", f"{what} trains, centralized"
+        cell = self.federated(id_, name, 1, servers=(only,))
+        return replace(cell, tuned_on=fixed(cell.tuned_on, 0.0, only))
 
     def _central(self, from_scratch: bool) -> TrainConfig:
         first = self.scale.keypoint_epochs
@@ -231,74 +217,14 @@ class Rows:
         id_ = f"{contest}-fedavg-local-batch-{SMALL_BATCH}"
         return small.federated(id_, name, num_clients, contest=contest)
 
-    def attacked(
-        self, attack: str, num_bad: int, *, gate: bool, trimmed: int | None = None
-    ) -> Cell:
-        """All of ten clients, of which some attack, at the rate that is best for honest ones."""
-        honest = self.trimmed(trimmed) if trimmed else self.iid(PER_ROUND)
-        settings = {f.name: getattr(honest.base, f.name) for f in fields(FederateConfig)}
-        run = AttackedRun(**settings, attack=attack, num_bad=num_bad, gate=gate)
-        defence = f"trimmed by {trimmed}" if trimmed else "gate" if gate else "no gate"
-        name = f"{attack}, {num_bad} of {PER_ROUND} clients, {defence}"
-        id_ = name.replace(",", "").replace(" ", "-")
-        return replace(honest, id=id_, name=name, base=run, paper=None, contest=None)
-
-    def few_images(self) -> "Rows":
-        """Runs of the sweep over attacks; the learning rate is what longer ones once chose."""
-        data = replace(
-            self.scale.data,
-            num_samples=SWEEP_IMAGES,
-            num_test_samples=SWEEP_TEST_IMAGES,
-        )
-        scale = replace(
-            self.scale,
-            data=data,
-            num_seen=SWEEP_ROUNDS * SWEEP_IMAGES,
-            learning_rates=(SWEEP_RATE,),
-        )
-        return replace(self, scale=scale)
-
-    def swept(
-        self, attack: str | None, num_bad: int, rule: str | None, alpha: float | None
-    ) -> Cell:
-        """Ten clients with few images, of which some attack.
-
-        Args:
-            attack: One of `SWEPT`; None for honest clients only.
-            num_bad: Clients that attack.
-            rule: How replies are put together; None is the weighted mean.
-            alpha: Of a Dirichlet partition, whose clients differ in size; None is iid.
-        """
-        plain = self.iid(PER_ROUND)
-        run = plain.base
-        assert isinstance(run, FederateConfig)
-        run = replace(run, server_options=replace(run.server_options, aggregation_rule=rule))
-        if alpha is not None:
-            skew = replace(run.partition_options, alpha=alpha)
-            run = replace(run, partition="dirichlet", partition_options=skew)
-        if attack:
-            settings = {f.name: getattr(run, f.name) for f in fields(FederateConfig)}
-            run = AttackedRun(**settings, attack=attack, num_bad=num_bad)
-        said = f"{attack}, {num_bad} of {PER_ROUND} clients" if attack else "honest clients only"
-        dealt = "" if alpha is None else f", LDA alpha {alpha:g}"
-        name = f"{SWEEP_IMAGES} images{dealt}: {said}, {rule or 'gate'}"
-        what = f"{attack}-{num_bad}-bad".replace(" ", "-") if attack else HONEST
-        id_ = (SWEPT_IID if alpha is None else SWEPT_SKEWED) + what + (f"-{rule}" if rule else "")
-        return replace(plain, id=id_, name=name, base=run, paper=None, contest=None)
-
-    def trimmed(self, number: int) -> Cell:
-        """FedAvg on iid clients, so many replies left out at each end of every weight."""
-        only, id_ = {"trimmed_replies": number}, f"{EVERYONE}-trimmed-by-{number}"
-        name = f"10 of {PER_ROUND} clients, trimmed by {number}"
-        return self.federated(id_, name, PER_ROUND, servers=(only,))
-
     def _rounds(self, num_clients: int, from_scratch: bool, **changes: Any) -> FederateConfig:
-        """As many rounds of one local epoch as the images allow."""
+        """As many rounds of one local epoch as the images allow, of ten clients where there are."""
         seen, held = self.scale.num_seen, self.scale.data.num_samples
+        per_round = min(PER_ROUND, num_clients)
         return FederateConfig(
             num_clients=num_clients,
-            clients_per_round=PER_ROUND,
-            num_rounds=max(1, seen * num_clients // (held * PER_ROUND)),
+            clients_per_round=per_round,
+            num_rounds=max(1, seen * num_clients // (held * per_round)),
             optim_options=self.scale.optim,
             server_options=ServerOptions(round_schedule="cosine"),
             **self._common(from_scratch),
@@ -312,6 +238,8 @@ def of_clients(num_clients: int) -> str:
 
 
 PER_ROUND = 10
+SKEW = 0.1  # alpha of the partition on which algorithms, and attacks, are compared
+LAST = 3  # stage of what is run when every seed of the rest is
 ON_DOMAIN = " on domain "
 """In a name of a table: other people than the comparison is made on."""
 EVERYONE = of_clients(PER_ROUND)

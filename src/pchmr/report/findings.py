@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pchmr.recipes.comparisons import MANY_TIMES, TO_PLATEAU
-from pchmr.recipes.rows import BEFORE, CENTRALIZED, EVERYONE, LONGER, honest_row_of, of_clients
+from pchmr.recipes.hostile import honest_row_of
+from pchmr.recipes.rows import BEFORE, CENTRALIZED, EVERYONE, LONGER, of_clients
 from pchmr.report.claims import (
     ANY_GAIN,
     FAMILIES,

@@ -7,13 +7,13 @@ weights says so and names the benchmark. Where a sentence stands, Markdown or HT
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pchmr.recipes.hostile import honest_row_of
 from pchmr.recipes.rows import (
     CENTRALIZED,
     DEALT,
     EVERYONE,
     NATURAL,
     ON_DOMAIN,
-    honest_row_of,
 )
 from pchmr.report.claims import HUNDRED, LEAST_SEEDS, NAMES, SKEWED, THOUSAND
 from pchmr.report.comparison import difference_percent, of_id
