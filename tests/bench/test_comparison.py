@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pchmr.bench import cell as cell_module
 from pchmr.bench import comparison
 from pchmr.bench.cell import Job, Measured, attempt, measure, shortened
 from pchmr.bench.comparison import MOST_WIDER, Ledger, whole_lines
+from pchmr.bench.likeness import deciding
 from pchmr.bench.naming import table_of, trial_of
 from pchmr.cli import main
 from pchmr.config import (
@@ -286,6 +287,33 @@ def test_every_comparison_makes_runs_of_the_same_size() -> None:
                     assert images == pytest.approx(whole, rel=0.05)
                     assert isinstance(short := shortened(run), FederateConfig)
                     assert 1 <= short.num_rounds <= run.num_rounds
+
+
+def test_a_setting_that_came_later_and_is_off_changes_no_key() -> None:
+    """What is measured would be measured again: leave new settings off, or name their default."""
+    cell = next(c for c in cells("client-scale", "cpu", 1) if c.id == recipes.EVERYONE)
+    people = {"domain": "W", "num_samples": 2000, "num_test_samples": 400, "data_seed": 0}
+    fitted = {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 1e-4, "batch_size": 8}
+    rules = {"mu": 0.01, "tau": 1e-3, "beta_1": 0.9, "beta_2": 0.99, "server_momentum": 0.9}
+    rules |= {"own_share": 0.5, "lora_rank": 8, "trainable": "all", "batch_norm": "average"}
+    rounds = {"num_clients": 10, "clients_per_round": 10, "num_rounds": 4, "local_epochs": 1}
+    assert deciding(asdict(fixed(cell.base, 3e-3, {}))) == {
+        **rounds,
+        "seed": 0,
+        "algorithm": "fedavg",
+        "partition": "iid",
+        "partition_options": {"alpha": 1.0, "shards_per_client": 2},
+        "data_options": people,
+        "model_options": {"model": "fastmetro_xs"},
+        "optim_options": {
+            **fitted,
+            "augment": True,
+            "clip": 1.0,
+            "clip_by": "norm",
+            "loss": "auto",
+        },
+        "server_options": {**rules, "round_schedule": "cosine"},
+    }
 
 
 def test_settings_that_a_benchmark_ignores_are_refused() -> None:

@@ -9,13 +9,25 @@ import torch
 
 from pchmr.bench import pfl
 from pchmr.bench.comparison import MOST_WIDER, whole_lines
-from pchmr.bench.pfl import Bench, chosen_rate
+from pchmr.bench.pfl import Bench, Plan, chosen_rate, config_of
 from pchmr.bench.tailoring import deal_people, tailor
+from pchmr.body import load_body
 from pchmr.config import BenchConfig, DataOptions, OptimOptions, SettingError
 from pchmr.data.sample import Subset
 from pchmr.federated import ALGORITHMS
 from pchmr.federated.personal import head, scales
-from pchmr.recipes.personal import GLOBAL, METHODS, PersonalScale
+from pchmr.models import build_model, save_checkpoint
+from pchmr.recipes.personal import (
+    GLOBAL,
+    METHODS,
+    PERSONAL,
+    STUDIES,
+    WITH_BATCH_NORM,
+    PersonalScale,
+)
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+
 
 TINY = PersonalScale(
     data=DataOptions(num_samples=48, num_test_samples=6, data_seed=0, image_size=64),
@@ -80,7 +92,7 @@ def test_what_is_trained_alone_is_that_part(bench: Bench, part, changes) -> None
 def test_rows_of_every_method_and_none_is_run_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pfl, "PERSONAL", TINY)
+    monkeypatch.setitem(STUDIES, "pfl", (TINY, METHODS))
     path = pfl.run(BenchConfig(name="pfl", output=tmp_path))
     rows = {row.id: row for row in whole_lines(path)}
     assert [*rows] == [*METHODS]
@@ -94,6 +106,32 @@ def test_rows_of_every_method_and_none_is_run_twice(
     before = path.read_text()
     assert pfl.run(BenchConfig(name="pfl", output=tmp_path)).read_text() == before
     assert not [*(tmp_path / "unfinished").glob("*ditto*")]
+
+
+@pytest.mark.slow
+def test_running_statistics_are_averaged_left_alone_or_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, name = tmp_path / "start.safetensors", "fastmetro_xs_bn"
+    torch.manual_seed(0)
+    save_checkpoint(start, build_model(name, load_body().hierarchy, image_size=64), {})
+    size = replace(TINY, models=(name,), checkpoint=start)
+    monkeypatch.setitem(STUDIES, "batch-norm", (size, WITH_BATCH_NORM))
+    path = pfl.run(BenchConfig(name="batch-norm", output=tmp_path))
+    rows = {row.id: row for row in whole_lines(path)}
+    assert [*rows] == [*WITH_BATCH_NORM]
+    assert len({row.scores["own_mm"] for row in rows.values()}) == len(rows)
+    assert {row.table for row in rows.values()} == {name}
+    frozen = config_of(size, name, 0, WITH_BATCH_NORM["frozen"])
+    assert frozen.server_options.batch_norm == "freeze"
+
+
+def test_settings_that_came_later_leave_the_keys_of_earlier_rows() -> None:
+    plan = Plan(TINY, "fastmetro_xs", 0, GLOBAL, METHODS[GLOBAL])
+    changed = replace(METHODS[GLOBAL], batch_norm="freeze")
+    assert replace(plan, method=changed).key != plan.key
+    known = {row.key for row in whole_lines(RESULTS / "pfl.jsonl")}
+    assert replace(plan, size=PERSONAL).key in known
 
 
 @pytest.mark.parametrize(("best", "tried"), [(1e-3, 3), (4e-4, 4), (3.5e-3, 5), (9.0, 6)])

@@ -24,8 +24,8 @@ from pchmr.results import ResultRow
 
 OPEN = dataclasses.asdict(PrivacyOptions())
 """Updates in the clear, as before they could be hidden: no part of a key."""
-FORGOTTEN = ("client_state", "reset")
-"""Optimizers that begin every round anew, as all did before there was a choice: likewise."""
+AS_EVER = (("client_state", "reset"), ("bystanders", 0.0))
+"""Optimizers begin every round anew, nobody stands beside: as it was before there was a choice."""
 
 
 def of_run(run: Run, start: str | None, worlds: Mapping[str, str]) -> str:
@@ -74,5 +74,5 @@ def deciding(value: object) -> object:
         return value
     kept = {name: v for name, v in value.items() if name not in settings_marked(KEY)}
     told = {name: v for name, v in kept.items() if v is not None and v is not False}
-    told = {name: v for name, v in told.items() if v != OPEN and (name, v) != FORGOTTEN}
+    told = {name: v for name, v in told.items() if v != OPEN and (name, v) not in AS_EVER}
     return {name: deciding(v) for name, v in told.items()}

@@ -1,4 +1,4 @@
-"""`pchmr bench pfl`: what personalization gives clients whose people are from one scene each.
+"""`pchmr bench pfl|batch-norm`: what clients have of a network whose people are of one scene each.
 
 Every client keeps a quarter of its images to be scored on. Some clients take no part in the rounds:
 half of them choose the rates of what is trained alone, the other half are scored as newcomers. A
@@ -29,58 +29,82 @@ from pchmr.evaluation import evaluate
 from pchmr.experiment.scene import Scene, open_scene
 from pchmr.progress import say
 from pchmr.recipes.cells import STARTS
-from pchmr.recipes.personal import GLOBAL, METHODS, PERSONAL, Method, Part, PersonalScale
+from pchmr.recipes.personal import GLOBAL, METHODS, STUDIES, Method, Part, PersonalScale
 from pchmr.results import Number, ResultRow
 from pchmr.seeds import derive_seed
 
-FILE = "pfl"
+LATER = {"batch_norm": "average", "checkpoint": None, "bystanders": 0.0}
+"""Settings that came later and are no part of a key while they are as here."""
 
 
 def run(config: BenchConfig) -> Path:
-    """Measures what the file does not hold yet; returns it."""
-    path, size = config.output / f"{FILE}.jsonl", PERSONAL
+    """Measures what the file does not hold yet; returns it.
+
+    Raises:
+        SettingError: The start weights of a network are not there.
+    """
+    size, methods = STUDIES[config.name]
+    path = config.output / f"{config.name}.jsonl"
     known = {row.key: row for row in whole_lines(path)}
     plans = [
-        (model, seed, name)
-        for names in _by_rounds()
+        Plan(size, model, seed, name, methods[name])
+        for names in _by_rounds(methods)
         for seed in range(config.num_seeds)
         for model in size.models
         for name in names
     ]
-    left = [plan for plan in plans if _key(size, *plan) not in known]
+    left = [plan for plan in plans if plan.key not in known]
     say(f"{len(left)} of {len(plans)} runs are left: about {_hours(size, left):.1f} CPU hours")
-    for model, seed, name in left:
-        key = _key(size, model, seed, name)
-        bench = Bench.of(size, model, seed, config.output / UNFINISHED)
-        whole = known.get(_key(size, model, seed, GLOBAL))
-        row = replace(bench.measured(name, whole), key=key)
-        for made in stamped(model, [row]):
+    for plan in left:
+        bench = Bench.of(size, plan.model, plan.seed, config.output / UNFINISHED)
+        whole = known.get(replace(plan, name=GLOBAL, method=methods[GLOBAL]).key)
+        row = replace(bench.measured(plan.name, plan.method, whole), key=plan.key)
+        for made in stamped(plan.model, [row]):
             append(path, made)
-            known[key] = made
-        if METHODS[name].algorithm != METHODS[GLOBAL].algorithm:  # nobody goes on from it
-            shutil.rmtree(bench.folder(METHODS[name]), ignore_errors=True)
-        say(f"  {row.label}, seed {seed}: {row.scores['own_mm']} mm")
+            known[plan.key] = made
+        if plan.method.rounds != methods[GLOBAL].rounds:  # nobody goes on from them
+            shutil.rmtree(bench.folder(plan.method), ignore_errors=True)
+        say(f"  {row.label}, seed {plan.seed}: {row.scores['own_mm']} mm")
     return path
 
 
-def _by_rounds() -> tuple[list[str], list[str]]:
+@dataclass(frozen=True)
+class Plan:
+    """A row to be measured."""
+
+    size: PersonalScale
+    model: str
+    seed: int
+    name: str
+    method: Method
+
+    @property
+    def key(self) -> str:
+        """Hash of all that the row depends on but the code."""
+        settings = [dataclasses.asdict(part) for part in (self.size, self.method)]
+        parts = [*map(_told, settings), self.model, self.seed]
+        return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def _told(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    return {name: _told(v) for name, v in value.items() if v != LATER.get(name, ...)}
+
+
+def _by_rounds(methods: dict[str, Method]) -> tuple[list[str], list[str]]:
     """Methods on the rounds of one network for all, or on none; then those with own rounds."""
-    common = (None, METHODS[GLOBAL].algorithm)
-    shared = [name for name, method in METHODS.items() if method.algorithm in common]
-    return shared, [name for name in METHODS if name not in shared]
+    common = (None, methods[GLOBAL].rounds)
+    shared = [name for name, method in methods.items() if method.rounds in common]
+    return shared, [name for name in methods if name not in shared]
 
 
-def _key(size: PersonalScale, model: str, seed: int, name: str) -> str:
-    parts = [dataclasses.asdict(size), dataclasses.asdict(METHODS[name]), model, seed]
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
-
-
-def _hours(size: PersonalScale, left: Sequence[tuple[str, int, str]]) -> float:
+def _hours(size: PersonalScale, left: Sequence[Plan]) -> float:
     """CPU hours of training, rounds that methods share counted once, evaluation left out."""
-    rounds = {(model, seed, METHODS[name].algorithm) for model, seed, name in left}
-    twice = sum(algorithm in ("ditto", "apfl") for _, _, algorithm in rounds)
-    images = size.num_seen * (sum(a is not None for _, _, a in rounds) + twice)
-    alone = sum(len(METHODS[name].parts) for _, _, name in left)
+    rounds = {(plan.model, plan.seed, plan.method.rounds) for plan in left}
+    twice = sum(name in ("ditto", "apfl") for _, _, name in rounds)
+    images = size.num_seen * (sum(name is not None for _, _, name in rounds) + twice)
+    alone = sum(len(plan.method.parts) for plan in left)
     images += alone * size.alone_epochs * size.data.num_samples
     return images * SECONDS_PER_IMAGE / 3600
 
@@ -111,14 +135,15 @@ class Bench:
         scene = open_scene(config_of(size, model, seed, METHODS[GLOBAL]))
         return cls(size, seed, model, scene, deal_people(size, scene.train_set, seed), scratch)
 
-    def measured(self, name: str, whole: ResultRow | None) -> ResultRow:
+    def measured(self, name: str, method: Method, whole: ResultRow | None) -> ResultRow:
         """The row of a method.
 
         Args:
-            name: Of `METHODS`.
+            name: Of the row.
+            method: What its clients do.
             whole: The row of one network for all, which others are held against.
         """
-        began, method = time.process_time(), METHODS[name]
+        began = time.process_time()
         config = config_of(self.size, self.model, self.seed, method)
         trained = train_rounds(config, method, self.scene, self.people, self.folder(method))
         rates: dict[Part, float] = {}
@@ -154,7 +179,7 @@ class Bench:
 
     def folder(self, method: Method) -> Path:
         """Where the rounds of a method are kept."""
-        return self.scratch / f"pfl-{self.model}-{self.seed}-{method.algorithm}"
+        return self.scratch / f"pfl-{self.model}-{self.seed}-{method.rounds}"
 
     def _chosen(
         self, part: Part, method: Method, config: FederateConfig, trained: Trained
@@ -238,7 +263,9 @@ def config_of(size: PersonalScale, model: str, seed: int, method: Method) -> Fed
         partition="natural",
         evaluate_every=0,
         data_options=size.data,
-        model_options=ModelOptions(model=model, edition=STARTS),
+        model_options=ModelOptions(
+            model=model, checkpoint=size.checkpoint, edition=None if size.checkpoint else STARTS
+        ),
         optim_options=size.optim,
-        server_options=ServerOptions(round_schedule="cosine"),
+        server_options=ServerOptions(round_schedule="cosine", batch_norm=method.batch_norm),
     )

@@ -96,7 +96,7 @@ COMPARISONS = (
 
 
 PAPER_TABLES = ("client-scale", "lda", "natural", "finetune")
-ALSO_READ = {"data": ("annotators", "recorded"), "num_seeds": ("personalize", "pfl")}
+ALSO_READ = {"data": ("annotators", "recorded"), "num_seeds": ("personalize", "pfl", "batch-norm")}
 """Benchmarks that read a setting of comparisons without being one."""
 BENCH_DEFAULTS = {"data": None, "domain": None, "scale": "cpu", "num_seeds": 1, "num_workers": 1}
 
@@ -108,7 +108,7 @@ class BenchConfig:
     name: Annotated[str, tyro.conf.Positional] = ""
     """Benchmark: speed, rasterizer, body, federated, faults, secure, deploy, audit, noise, models,
     export, live, annotators, placing, people, imported, recorded, start, realism, crowds, seen,
-    clips, personalize, pfl, or a comparison of runs: learning-curves, learning-samples,
+    clips, personalize, pfl, batch-norm, or a comparison of runs: learning-curves, learning-samples,
     client-scale, ladder, convergence, plateau, lda, natural, optimizers, finetune, byzantine.
     Without one, each is listed and none is run."""
     output: Path = Path("results")

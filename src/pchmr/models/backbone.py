@@ -6,6 +6,7 @@ beside. Parameter names are timm's; the published names stand in `names.py`. Not
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -53,6 +54,7 @@ BACKBONES: dict[str, BackboneSpec] = {
     "hrnet_w64": BackboneSpec(_hrnet_w64, 2048),
     "efficientnet_b0": BackboneSpec(_efficientnet_b0, 1280),
     "xs": BackboneSpec(XSBackbone, XSBackbone.num_features, stride=16),
+    "xs_bn": BackboneSpec(partial(XSBackbone, nn.BatchNorm2d), XSBackbone.num_features, stride=16),
 }
 
 

@@ -49,10 +49,8 @@ class FoldedBackbone:
             and not any(module.training for module in backbone.modules())
         )
 
-    def __call__(
-        self, backbone: nn.Module, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch channels rows columns"]:
-        """The feature map of normalized images, as `backbone.forward_features` gives it."""
+    def __call__(self, backbone: nn.Module, images: Float[Tensor, "batch 3 height width"]) -> Any:
+        """The map, or maps, of normalized images, as `backbone.forward_features` gives them."""
         tensors = [*backbone.parameters(), *backbone.buffers()]
         tensors = [x for x in tensors if x.is_floating_point()]
         marks, sampled, memory = [_mark(x) for x in tensors], _sampled(tensors), self._memory

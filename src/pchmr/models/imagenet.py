@@ -66,10 +66,16 @@ def load_backbone(model: HMRModel, path: Path) -> None:
 
 
 def _load_keypoints(model: HMRModel, state: dict[str, Tensor], path: Path) -> None:
-    """Backbone and keypoint head of another XS network, from its whole checkpoint."""
+    """Backbone and keypoint head of another XS network, from its whole checkpoint.
+
+    One whose file has no running statistics begins with fresh ones.
+    """
     prefixes = ("backbone.", "keypoint_head.")
     parts = {k: v for k, v in state.items() if k.startswith(prefixes)}
     wanted = {k: v for k, v in model.state_dict().items() if k.startswith(prefixes)}
+    trained = {name for name, _ in model.named_parameters()}
+    if not any(key in state for key in wanted.keys() - trained):
+        wanted = {k: v for k, v in wanted.items() if k in trained}
     check_keys(parts, wanted, f"backbone weights {path}")
     model.load_state_dict(parts, strict=False)
 

@@ -78,7 +78,7 @@ def to_official(model: HMRModel) -> dict[str, Tensor]:
     Raises:
         SettingError: The network has no published counterpart (XS).
     """
-    if model.spec.keypoint_head or model.choice.backbone == "xs":
+    if model.spec.keypoint_head or model.choice.backbone.startswith("xs"):
         raise SettingError(f"{model.name} has no published counterpart; save it as .safetensors")
     state = model.state_dict()
     return {official: state[key] for key, official in official_names(model).items()}

@@ -1,7 +1,8 @@
 """The networks by name, as data: sizes, widths and backbones; no torch here.
 
 S, M and L are FastMETRO (Cho et al., ECCV 2022) and TORE (Dou et al., ICCV 2023) as published; XS
-is the same plan at the width of a phone, with a backbone and a keypoint head of our own.
+is the same plan at the width of a phone, with a backbone and a keypoint head of our own. XS-BN has
+batch normalization in that backbone, for comparisons of what clients do with running statistics.
 """
 
 from dataclasses import dataclass, replace
@@ -65,6 +66,7 @@ _XS = replace(
 
 MODELS: dict[str, ModelSpec] = {
     "fastmetro_xs": _XS,
+    "fastmetro_xs_bn": replace(_XS, backbone="xs_bn"),
     "fastmetro_s": _FASTMETRO,
     "fastmetro_m": replace(_FASTMETRO, num_layers=2),
     "fastmetro_l": replace(_FASTMETRO, num_layers=3),

@@ -1,9 +1,11 @@
 """The XS backbone and its keypoint head: an own small residual network for CPUs and phones.
 
 Group normalization: batch statistics of a client with ten images would spoil what the server
-averages. Pictures of 112 px give a 7x7 map; the head reads joints off the 14x14 map before.
+averages; a second backbone has them all the same, for comparisons of what to do about it. Pictures
+of 112 px give a 7x7 map; the head reads joints off the 14x14 map before.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -20,21 +22,31 @@ SMALL_START = 0.2
 NUM_JOINTS = len(EVALUATION_14)
 
 
-def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
-    """Convolution without bias, then group normalization."""
+Norm = Callable[[int], nn.Module]
+"""A normalization layer for so many channels."""
+
+
+def _groups(channels: int) -> nn.Module:
+    return nn.GroupNorm(channels // GROUP_WIDTH, channels)
+
+
+def _conv(
+    inputs: int, outputs: int, size: int, stride: int = 1, norm: Norm = _groups
+) -> nn.Sequential:
+    """Convolution without bias, then normalization."""
     conv = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv, nn.GroupNorm(outputs // GROUP_WIDTH, outputs))
+    return nn.Sequential(conv, norm(outputs))
 
 
 class Bottleneck(nn.Module):
     """Residual block: narrow to half, 3x3, widen (He et al. 2016); starts near the identity."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, norm: Norm) -> None:
         super().__init__()
-        self.narrow = _conv(width, width // 2, 1)
-        self.spread = _conv(width // 2, width // 2, 3)
-        self.widen = _conv(width // 2, width, 1)
+        self.narrow = _conv(width, width // 2, 1, norm=norm)
+        self.spread = _conv(width // 2, width // 2, 3, norm=norm)
+        self.widen = _conv(width // 2, width, 1, norm=norm)
         nn.init.constant_(self.widen[1].weight, SMALL_START)  # type: ignore[arg-type]
 
     def forward(
@@ -50,14 +62,15 @@ class XSBackbone(nn.Module):
 
     num_features = WIDTHS[-1]
 
-    def __init__(self) -> None:
+    def __init__(self, norm: Norm = _groups) -> None:
         super().__init__()
-        self.stem = _conv(3, WIDTHS[0], 7, stride=4)
+        self.stem = _conv(3, WIDTHS[0], 7, stride=4, norm=norm)
         stages = []
         for level, (width, depth) in enumerate(zip(WIDTHS, DEPTHS, strict=True)):
-            blocks: list[nn.Module] = [Bottleneck(width) for _ in range(depth)]
+            blocks: list[nn.Module] = [Bottleneck(width, norm) for _ in range(depth)]
             if level:
-                blocks = [_conv(WIDTHS[level - 1], width, 3, stride=2), nn.ReLU(True), *blocks]
+                down = _conv(WIDTHS[level - 1], width, 3, stride=2, norm=norm)
+                blocks = [down, nn.ReLU(True), *blocks]
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 

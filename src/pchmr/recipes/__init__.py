@@ -60,6 +60,7 @@ BENCHES: dict[str, Bench] = {
     "optimizers": Bench("every algorithm on one skewed partition"),
     "finetune": Bench("fine-tuning everything, the head, or low-rank corrections"),
     "pfl": Bench("networks of their own for clients of one scene each", ("pfl",)),
+    "batch-norm": Bench("running statistics averaged, left alone, or clients' own", ("pfl",)),
     "byzantine": Bench("clients that mean harm, behind each defence"),
 }
 
@@ -184,6 +185,7 @@ RECIPES: dict[str, TrainConfig | FederateConfig] = {
     "start-tore-xs-longer": _TORE_XS_LONGER,
     "start-xs-longest": _longer(_XS_LONGER, "start-xs-longest", 30, 1.2e-3, 0.5),
     "start-tore-xs-longest": _longer(_TORE_XS_LONGER, "start-tore-xs-longest", 27, 1.2e-3, 0.5),
+    "start-xs-bn": replace(_start("fastmetro_xs_bn", "start-xs-bn"), data_options=START_DATA),
     "start-fastmetro-s": _start_s("fastmetro_s", "start-fastmetro-s"),
     "start-tore-s": _start_s("tore_s", "start-tore-s"),
     "paper-fastmetro": _FASTMETRO,

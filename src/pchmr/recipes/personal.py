@@ -4,6 +4,7 @@ How they are compared is in `docs/comparison.md`; the arithmetic is in `federate
 """
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from pchmr.config import DataOptions, OptimOptions
@@ -24,6 +25,7 @@ class Method:
         after: What each client trains alone after the rounds, if anything.
         newcomer: What a client that took no part trains, from the common network.
         local_epochs: Of a round; the rounds are as many fewer.
+        batch_norm: What becomes of running statistics.
     """
 
     label: str
@@ -31,6 +33,12 @@ class Method:
     after: Part | None = None
     newcomer: Part | None = None
     local_epochs: int = 1
+    batch_norm: Literal["average", "local", "freeze"] = "average"
+
+    @property
+    def rounds(self) -> str | None:
+        """Name of the rounds, which methods share; None for none."""
+        return self.algorithm and self.algorithm + NORMS[self.batch_norm]
 
     @property
     def parts(self) -> set[Part]:
@@ -38,6 +46,7 @@ class Method:
         return {part for part in (self.after, self.newcomer) if part is not None}
 
 
+NORMS = {"average": "", "local": "-local-statistics", "freeze": "-frozen-statistics"}
 GLOBAL = "global"
 METHODS: dict[str, Method] = {
     GLOBAL: Method(label="one network for all", algorithm="fedavg"),
@@ -67,6 +76,19 @@ METHODS: dict[str, Method] = {
     "apfl": Method(label="own networks mixed with it (APFL)", algorithm="apfl", newcomer="all"),
 }
 
+WITH_BATCH_NORM: dict[str, Method] = {
+    GLOBAL: Method(label="running statistics averaged", algorithm="fedavg"),
+    "frozen": Method(
+        label="running statistics left alone", algorithm="fedavg", batch_norm="freeze"
+    ),
+    "fedbn": Method(
+        label="statistics and scales stay (FedBN)",
+        algorithm="fedavg",
+        newcomer="scales",
+        batch_norm="local",
+    ),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class PersonalScale:
@@ -85,6 +107,7 @@ class PersonalScale:
         alone_epochs: Passes of what a client trains alone.
         alone_rates: Learning rates to choose from for that.
         num_others: Images of other people for what is forgotten.
+        checkpoint: Start weights of networks that none are shipped for.
     """
 
     models: tuple[str, ...] = ("fastmetro_xs",)
@@ -101,6 +124,7 @@ class PersonalScale:
     alone_epochs: int = 4
     alone_rates: tuple[float, ...] = (1e-3, 3e-3, 7.5e-3)
     num_others: int = 40
+    checkpoint: Path | None = None
 
     @property
     def num_seated(self) -> int:
@@ -109,3 +133,13 @@ class PersonalScale:
 
 
 PERSONAL = PersonalScale()
+STUDIES: dict[str, tuple[PersonalScale, dict[str, Method]]] = {
+    "pfl": (PERSONAL, METHODS),
+    "batch-norm": (
+        PersonalScale(
+            models=("fastmetro_xs_bn",), checkpoint=Path("runs/start-xs-bn/model.safetensors")
+        ),
+        WITH_BATCH_NORM,
+    ),
+}
+"""Size and methods by name of the benchmark."""

@@ -43,7 +43,7 @@ from pchmr.report.judged import Tables, judged_claims, read_tables
 from pchmr.report.ladder import bytes_section, ladder_section, matches_section
 from pchmr.report.lines import marked, rows_in
 from pchmr.report.markdown import NONE, escaped, table
-from pchmr.report.personalized import PFL, personal_section
+from pchmr.report.personalized import BATCH_NORM, PFL, personal_section
 from pchmr.report.tables import human_bytes
 from pchmr.results import FEDERATED, VALIDATION, CurvePoint, Number, ResultRow
 
@@ -86,7 +86,8 @@ def findings_markdown(folder: Path) -> str:
             parts.append(ladder_section(rows))
         if recipe == "byzantine":
             parts.append(_robustness(rows))
-    parts += personal_section(marked(rows_in(folder, PFL).rows, edition_of(folder)))
+    for name in (PFL, BATCH_NORM):
+        parts += personal_section(name, marked(rows_in(folder, name).rows, edition_of(folder)))
     return "\n".join(parts)
 
 

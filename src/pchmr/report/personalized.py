@@ -16,7 +16,7 @@ from pchmr.report.crossed import Estimate, linear
 from pchmr.report.markdown import NONE, escaped, table
 from pchmr.results import Number, ResultRow
 
-PFL, WORST = "pfl", "own_worst_decile_mm"
+PFL, BATCH_NORM, WORST = "pfl", "batch-norm", "own_worst_decile_mm"
 LOWER_PERCENT = 15.0
 SHOWN = {
     "own_mm": "own images, mm",
@@ -28,12 +28,13 @@ SHOWN = {
 }
 
 
-def personal_section(rows: list[ResultRow]) -> list[str]:
-    """Every method over its seeds, and the best against one network for all."""
+def personal_section(name: str, rows: list[ResultRow]) -> list[str]:
+    """Every method over its seeds; of `pfl` also the best against one network for all."""
     parts = []
     for model in dict.fromkeys(str(row.table) for row in rows):
         own = [row for row in rows if str(row.table) == model]
-        parts.append(f"## {PFL}: {escaped(model)}\n\n{_methods(own)}\n\n{_best(own)}\n")
+        best = [_best(own)] if name == PFL else []
+        parts.append("\n\n".join([f"## {name}: {escaped(model)}", _methods(own), *best]) + "\n")
     return parts
 
 
