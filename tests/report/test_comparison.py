@@ -29,7 +29,7 @@ from pchmr.report.findings import (
 )
 from pchmr.report.judged import _in_order, judged_claims
 from pchmr.report.ladder import bytes_section, ladder_section, matches_section
-from pchmr.report.personalized import personal_section
+from pchmr.report.personalized import BATCH_NORM, PFL, personal_section
 from pchmr.report.results import CURVES, README, name_of, pages_of
 from pchmr.results import CurvePoint, ResultRow, Start, figure, slug
 
@@ -148,11 +148,13 @@ def test_the_best_personal_method_is_chosen_by_other_clients() -> None:
             row("good", seed, 160.0 + seed, 150.0),
         ]
     lines.append(row("hasty", 0, 90.0, 100.0))  # of one seed
-    (told,) = personal_section(lines)
+    (told,) = personal_section(PFL, lines)
     assert "(good)" in told and "+19.5 [" in told and told.rstrip().endswith(": yes.")
-    (few,) = personal_section(lines[:3])
+    (few,) = personal_section(PFL, lines[:3])
     assert "not yet: 1 of 3 seeds" in few
-    assert "No method stands" in personal_section(lines[:1])[0]
+    assert "No method stands" in personal_section(PFL, lines[:1])[0]
+    (norms,) = personal_section(BATCH_NORM, lines)
+    assert norms.startswith("## batch-norm") and "Worst decile of clients" not in norms
 
 
 def test_budget_to_the_target_is_read_off_the_curve() -> None:

@@ -157,7 +157,7 @@ class Rows:
         """
         contest, only = of_clients(num_clients), {"client_state": state}
         made = self.federated(
-            f"{contest}-state-{state}",
+            state_of(num_clients, state),
             f"10 of {num_clients} clients, state {STATES[state]}",
             num_clients,
             servers=(only,),
@@ -235,6 +235,11 @@ class Rows:
 def of_clients(num_clients: int) -> str:
     """Id of the row of FedAvg on so many iid clients, for which others compete."""
     return f"10-of-{num_clients}-clients"
+
+
+def state_of(num_clients: int, state: str) -> str:
+    """Id of the row of such clients whose optimizers go on."""
+    return f"{of_clients(num_clients)}-state-{state}"
 
 
 PER_ROUND = 10
