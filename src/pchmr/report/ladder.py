@@ -54,6 +54,8 @@ PAIRS = (
     Rung(EVERYONE, CENTRALIZED, "as many images, state forgotten"),
     Rung(MINIBATCH, CENTRALIZED, "as many images: what fewer steps cost"),
     Rung(EVERYONE + AVERAGED, MINIBATCH, "as many images and steps: federation's own share"),
+    Rung(THOUSAND, MINIBATCH, "as many images, four times the steps: the share of 1000 clients"),
+    Rung(THOUSAND + AVERAGED, MINIBATCH, "the same, state averaged"),
 )
 
 
