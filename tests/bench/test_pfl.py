@@ -116,6 +116,10 @@ def test_running_statistics_are_averaged_left_alone_or_kept(
     torch.manual_seed(0)
     save_checkpoint(start, build_model(name, load_body().hierarchy, image_size=64), {})
     size = replace(TINY, models=(name,), checkpoint=start)
+    plan = Plan(size, name, 0, GLOBAL, WITH_BATCH_NORM[GLOBAL])
+    key = plan.key
+    save_checkpoint(start, build_model(name, load_body().hierarchy, image_size=64), {})
+    assert plan.key != key
     monkeypatch.setitem(STUDIES, "batch-norm", (size, WITH_BATCH_NORM))
     path = pfl.run(BenchConfig(name="batch-norm", output=tmp_path))
     rows = {row.id: row for row in whole_lines(path)}
@@ -124,6 +128,14 @@ def test_running_statistics_are_averaged_left_alone_or_kept(
     assert {row.table for row in rows.values()} == {name}
     frozen = config_of(size, name, 0, WITH_BATCH_NORM["frozen"])
     assert frozen.server_options.batch_norm == "freeze"
+
+
+def test_start_weights_that_nobody_made_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match="--recipe start-xs-bn"):
+        pfl.run(BenchConfig(name="batch-norm", output=tmp_path))
 
 
 def test_settings_that_came_later_leave_the_keys_of_earlier_rows() -> None:

@@ -23,7 +23,7 @@ from pchmr.bench import append, stamped
 from pchmr.bench.comparison import MOST_WIDER, UNFINISHED, beyond, whole_lines
 from pchmr.bench.estimate import SECONDS_PER_IMAGE
 from pchmr.bench.tailoring import People, Trained, deal_people, tailor, train_rounds
-from pchmr.config import BenchConfig, FederateConfig, ModelOptions, ServerOptions
+from pchmr.config import BenchConfig, FederateConfig, ModelOptions, ServerOptions, require
 from pchmr.data.sample import Subset
 from pchmr.evaluation import evaluate
 from pchmr.experiment.scene import Scene, open_scene
@@ -31,6 +31,7 @@ from pchmr.progress import say
 from pchmr.recipes.cells import STARTS
 from pchmr.recipes.personal import GLOBAL, METHODS, STUDIES, Method, Part, PersonalScale
 from pchmr.results import Number, ResultRow
+from pchmr.runs import file_sha256
 from pchmr.seeds import derive_seed
 
 LATER = {"batch_norm": "average", "checkpoint": None, "bystanders": 0.0}
@@ -44,6 +45,11 @@ def run(config: BenchConfig) -> Path:
         SettingError: The start weights of a network are not there.
     """
     size, methods = STUDIES[config.name]
+    start = size.checkpoint
+    require(
+        start is None or start.is_file(),
+        f"start weights {start} not found: make them by `pchmr train --recipe start-xs-bn`",
+    )
     path = config.output / f"{config.name}.jsonl"
     known = {row.key: row for row in whole_lines(path)}
     plans = [
@@ -83,6 +89,8 @@ class Plan:
         """Hash of all that the row depends on but the code."""
         settings = [dataclasses.asdict(part) for part in (self.size, self.method)]
         parts = [*map(_told, settings), self.model, self.seed]
+        if self.size.checkpoint is not None:
+            parts.append(file_sha256(self.size.checkpoint))
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 
