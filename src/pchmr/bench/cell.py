@@ -318,10 +318,10 @@ def _with_clients(
     ends = np.cumsum([len(r) for r in images])[:-1]
     skew = label_skew(scene.train_set.columns[CLASSES], parts)
     clients_mm = [round(float(part.mean()), 2) for part in np.split(errors, ends)]
-    spread: dict[str, Number] = {
-        "client_sd_mm": round(float(np.std(clients_mm, ddof=1)), 3),
-        "client_worst_decile_mm": round(float(np.quantile(clients_mm, 0.9)), 3),
-    }
+    spread: dict[str, Number] = {}
+    if len(clients_mm) > 1:
+        spread["client_sd_mm"] = round(float(np.std(clients_mm, ddof=1)), 3)
+        spread["client_worst_decile_mm"] = round(float(np.quantile(clients_mm, 0.9)), 3)
     return replace(
         row,
         scores={**row.scores, **spread},
