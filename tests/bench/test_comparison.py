@@ -127,11 +127,11 @@ def test_rows_hold_scores_budgets_and_what_was_chosen(ran: Path) -> None:
     rates = {
         float(label.split()[-1]): mpjpe
         for label, mpjpe in tried.items()
-        if label.startswith("2 of 2 clients, fedavg, learning rate")
+        if label.startswith("2 of 2 clients, fedavg, of 2 rounds, learning rate")
     }
     best = min(rates, key=lambda r: rates[r])
     assert federated.chosen == {"learning_rate": best}
-    central = [label for label in tried if label.startswith("centralized, learning rate")]
+    central = [label for label in tried if label.startswith("centralized, of ")]
     assert len(tried) == len(central) + len(rates) + 2  # values of the server's momentum
     assert min(rates) < best < max(rates) or len(rates) == len(TINY.learning_rates) + MOST_WIDER
     assert set(rows["fedavgm"].chosen) == {"learning_rate", "server_momentum"}
