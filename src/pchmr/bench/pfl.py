@@ -22,6 +22,7 @@ import numpy as np
 from pchmr.bench import append, stamped
 from pchmr.bench.comparison import MOST_WIDER, UNFINISHED, beyond, whole_lines
 from pchmr.bench.estimate import SECONDS_PER_IMAGE
+from pchmr.bench.likeness import AS_EVER
 from pchmr.bench.tailoring import People, Trained, deal_people, tailor, train_rounds
 from pchmr.config import BenchConfig, FederateConfig, ModelOptions, ServerOptions, require
 from pchmr.data.sample import Subset
@@ -34,7 +35,7 @@ from pchmr.results import Number, ResultRow
 from pchmr.runs import file_sha256
 from pchmr.seeds import derive_seed
 
-LATER = {"batch_norm": "average", "checkpoint": None, "bystanders": 0.0}
+LATER = (*AS_EVER, ("batch_norm", "average"), ("checkpoint", None))
 """Settings that came later and are no part of a key while they are as here."""
 
 
@@ -97,7 +98,7 @@ class Plan:
 def _told(value: object) -> object:
     if not isinstance(value, dict):
         return value
-    return {name: _told(v) for name, v in value.items() if v != LATER.get(name, ...)}
+    return {name: _told(v) for name, v in value.items() if (name, v) not in LATER}
 
 
 def _by_rounds(methods: dict[str, Method]) -> tuple[list[str], list[str]]:
