@@ -112,7 +112,7 @@ def convergence(rows: Rows) -> list[Cell]:
 def plateau(rows: Rows) -> list[Cell]:
     """Sixteen times the images: what federation still costs where training has come to its end.
 
-    Rates are chosen anew, by runs of a quarter: what suits a few rounds is too large for many.
+    Rates are chosen anew, by runs of a quarter; clients whose state is forgotten come last.
     """
     if rows.model != rows.scale.models[0]:
         return []

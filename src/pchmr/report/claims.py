@@ -20,13 +20,13 @@ LEAST_SEEDS = 3
 LEVEL = 0.05
 SETTING = "XS networks, rendered people and few images"
 HUNDRED, THOUSAND = of_clients(100), of_clients(1000)
-SKEWED, AVERAGED = of_alpha(min(ALPHAS)), state_of(10, "average")
+SKEWED, WITH_STATE = of_alpha(min(ALPHAS)), state_of(10, "average")
 # What to call the rows that claims and targets are about, measured or not.
 NAMES = {
     CENTRALIZED: "centralized",
     LONGER: "centralized, twice as long",
     **{of_clients(number): f"10 of {number} clients" for number in (10, 100, 1000)},
-    AVERAGED: f"10 of 10 clients, state averaged, {TO_PLATEAU} times as many images",
+    WITH_STATE: f"10 of 10 clients, state averaged, {TO_PLATEAU} times as many images",
     SKEWED: f"LDA alpha {min(ALPHAS):g}, 10 of 100 clients",
     DEALT: f"iid, 10 of {NATURAL_CLIENTS} clients",
     NATURAL: f"natural, 10 of {NATURAL_CLIENTS} scenes",
@@ -71,7 +71,7 @@ CLAIMS = (
         1,
         "10 of 10 matches or beats centralized where training ends",
         "plateau",
-        AVERAGED,
+        WITH_STATE,
         CENTRALIZED,
         ANY_GAIN,
         1.0,
