@@ -27,7 +27,7 @@ from pchmr.losses import keypoints as keypoint_terms
 from pchmr.models import HMRModel
 from pchmr.muon import Muon
 from pchmr.runs import RunFolder
-from pchmr.runs.state import identity_of, load_state, save_state
+from pchmr.runs.state import EMPTY, identity_of, load_state, save_state
 from pchmr.seeds import derive_seed
 
 Schedule = Callable[[float], float]
@@ -248,12 +248,14 @@ def fit(
     run: RunFolder | None = None,
     evaluate_fn: Callable[[nn.Module], Mapping[str, Any]] | None = None,
     on_step: OnStep | None = None,
+    beside: Mapping[str, Tensor] = EMPTY,
 ) -> list[Json]:
     """Trains for `config.num_epochs` and returns a row per epoch (also into the run folder).
 
     With a run folder the state is saved after every epoch, and `config.resume` goes on from it to
-    the same weights that an uninterrupted run reaches; a run with no epoch left is scored all the
-    same. Of several processes rank 0 alone scores and writes.
+    the same weights that an uninterrupted run reaches, `beside` (what `on_step` changes) included;
+    a run with no epoch left is scored all the same. Of several processes rank 0 alone scores and
+    writes.
 
     Raises:
         SettingError: `config.resume` meets another run, or one that is damaged.
@@ -266,7 +268,7 @@ def fit(
         hashes = {"data": dataset.content_hash, "body": body.sha256}
         identity = identity_of(config, model, hashes)
         if config.resume:
-            rows = load_state(run, model, optimizer, identity)
+            rows = load_state(run, model, optimizer, identity, beside)
     first = _first_epoch(config, rows, run)
     for epoch in range(first, config.num_epochs):
         row = _epoch_row(model, body, dataset, optimizer, config, epoch, on_step)
@@ -276,7 +278,7 @@ def fit(
         if evaluate_fn and _due(epoch + 1, config.evaluate_every, config.num_epochs):
             row |= evaluate_fn(model)
         if run:
-            save_state(run, model, optimizer, rows, identity)
+            save_state(run, model, optimizer, rows, identity, beside)
             run.append_row(row)
     if run and not compute.rank():
         run.checkpoints.retire()

@@ -206,10 +206,11 @@ def test_the_same_run_gives_the_same_row(tiny: Scale) -> None:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_of_rounds_goes_on(
-    tiny: Scale, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("cell", [1, 2], ids=["epochs", "rounds"])
+def test_a_stopped_run_goes_on(
+    cell: int, tiny: Scale, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[2].base
+    run = lda_like(recipes.Rows(TINY, "fastmetro_xs", 0))[cell].base
     calm, folder, scored = measure(Job(run)), tmp_path / "unfinished", []
 
     def stopping(*arguments: Any, **more: Any) -> Any:
@@ -224,6 +225,9 @@ def test_a_stopped_run_of_rounds_goes_on(
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
     again = measure(Job(run), folder)
     assert (again.row.scores, again.row.curve) == (calm.row.scores, calm.row.curve)
+    assert {n: r.scores for n, r in again.beside.items()} == {
+        n: r.scores for n, r in calm.beside.items()
+    }
     assert not folder.exists()
 
 

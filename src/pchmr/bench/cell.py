@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from pchmr.baselines import baselines
+from pchmr.bench.average import Average
 from pchmr.bench.byzantine import under_attack
 from pchmr.bench.ladder import climb
 from pchmr.config import DivergedError, EvaluateConfig, FederateConfig, SettingError, TrainConfig
@@ -125,7 +125,7 @@ def measure(job: Job, folder: Path | None = None) -> Measured:
 
     Args:
         job: The run.
-        folder: Keeps the rounds of a federated run that is stopped, for the next call to go on
+        folder: Keeps the epochs or rounds of a run that is stopped, for the next call to go on
             from; removed at the end.
 
     Raises:
@@ -137,7 +137,7 @@ def measure(job: Job, folder: Path | None = None) -> Measured:
     scene = job.opened()
     run = shortened(job.run) if job.is_trial else job.run
     if isinstance(run, TrainConfig):
-        found = _centralized(run, scene, job.is_trial)
+        found = _centralized(run, scene, job.is_trial, folder)
     elif isinstance(run, LadderRun):
         found = _climbed(run, scene, job.is_trial)
     elif isinstance(run, FederateConfig):
@@ -185,38 +185,16 @@ def _gendered(
     return {} if scores is None else {GENDERED: replace(_scored(scores, scene), kind=GENDERED)}
 
 
-class Average:
-    """The mean of the weights after each step of a run's second half.
-
-    Source: Izmailov et al. 2018, arXiv 1803.05407 (without its cyclic learning rate).
-    """
-
-    def __init__(self, model: nn.Module, num_seen: int) -> None:
-        self._weights: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
-        self._means = [torch.zeros_like(p) for p in self._weights]
-        self._left, self._steps = num_seen / 2, 0
-
-    @torch.no_grad()
-    def __call__(self, count: int) -> None:
-        """Counts a step over so many images."""
-        self._left -= count
-        if self._left < 0:
-            self._steps += 1
-            torch._foreach_lerp_(self._means, self._weights, 1 / self._steps)
-
-    @torch.no_grad()
-    def load(self) -> None:
-        """Puts the mean into the model."""
-        for weight, mean in zip(self._weights, self._means, strict=True):
-            weight.copy_(mean)
-
-
-def _centralized(run: TrainConfig, scene: Scene, is_trial: bool) -> Measured:
+def _centralized(run: TrainConfig, scene: Scene, is_trial: bool, folder: Path | None) -> Measured:
     """Trains; with the mean of the second half's weights beside it."""
     size = len(scene.train_set)
     average = Average(scene.model, run.num_epochs * size)
     every = 0 if is_trial else max(1, run.num_epochs // POINTS)
-    outcome = run_train(replace(run, evaluate_every=every), scene, on_step=average)
+    settings = replace(run, evaluate_every=every, resume=True)
+    kept = None if folder is None else RunFolder(folder)
+    outcome = run_train(settings, scene, kept, on_step=average, beside=average.state)
+    if folder is not None:
+        shutil.rmtree(folder)
     row = _row_of(outcome, scene)
     if is_trial:
         return Measured(row)

@@ -3,8 +3,8 @@
 What a cell leaves open is chosen first, by short runs on validation people that stand in
 `tuning.jsonl`. A row is appended as soon as its run is finished and carries a hash of everything
 it depends on; a cell whose hash stands in one of the files already is not run again. Rows do not
-depend on the number of worker processes. A federated run that was stopped goes on after its last
-whole round; one that diverged has a row without scores.
+depend on the number of worker processes. A run that was stopped goes on after its last whole
+epoch or round; one that diverged has a row without scores.
 """
 
 import dataclasses
@@ -142,7 +142,7 @@ class Ledger:
         return self._file(self.config.name)
 
     def folder_of(self, planned: PlannedRun) -> Path:
-        """Where a stopped run of rounds is kept until it goes on."""
+        """Where a stopped run is kept until it goes on."""
         return self.config.output / UNFINISHED / planned.key[:16]
 
     def ready(self, todo: list[Cell], busy: frozenset[str]) -> Iterator[PlannedRun]:

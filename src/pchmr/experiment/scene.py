@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from pchmr import compute
 from pchmr.body import BodyModel
@@ -27,6 +27,7 @@ from pchmr.models import HMRModel, load_model
 from pchmr.models.started import StartedFrom
 from pchmr.progress import bar
 from pchmr.runs import RunFolder, state_sha256
+from pchmr.runs.state import EMPTY
 from pchmr.training import fit
 
 Config = TrainConfig | FederateConfig | EvaluateConfig
@@ -180,6 +181,7 @@ def run_train(
     scene: Scene,
     run: RunFolder | None = None,
     on_step: Callable[[int], None] | None = None,
+    beside: Mapping[str, Tensor] = EMPTY,
 ) -> Outcome:
     """Trains on all people in one place; leaves the model with its last weights.
 
@@ -188,6 +190,7 @@ def run_train(
         scene: See `open_scene`.
         run: Keeps rows and state; without it nothing is written.
         on_step: Called with the number of images of each step.
+        beside: Tensors that `on_step` changes; kept and restored with the state.
     """
     scene.latest = None
     rows = fit(
@@ -198,6 +201,7 @@ def run_train(
         run=run,
         evaluate_fn=scene.row,
         on_step=on_step,
+        beside=beside,
     )
     scored = scene.latest or scene.scores(scene.model)
     stored = int(getattr(scene.train_set, "stored_bytes", 0))

@@ -6,6 +6,7 @@ Who trains, and on what, is not known here.
 import hashlib
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from pchmr.door import Json
 from pchmr.runs.checkpoints import Checkpoint
 from pchmr.runs.folder import RunFolder, settings_of
 from pchmr.runs.hashes import state_sha256
+
+EMPTY: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def identity_of(config: Any, model: nn.Module, hashes: Mapping[str, str]) -> dict[str, str]:
@@ -39,14 +42,16 @@ def save_state(
     optimizer: torch.optim.Optimizer,
     rows: list[Json],
     identity: dict[str, str],
+    beside: Mapping[str, Tensor] = EMPTY,
 ) -> None:
-    """Saves weights, buffers, optimizer state and rows after an epoch, whole or not at all.
+    """Saves weights, buffers, optimizer state, rows and what stands beside them, whole or not.
 
     The state before stays beside it, in case this one is damaged later.
     """
     tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
+    tensors |= {f"beside.{name}": t for name, t in beside.items()}
     vectors = {n: t.detach().cpu().contiguous().numpy() for n, t in tensors.items()}
     run.checkpoints.save(Checkpoint(len(rows), vectors, {}, rows, identity))
 
@@ -56,8 +61,11 @@ def load_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     identity: Mapping[str, str],
+    beside: Mapping[str, Tensor] = EMPTY,
 ) -> list[Json]:
     """Restores the last whole state that `save_state` wrote; returns the rows up to there.
+
+    What stood beside the weights is copied into the tensors given.
 
     Raises:
         SettingError: The state is of another run, or none is whole.
@@ -73,6 +81,8 @@ def load_state(
     groups = optimizer.state_dict()["param_groups"]
     model.load_state_dict(_below("model.", tensors))
     optimizer.load_state_dict({"state": states, "param_groups": groups})
+    for name, tensor in _below("beside.", tensors).items():
+        beside[name].copy_(tensor)
     return found.rows
 
 
