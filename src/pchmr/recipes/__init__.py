@@ -1,6 +1,7 @@
 """Named configs, and the benchmarks by name."""
 
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 
 from pchmr.config import DataOptions, FederateConfig, ModelOptions, OptimOptions, TrainConfig
@@ -170,6 +171,8 @@ _FINETUNE = replace(
     optim_options=replace(_FASTMETRO.optim_options, learning_rate=2e-5),
 )
 
+# Its convolutions and scales fit the network with running statistics too.
+_EDITION_2 = Path(str(resources.files("pchmr") / "models/weights/fastmetro_xs_edition_2.safetensors"))
 _XS, _TORE_XS = _start("fastmetro_xs", "start-xs"), _start("tore_xs", "start-tore-xs")
 _XS_LONGER = _longer(_onward(_XS), "start-xs-longer", 36, 1.5e-3)
 _TORE_XS_LONGER = _longer(_onward(_TORE_XS), "start-tore-xs-longer", 27, 1.5e-3)
@@ -185,7 +188,11 @@ RECIPES: dict[str, TrainConfig | FederateConfig] = {
     "start-tore-xs-longer": _TORE_XS_LONGER,
     "start-xs-longest": _longer(_XS_LONGER, "start-xs-longest", 30, 1.2e-3, 0.5),
     "start-tore-xs-longest": _longer(_TORE_XS_LONGER, "start-tore-xs-longest", 27, 1.2e-3, 0.5),
-    "start-xs-bn": replace(_start("fastmetro_xs_bn", "start-xs-bn"), data_options=START_DATA),
+    "start-xs-bn": replace(
+        _start("fastmetro_xs_bn", "start-xs-bn"),
+        data_options=START_DATA,
+        model_options=ModelOptions(model="fastmetro_xs_bn", backbone_weights=_EDITION_2),
+    ),
     "start-fastmetro-s": _start_s("fastmetro_s", "start-fastmetro-s"),
     "start-tore-s": _start_s("tore_s", "start-tore-s"),
     "paper-fastmetro": _FASTMETRO,
