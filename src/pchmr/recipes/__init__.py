@@ -172,7 +172,9 @@ _FINETUNE = replace(
 )
 
 # Its convolutions and scales fit the network with running statistics too.
-_EDITION_2 = Path(str(resources.files("pchmr") / "models/weights/fastmetro_xs_edition_2.safetensors"))
+_EDITION_2 = Path(
+    str(resources.files("pchmr") / "models/weights/fastmetro_xs_edition_2.safetensors")
+)
 _XS, _TORE_XS = _start("fastmetro_xs", "start-xs"), _start("tore_xs", "start-tore-xs")
 _XS_LONGER = _longer(_onward(_XS), "start-xs-longer", 36, 1.5e-3)
 _TORE_XS_LONGER = _longer(_onward(_TORE_XS), "start-tore-xs-longer", 27, 1.5e-3)
