@@ -24,9 +24,9 @@ from pchmr.report.curves import MeanCurve, budget_curves
 from pchmr.report.findings import (
     _robustness,
     _targets,
-    best_of,
     findings_markdown,
 )
+from pchmr.report.gaps import best_of
 from pchmr.report.judged import _in_order, judged_claims
 from pchmr.report.ladder import bytes_section, ladder_section, matches_section
 from pchmr.report.personalized import BATCH_NORM, PFL, personal_section

@@ -10,7 +10,7 @@ import pytest
 from pchmr.data.synthetic import current_origin
 from pchmr.recipes import BENCHES
 from pchmr.report.editions import EDITION
-from pchmr.report.index import QUESTIONS
+from pchmr.report.index import ABOUT_CLIENTS, QUESTIONS
 from pchmr.report.results import name_of, pages_of, sentences_of, write_results
 from pchmr.workshop.retire import retire
 
@@ -118,6 +118,13 @@ def test_every_link_of_the_index_leads_to_a_page() -> None:
     assert len(links) > 20
     assert all(link in pages or (ROOT / "results" / link).is_file() for link in links)
     assert len(pages["README.md"].splitlines()) < 45
+
+
+def test_findings_open_with_ten_sentences() -> None:
+    opening = pages_of(ROOT / "results")["findings.md"].partition("How runs are compared")[0]
+    told = re.findall(r"^- \*\*(.+?)\.\*\* ", opening, re.MULTILINE)
+    assert told == [about for about, _, _ in ABOUT_CLIENTS] and len(told) == 10
+    assert all(bench in BENCHES for _, bench, _ in ABOUT_CLIENTS)
 
 
 def test_what_is_not_measured_anew_is_told_of_earlier_people(tmp_path: Path) -> None:

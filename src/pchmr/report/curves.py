@@ -1,6 +1,7 @@
 """Curves of a comparison against its three budgets: rounds, images trained on, bytes moved."""
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from pchmr.results import AVERAGED, BEFORE, CENTRALIZED, ResultRow
 HEADROOM = 1.25  # of a frame, over the error of the start weights
 DASHES = ("-", ":", "-.")
 BUDGETS = ("rounds or epochs", "images trained on", "bytes moved")
+HEIGHT, LINE = 3.2, 0.19  # inches without a legend, and of a line of it
 LONG_NAME = 45  # letters; three columns of such names leave no room for the panels
 INK_ON_PAPER = "#444444"  # reads on light and on dark pages alike
 PALETTE = ("#4c8bd6", "#e0803c", "#4fa06b", "#b0569c", "#c9a227", "#7a6fd0", "#d0605e", "#5aa7b5")
@@ -74,7 +76,7 @@ def budget_curves(title: str, rows: list[ResultRow]) -> bytes:
         key: INK_ON_PAPER if value == INK else value for key, value in STYLE.items()
     }
     with rc_context(style):
-        figure = Figure(figsize=(12, 3.8), layout="constrained")
+        figure = Figure(figsize=(12, HEIGHT), layout="constrained")
         panels = list(figure.subplots(1, len(BUDGETS), sharey=True))
         for place, axes in enumerate(panels):
             _draw(axes, place, curves, top)
@@ -83,11 +85,13 @@ def budget_curves(title: str, rows: list[ResultRow]) -> bytes:
             panels[0].set_ylim(top=top)
         figure.suptitle(as_it_is(title), fontsize=11)
         handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+        num_columns = 3 if max(map(len, handles), default=0) < LONG_NAME else 2
+        figure.set_figheight(HEIGHT + LINE * math.ceil(len(handles) / num_columns))
         figure.legend(
             handles.values(),
             handles.keys(),
             loc="outside lower center",
-            ncols=3 if max(map(len, handles), default=0) < LONG_NAME else 2,
+            ncols=num_columns,
             frameon=False,
             fontsize=9,
         )

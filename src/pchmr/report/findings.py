@@ -5,13 +5,12 @@ none of it does, and undecided between. Nothing here is typed: without rows a cl
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pchmr.recipes.comparisons import MANY_TIMES, TO_PLATEAU
 from pchmr.recipes.hostile import honest_row_of
-from pchmr.recipes.rows import BEFORE, CENTRALIZED, EVERYONE, LONGER, of_clients
+from pchmr.recipes.rows import BEFORE, CENTRALIZED, LONGER
 from pchmr.report.claims import (
     ANY_GAIN,
     FAMILIES,
@@ -23,7 +22,6 @@ from pchmr.report.claims import (
     met,
 )
 from pchmr.report.comparison import (
-    GAP,
     TARGET_SHARE,
     BySeed,
     client_correlation,
@@ -39,30 +37,31 @@ from pchmr.report.comparison import (
 )
 from pchmr.report.crossed import Estimate
 from pchmr.report.editions import edition_of
+from pchmr.report.gaps import GAP_TARGETS, best_of, closed_by
+from pchmr.report.index import ABOUT_CLIENTS, SAID, sentences
 from pchmr.report.judged import Tables, judged_claims, read_tables
 from pchmr.report.ladder import bytes_section, ladder_section, matches_section
 from pchmr.report.lines import marked, rows_in
 from pchmr.report.markdown import NONE, escaped, table
 from pchmr.report.personalized import BATCH_NORM, PFL, personal_section
 from pchmr.report.tables import human_bytes
-from pchmr.results import FEDERATED, VALIDATION, CurvePoint, Number, ResultRow
+from pchmr.results import FEDERATED, CurvePoint, Number, ResultRow
 
 FINDINGS = "findings.md"
-HEAD = f"""# Findings
+HEAD = """# Findings
 
 Generated from the `.jsonl` files beside this page by `pchmr bench` and `pchmr report`; do not edit.
-How runs are compared: [docs/comparison.md](../docs/comparison.md). What differs from the paper in
-every row: rendered people (headset wearers of domain W, or domain B where it is told) and an
-embedded body instead of Human3.6M and 3DPW with SMPL; XS networks; start weights from domain A; few
-images and rounds. What is estimated is the mean MPJPE over people like the held-out ones and over
-seeds; 95 % intervals know the chance of both (people are the same in all rows, seeds share no more
-than the start weights). Verdicts hold at 5 % over all claims of the table together (Holm). One on
-fewer than {LEAST_SEEDS} seeds is preliminary, and no target is met on fewer. "Not reproduced" means
-under {SETTING}. The target of budgets lies
-at {100 * TARGET_SHARE:.0f} % of what centralized training gained.
 """
-# Share of the gap, in percent, that FastMETRO is to close with tuned FedAvg or better, by contest.
-GAP_TARGETS = {EVERYONE: 90.0, of_clients(100): 85.0, of_clients(1000): 75.0}
+HOW = f"""How runs are compared: [docs/comparison.md](../docs/comparison.md). What differs from the
+paper in every row: rendered people (headset wearers of domain W, or domain B where it is told) and
+an embedded body instead of Human3.6M and 3DPW with SMPL; XS networks; start weights from domain A;
+few images and rounds. What is estimated is the mean MPJPE over people like the held-out ones and
+over seeds; 95 % intervals know the chance of both (people are the same in all rows, seeds share no
+more than the start weights). Verdicts hold at 5 % over all claims of the table together (Holm). One
+on fewer than {LEAST_SEEDS} seeds is preliminary, and no target is met on fewer. "Not reproduced"
+means under {SETTING}. The target of
+budgets lies at {100 * TARGET_SHARE:.0f} % of what centralized training gained.
+"""
 # Images of a comparison beside those of `client-scale`.
 BUDGETS = {"convergence": f"{MANY_TIMES} times as many", "plateau": f"{TO_PLATEAU} times as many"}
 # Percent of MPJPE that so many bad clients of ten may cost at most, by a robust rule and without.
@@ -72,7 +71,10 @@ ATTACK_TARGETS = {True: {1: 2.0, 3: 5.0}, False: {1: 3.0, 3: 10.0}}
 def findings_markdown(folder: Path) -> str:
     """What `findings.md` should hold; depends on the JSONL files alone."""
     tables = read_tables(folder)
-    parts = [HEAD, _claims_table(tables)]
+    own = {
+        name: marked(rows_in(folder, name).rows, edition_of(folder)) for name in (PFL, BATCH_NORM)
+    }
+    parts = [HEAD, _opening(tables, own), _claims_table(tables)]
     for (recipe, model), rows in tables.items():
         parts.append(_comparison(recipe, model, rows))
         if recipe == "client-scale" and model.startswith("fastmetro"):
@@ -86,9 +88,20 @@ def findings_markdown(folder: Path) -> str:
             parts.append(ladder_section(rows))
         if recipe == "byzantine":
             parts.append(_robustness(rows))
-    for name in (PFL, BATCH_NORM):
-        parts += personal_section(name, marked(rows_in(folder, name).rows, edition_of(folder)))
+    for name, rows in own.items():
+        parts += personal_section(name, rows)
     return "\n".join(parts)
+
+
+def _opening(tables: Tables, own: Mapping[str, list[ResultRow]]) -> str:
+    """What was found, in ten sentences."""
+    titled = {f"{recipe}: {model}": rows for (recipe, model), rows in tables.items()}
+    for name, rows in own.items():
+        for row in rows:
+            titled.setdefault(f"{name}: {row.table}", []).append(row)
+    told = sentences(ABOUT_CLIENTS, titled, tables)
+    lines = [f"- **{one.about}.** {escaped(one.found.words)}{SAID[one.found.met]}" for one in told]
+    return "\n".join([*lines, ""])
 
 
 def _claims_table(tables: Tables) -> str:
@@ -163,7 +176,7 @@ def _line(rows: list[ResultRow], name: str) -> list[str]:
     found = [reached(row, before, central.get(seed)) for seed, row in members.items()]
     apart = None if name == CENTRALIZED else difference_percent(members, central)
     ends = [points[-1] for row in members.values() if (points := curve_of(row, None))]
-    numbers = [str(len(members)), _mean(members, error_of), _mean(members, _gap)]
+    numbers = [str(len(members)), _mean(members, error_of), _mean(members, closed_by)]
     return [escaped(label), *numbers, str(apart or NONE), *_budget(ends), *_budget_to_target(found)]
 
 
@@ -209,45 +222,6 @@ def _against_longer(rows: list[ResultRow], name: str) -> str:
     return _mean(of_id(rows, name), lambda row: gap_closed(row, before, longer.get(row.seed)))
 
 
-@dataclass(frozen=True)
-class Best:
-    """The best row of a contest: percent of the gap, mean over its seeds."""
-
-    closed: float
-    num_seeds: int
-    id: str
-    label: str
-
-
-def best_of(rows: Iterable[ResultRow], contest: str) -> Best | None:
-    """The best row of a contest; None where nobody tried.
-
-    Chosen on validation people where all rows tell of them, else by the gap itself; rows with too
-    few seeds for a verdict only where there is no other.
-    """
-    rivals: dict[str, dict[int | None, ResultRow]] = {}
-    for row in rows:
-        if row.contest == contest and _gap(row) is not None:
-            rivals.setdefault(row.id, {})[row.seed] = row
-    found = [
-        Best(statistics.fmean(gaps), len(gaps), name, members[next(iter(members))].label)
-        for name, members in rivals.items()
-        if (gaps := [gap for row in members.values() if (gap := _gap(row)) is not None])
-    ]
-    enough = min(LEAST_SEEDS, max((best.num_seeds for best in found), default=0))
-    found = [best for best in found if best.num_seeds >= enough]
-    chosen = {best.id: _validation(rivals[best.id]) for best in found}
-    if found and None not in chosen.values():
-        return min(found, key=lambda best: chosen[best.id] or 0.0)
-    return max(found, key=lambda best: (best.closed, best.num_seeds), default=None)
-
-
-def _validation(members: BySeed) -> float | None:
-    """Mean error on validation people, where every row tells it."""
-    known = [v for row in members.values() if (v := row.scores.get(VALIDATION)) is not None]
-    return statistics.fmean(known) if len(known) == len(members) else None
-
-
 def _robustness(rows: list[ResultRow]) -> str:
     """What attacks cost, behind each defence, against honest clients that are averaged."""
     attacked = {row.id: row for row in reversed(rows) if row.defended is not None}
@@ -285,10 +259,6 @@ def attack_target(row: ResultRow) -> float | None:
         rule.get("trimmed_replies")
     )
     return ATTACK_TARGETS[is_robust].get(bad)
-
-
-def _gap(row: ResultRow) -> Number | None:
-    return row.scores.get(GAP)
 
 
 def _mean(members: BySeed, value: Callable[[ResultRow], Number | None]) -> str:

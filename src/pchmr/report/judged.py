@@ -58,6 +58,8 @@ def judged_claims(tables: Tables) -> list[JudgedClaim]:
     """Every claim for every network that was measured, judged as one family of tests."""
     asked: list[tuple[Claim, str, str, Estimate | None]] = []
     for family, claim in product(FAMILIES, CLAIMS):
+        if family not in claim.families:
+            continue
         models = [m for recipe, m in tables if recipe == claim.recipe and m.startswith(family)]
         models = [model for model in models if ON_DOMAIN not in model]
         for model in models or [family]:

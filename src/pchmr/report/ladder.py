@@ -6,7 +6,7 @@ in mm: two one-sided tests at 5 % with a margin of one percent of the other row'
 
 from dataclasses import dataclass
 
-from pchmr.recipes.rows import BEFORE, CENTRALIZED, EVERYONE, of_clients
+from pchmr.recipes.rows import BEFORE, CENTRALIZED, EVERYONE, of_clients, state_of
 from pchmr.report.claims import LEAST_SEEDS, LEVEL
 from pchmr.report.comparison import (
     difference_mm,
@@ -20,11 +20,12 @@ from pchmr.report.tables import human_bytes
 from pchmr.results import ResultRow
 
 MARGIN = 0.01
-AVERAGED = "-state-average"
 SEQUENTIAL, MINIBATCH, REDEALT = (
     f"control-{name}" for name in ("sequential", "minibatch", "redealt")
 )
 HUNDRED, THOUSAND = of_clients(100), of_clients(1000)
+AVERAGED = {of_clients(number): state_of(number, "average") for number in (10, 100, 1000)}
+KEPT = {of_clients(number): state_of(number, "keep") for number in (10, 100)}
 
 
 @dataclass(frozen=True)
@@ -40,22 +41,22 @@ RUNGS = (
     Rung(SEQUENTIAL, CENTRALIZED, "none but the order of images"),
     Rung(MINIBATCH, SEQUENTIAL, "optimization: ten batches in one step, a tenth of the steps"),
     Rung(REDEALT, MINIBATCH, "optimization: local steps, then a mean"),
-    Rung(EVERYONE + AVERAGED, REDEALT, "federation: people stay with their client"),
-    Rung(HUNDRED + AVERAGED, EVERYONE + AVERAGED, "federation: 10 of 100 take part in a round"),
-    Rung(f"{EVERYONE}-state-keep", EVERYONE + AVERAGED, "state: each client keeps its own"),
-    Rung(EVERYONE, EVERYONE + AVERAGED, "state: forgotten after every round"),
-    Rung(f"{HUNDRED}-state-keep", HUNDRED + AVERAGED, "state of 100: each keeps its own"),
-    Rung(HUNDRED, HUNDRED + AVERAGED, "state of 100: forgotten"),
+    Rung(AVERAGED[EVERYONE], REDEALT, "federation: people stay with their client"),
+    Rung(AVERAGED[HUNDRED], AVERAGED[EVERYONE], "federation: 10 of 100 take part in a round"),
+    Rung(KEPT[EVERYONE], AVERAGED[EVERYONE], "state: each client keeps its own"),
+    Rung(EVERYONE, AVERAGED[EVERYONE], "state: forgotten after every round"),
+    Rung(KEPT[HUNDRED], AVERAGED[HUNDRED], "state of 100: each keeps its own"),
+    Rung(HUNDRED, AVERAGED[HUNDRED], "state of 100: forgotten"),
 )
 PAIRS = (
-    Rung(EVERYONE + AVERAGED, CENTRALIZED, "as many images"),
-    Rung(HUNDRED + AVERAGED, CENTRALIZED, "as many images"),
-    Rung(THOUSAND + AVERAGED, CENTRALIZED, "as many images"),
+    Rung(AVERAGED[EVERYONE], CENTRALIZED, "as many images"),
+    Rung(AVERAGED[HUNDRED], CENTRALIZED, "as many images"),
+    Rung(AVERAGED[THOUSAND], CENTRALIZED, "as many images"),
     Rung(EVERYONE, CENTRALIZED, "as many images, state forgotten"),
     Rung(MINIBATCH, CENTRALIZED, "as many images: what fewer steps cost"),
-    Rung(EVERYONE + AVERAGED, MINIBATCH, "as many images and steps: federation's own share"),
+    Rung(AVERAGED[EVERYONE], MINIBATCH, "as many images and steps: federation's own share"),
     Rung(THOUSAND, MINIBATCH, "as many images, four times the steps: the share of 1000 clients"),
-    Rung(THOUSAND + AVERAGED, MINIBATCH, "the same, state averaged"),
+    Rung(AVERAGED[THOUSAND], MINIBATCH, "the same, state averaged"),
 )
 
 
@@ -70,7 +71,7 @@ def bytes_section(rows: list[ResultRow]) -> str:
     """Averaged state against forgotten state at as many bytes as the latter moved."""
     before, lines = first_of_id(rows, BEFORE), []
     for name in (EVERYONE, HUNDRED, THOUSAND):
-        plain, averaged = of_id(rows, name), of_id(rows, name + AVERAGED)
+        plain, averaged = of_id(rows, name), of_id(rows, AVERAGED[name])
         pairs = [
             (end.mpjpe_mm, error_at(averaged[seed], before, end.num_bytes), end.num_bytes)
             for seed, row in plain.items()

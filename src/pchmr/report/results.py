@@ -17,7 +17,7 @@ from pchmr.report.curves import budget_curves
 from pchmr.report.editions import earlier, edition_of
 from pchmr.report.files import files_of, inside, may_write
 from pchmr.report.findings import FINDINGS, findings_markdown
-from pchmr.report.index import Sentence, sentences
+from pchmr.report.index import QUESTIONS, SAID, Sentence, sentences
 from pchmr.report.judged import read_tables
 from pchmr.report.lines import RowsFile, marked, rows_in
 from pchmr.report.markdown import NONE, escaped, table
@@ -40,7 +40,6 @@ deviation where there are several. [All results](../README.md)
 TEXTS = {"unit": "unit", "target": "target", "paper": "paper", "differs": "what differs"}
 MET, MISSED = "yes", "no"
 TEXT_COLUMNS = (*TEXTS.values(), "met")
-SAID = {True: " Met.", False: " **Missed.**", None: ""}
 
 
 def write_results(folder: Path) -> Path:
@@ -125,7 +124,9 @@ def _index(folder: Path, found: list[Table]) -> str:
 def _told(one: Sentence) -> str:
     found = one.found
     at = f"{one.edition}/" if one.edition else ""
-    links = ", ".join(f"[{escaped(short(title))}]({at}{name_of(title)})" for title in found.titles)
+    is_one = len({title.partition(":")[0] for title in found.titles}) == 1
+    named = {title: short(title) if is_one else title for title in found.titles}
+    links = ", ".join(f"[{escaped(text)}]({at}{name_of(title)})" for title, text in named.items())
     where = f" ({links})" if links else ""
     return f"- **{one.about}.** {escaped(found.words)}{SAID[found.met]}{where}"
 
@@ -145,9 +146,9 @@ def _link(found: Table) -> str:
 
 def sentences_of(folder: Path) -> list[Sentence]:
     """The sentences that open the folder's index; of an earlier edition where today's has none."""
-    told = sentences(by_title(folder), read_tables(folder))
+    told = sentences(QUESTIONS, by_title(folder), read_tables(folder))
     for old in earlier(folder):
-        before = sentences(by_title(old), read_tables(old))
+        before = sentences(QUESTIONS, by_title(old), read_tables(old))
         told = [
             two.of(old.name, one.found.words) if two.found.titles and not one.found.titles else one
             for one, two in zip(told, before, strict=True)
