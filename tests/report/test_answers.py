@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pchmr.report.answers import Found, both, costs, state
+from pchmr.report.answers import Found, both, costs, rungs, state
 from pchmr.results import ResultRow, Start
 
 PEOPLE = np.linspace(-20, 20, 21)
@@ -65,3 +65,13 @@ def test_two_answers_are_kept_where_both_are(
     assert found == Found(f"{first}. {second}.", [str(first), str(second)], met)
     assert both(lambda *_: None, lambda *_: two)({}, {}) == two
     assert both(lambda *_: None, lambda *_: None)({}, {}) is None
+
+
+def test_each_change_on_the_way_to_clients_is_told() -> None:
+    errors = {"centralized": 90.0, "control-sequential": 90.0, "control-minibatch": 92.7}
+    made = [row for name, error in errors.items() for row in rows(name, error, error)]
+    found = rungs({}, {("ladder", "fastmetro_xs"): made})
+    assert found is not None and found.titles == ["ladder: fastmetro_xs"]
+    assert "the order of images alone +0.0" in found.words
+    assert "a tenth of the steps +3.0" in found.words and "stay" not in found.words
+    assert rungs({}, {TABLE: made}) is None

@@ -12,6 +12,7 @@ from pchmr.report.claims import LEAST_SEEDS, NAMES
 from pchmr.report.comparison import difference_percent, of_id
 from pchmr.report.gaps import GAP_TARGETS, best_of
 from pchmr.report.judged import Tables, judged_claims
+from pchmr.report.ladder import TO_CLIENTS
 from pchmr.report.personalized import LOWER_PERCENT, PFL, best_method
 from pchmr.report.targets import verdicts_of
 from pchmr.results import VALUE, ResultRow
@@ -115,6 +116,20 @@ def costs(recipe: str, said: str, theirs: str, most: Mapping[str, float]) -> Ans
         return Found(f"{said}: {', '.join(told)}.", list(dict.fromkeys(used)), all(kept))
 
     return answer
+
+
+def rungs(titled: Titled, tables: Tables) -> Found | None:
+    """What each change costs on the way from centralized training to clients."""
+    told, used = [], []
+    for model, rows in _leading("ladder", tables):
+        for rung in TO_CLIENTS:
+            if cost := difference_percent(of_id(rows, rung.row), of_id(rows, rung.against)):
+                told.append(f"{rung.change} {cost} %")
+                used.append(f"ladder: {model}")
+    if not told:
+        return None
+    words = "One change after the other from centralized training to 10 of 10 clients"
+    return Found(f"{words}: {'; '.join(told)}.", list(dict.fromkeys(used)))
 
 
 def state(titled: Titled, tables: Tables) -> Found | None:

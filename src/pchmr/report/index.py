@@ -17,6 +17,7 @@ from pchmr.report.answers import (
     claim,
     costs,
     networks,
+    rungs,
     seen,
     state,
     targets,
@@ -89,7 +90,7 @@ QUESTIONS: Questions = (
 ABOUT_CLIENTS: Questions = (
     ("Ten clients", "client-scale", AT_FIRST),
     ("Where training ends", "plateau", AT_THE_END),
-    ("Federation's own share", "client-scale", SHARE),
+    ("Federation's own share", "ladder", both(rungs, SHARE)),
     ("State of optimizers", "client-scale", state),
     *QUESTIONS[1:6],
     ("Networks of clients' own", "pfl", networks),

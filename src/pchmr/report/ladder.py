@@ -37,11 +37,14 @@ class Rung:
     change: str
 
 
-RUNGS = (
-    Rung(SEQUENTIAL, CENTRALIZED, "none but the order of images"),
+TO_CLIENTS = (
+    Rung(SEQUENTIAL, CENTRALIZED, "the order of images alone"),
     Rung(MINIBATCH, SEQUENTIAL, "optimization: ten batches in one step, a tenth of the steps"),
     Rung(REDEALT, MINIBATCH, "optimization: local steps, then a mean"),
     Rung(AVERAGED[EVERYONE], REDEALT, "federation: people stay with their client"),
+)
+RUNGS = (
+    *TO_CLIENTS,
     Rung(AVERAGED[HUNDRED], AVERAGED[EVERYONE], "federation: 10 of 100 take part in a round"),
     Rung(KEPT[EVERYONE], AVERAGED[EVERYONE], "state: each client keeps its own"),
     Rung(EVERYONE, AVERAGED[EVERYONE], "state: forgotten after every round"),
