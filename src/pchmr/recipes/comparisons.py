@@ -112,14 +112,16 @@ def convergence(rows: Rows) -> list[Cell]:
 def plateau(rows: Rows) -> list[Cell]:
     """Sixteen times the images: what federation still costs where training has come to its end.
 
-    Rates are chosen anew, by runs of a quarter; clients whose state is forgotten come last.
+    Rates are chosen anew, by runs of a quarter. Last come 10 of 100 clients, at the rate of the
+    shorter runs, and clients whose state is forgotten.
     """
     if rows.model != rows.scale.models[0]:
         return []
     long = rows.longer(TO_PLATEAU, tuned_anew=True)
     averaged = long.with_state(PER_ROUND, tuned_anew=True)
-    plain = replace(long.iid(PER_ROUND), stage=1)
-    return [rows.before(), long.centralized(), averaged, plain]
+    others = [rows.longer(TO_PLATEAU).with_state(100), long.iid(PER_ROUND)]
+    made = [replace(cell, stage=1) for cell in others]
+    return [rows.before(), long.centralized(), averaged, *made]
 
 
 def learning_curves(rows: Rows) -> list[Cell]:
