@@ -8,7 +8,7 @@ import pytest
 
 from pchmr.config import ReportConfig
 from pchmr.report import is_results, run
-from pchmr.report.claims import SETTING, Claim, met, verdicts
+from pchmr.report.claims import SETTING, Claim, met, sure, verdicts
 from pchmr.report.comparison import (
     GAP,
     difference_mm,
@@ -21,6 +21,7 @@ from pchmr.report.comparison import (
 )
 from pchmr.report.crossed import Estimate
 from pchmr.report.curves import MeanCurve, budget_curves
+from pchmr.report.editions import Edition
 from pchmr.report.findings import (
     _robustness,
     _targets,
@@ -29,9 +30,11 @@ from pchmr.report.findings import (
 from pchmr.report.gaps import best_of
 from pchmr.report.judged import _in_order, judged_claims
 from pchmr.report.ladder import bytes_section, ladder_section, matches_section
+from pchmr.report.lines import marked
 from pchmr.report.personalized import BATCH_NORM, PFL, personal_section
 from pchmr.report.results import CURVES, README, name_of, pages_of
 from pchmr.results import CurvePoint, ResultRow, Start, figure, slug
+from pchmr.results.parts import Recipe
 
 PEOPLE = np.linspace(-20, 20, 21)
 START = Start(sha256="start")
@@ -104,8 +107,15 @@ def test_verdicts() -> None:
 
 
 def test_a_target_is_met_on_three_seeds_only() -> None:
-    assert met(91.0, 90.0, 3) == "yes" and met(89.0, 90.0, 3) == "**no**"
-    assert met(91.0, 90.0, 2) == "not yet: 2 of 3 seeds" and met(89.0, 90.0, 1) == "**no**"
+    def judged(value: float, num_seeds: int, error: float = 0.1) -> str:
+        return met(Estimate(value, error, 10.0, num_seeds), least=90.0)
+
+    assert judged(91.0, 3) == "yes" and judged(89.0, 3) == "**no**"
+    assert judged(91.0, 3, error=2.0) == "by its mean"
+    assert judged(91.0, 2) == "not yet: 2 of 3 seeds" and judged(89.0, 1) == "**no**"
+    assert met(Estimate(-5.0, 0.1, 10.0, 3), most=1.5) == "yes"
+    assert sure(["yes", "yes"]) is True and sure(["yes", "by its mean"]) is None
+    assert sure(["by its mean", "**no**"]) is False
 
 
 def test_gap_of_seeds_and_people() -> None:
@@ -180,7 +190,7 @@ def test_a_folder_of_results_is_regenerated_with_findings_and_curves(tmp_path: P
     assert "10 of 10 clients" in (tmp_path / "report.html").read_text()
     findings = (tmp_path / "findings.md").read_text()
     assert findings == findings_markdown(tmp_path)
-    (told,) = [row for row in findings.splitlines() if "| 2 | 120.5 | 79.9 |" in row]
+    (told,) = [row for row in findings.splitlines() if "| 2 | 120.5 | +79.9 [" in row]
     assert told.startswith("| 10 of 10 clients |") and "| +19.9 [" in told and "| 2 | 200 |" in told
     assert f"**not reproduced under {SETTING}, preliminary**" in findings
     assert "**not yet tested**" in findings
@@ -283,8 +293,30 @@ def test_attacks_are_held_against_honest_clients() -> None:
     assert "| broken, no gate | – | 12 | – | **no**, the run came to nothing |" in text
 
 
+def test_a_gap_is_one_of_the_same_people() -> None:
+    lines = comparison()
+    few = line("few", "federated", 110.0)
+    few = replace(few, people_mm=few.people_mm[:5])
+    gaps = {row.id: row.scores.get("gap_closed_percent") for row in with_gaps([*lines, few])}
+    assert gaps["few"] is None and gaps["10-of-10-clients"] is not None
+
+
+def test_a_start_that_is_out_of_date_is_no_start() -> None:
+    worlds = {"W": "now"}
+    recipe = Recipe(version=2, worlds={"W": "then"})
+    old = replace(line("before", "before", 150.0), seed=7, recipe=recipe)
+    lines = marked([old, *comparison()], Edition(worlds=worlds, starts={}))
+    assert "stale" in lines[0].id
+    gaps = [row.scores.get("gap_closed_percent") for row in with_gaps(lines)]
+    assert gaps == [
+        None,
+        *[row.scores.get("gap_closed_percent") for row in with_gaps(comparison())],
+    ]
+
+
 def test_the_best_row_is_chosen_on_validation_people() -> None:
     lines = comparison()
+    others = [row for row in lines if row.kind != "federated"]
     told = [
         replace(row, scores=row.scores | {"validation_mpjpe_mm": 110.0, "gap_closed_percent": 79.9})
         for row in lines
@@ -298,10 +330,12 @@ def test_the_best_row_is_chosen_on_validation_people() -> None:
         )
         for row in told
     ]
-    best = best_of([*told, *lucky], "10-of-10-clients")
-    assert best is not None and best.id == "10-of-10-clients" and best.num_seeds == 2
-    silent = [replace(row, scores={"gap_closed_percent": 95.0}) for row in lucky]
-    other = best_of([*told, *silent], "10-of-10-clients")
+    best = best_of([*others, *told, *lucky], "10-of-10-clients")
+    assert best is not None and best.id == "10-of-10-clients" and best.closed.num_seeds == 2
+    assert best.closed.value == pytest.approx(100 * 79.5 / 99.5)
+    better = tuple((110.0 + PEOPLE).tolist())
+    silent = [replace(row, scores={"mpjpe_mm": 110.0}, people_mm=better) for row in lucky]
+    other = best_of([*others, *told, *silent], "10-of-10-clients")
     assert other is not None and other.id == "lucky"
 
 
@@ -324,7 +358,7 @@ def test_a_row_of_one_seed_does_not_stand_for_one_of_three() -> None:
         made.append(line("10 of 10 clients", "federated", 110.0, seed))
     lucky = line("lucky", "federated", 105.0, contest="10-of-10-clients")
     best = best_of(with_gaps([*made, lucky]), "10-of-10-clients")
-    assert best is not None and (best.id, best.num_seeds) == ("10-of-10-clients", 3)
+    assert best is not None and (best.id, best.closed.num_seeds) == ("10-of-10-clients", 3)
     few = [row for row in made if row.seed == 0]
     best = best_of(with_gaps([*few, lucky]), "10-of-10-clients")
     assert best is not None and best.id == "lucky"

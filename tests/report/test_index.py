@@ -55,21 +55,21 @@ def test_targets_are_counted_and_the_worst_miss_is_named(
 
 
 @pytest.mark.parametrize(
-    ("worst", "num_seeds", "met"), [(80, 3, True), (90, 3, False), (80, 2, False)]
+    ("worst", "num_seeds", "met"), [(80, 3, True), (90, 3, False), (80, 2, None)]
 )
 def test_what_one_s_own_network_brings_the_worst_off(
-    tmp_path: Path, worst: float, num_seeds: int, met: bool
+    tmp_path: Path, worst: float, num_seeds: int, met: bool | None
 ) -> None:
     rows = [
         {"id": name, "label": name, "table": "xs", "seed": seed}
         | {"scores": {"own_worst_decile_mm": value, "choosing_mm": value}}
         for seed in range(num_seeds)
-        for name, value in (("global", 100.0), ("tuned", worst + seed))
+        for name, value in (("global", 100.0), ("tuned", worst + seed / 5))
     ]
     write(tmp_path, "pfl", *rows)
     words, judged = said(tmp_path)["Models of one's own"]
-    assert "lower with tuned than with one network for all (target 15)." in words
-    assert f"the worst decile is +{100 - worst - (num_seeds - 1) / 2:.1f}" in words
+    assert "lower with tuned than with one network for all (target 15" in words
+    assert f"the worst decile is +{100 - worst - (num_seeds - 1) / 10:.1f}" in words
     assert judged is met
 
 
@@ -117,7 +117,7 @@ def test_every_link_of_the_index_leads_to_a_page() -> None:
     links = re.findall(r"\]\(([^)]+)\)", pages["README.md"])
     assert len(links) > 20
     assert all(link in pages or (ROOT / "results" / link).is_file() for link in links)
-    assert len(pages["README.md"].splitlines()) < 45
+    assert len(pages["README.md"].splitlines()) < 50
 
 
 def test_findings_open_with_ten_sentences() -> None:

@@ -2,7 +2,7 @@
 
 `sequential`: one optimizer sees the clients' batches one after the other. `minibatch`: it sees the
 batches of all clients at once, so that steps are as few as a client's. `redealt`: every client
-steps alone from the common weights and the averaged state, and the people are dealt anew each
+steps alone from the common weights and the averaged state, and the images are dealt anew each
 round. With people that stay where they are, it is federated training. Orders within a client and
 the way crops are changed are the same on the first two rungs and in federated training. No messages
 and no gate here: what leaves a worker is put together at once.

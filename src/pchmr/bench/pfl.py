@@ -29,13 +29,12 @@ from pchmr.data.sample import Subset
 from pchmr.evaluation import evaluate
 from pchmr.experiment.scene import Scene, open_scene
 from pchmr.progress import say
-from pchmr.recipes.cells import STARTS
 from pchmr.recipes.personal import GLOBAL, METHODS, STUDIES, Method, Part, PersonalScale
-from pchmr.results import Number, ResultRow
+from pchmr.results import Number, ResultRow, Start
 from pchmr.runs import file_sha256
 from pchmr.seeds import derive_seed
 
-LATER = (*AS_EVER, ("batch_norm", "average"), ("checkpoint", None))
+LATER = (*AS_EVER, ("batch_norm", "average"), ("checkpoint", None), ("edition", 2))
 """Settings that came later and are no part of a key while they are as here."""
 
 
@@ -180,6 +179,7 @@ class Bench:
             clients_mm=tuple(np.round(own, 2).tolist()),
             chosen={f"rate_{part}": rate for part, rate in rates.items()},
             client_samples=self.people.sizes,
+            started_from=Start.of(self.scene.started_from),
             differs=f"rendered people of domain {self.size.data.domain} by scene, embedded body, "
             "start from domain A",
             cpu_seconds=round(time.process_time() - began, 1),
@@ -273,7 +273,9 @@ def config_of(size: PersonalScale, model: str, seed: int, method: Method) -> Fed
         evaluate_every=0,
         data_options=size.data,
         model_options=ModelOptions(
-            model=model, checkpoint=size.checkpoint, edition=None if size.checkpoint else STARTS
+            model=model,
+            checkpoint=size.checkpoint,
+            edition=None if size.checkpoint else size.edition,
         ),
         optim_options=size.optim,
         server_options=ServerOptions(round_schedule="cosine", batch_norm=method.batch_norm),

@@ -110,7 +110,7 @@ def convergence(rows: Rows) -> list[Cell]:
 
 
 def plateau(rows: Rows) -> list[Cell]:
-    """Sixteen times the images: what federation still costs where training has come to its end.
+    """Sixteen times the images: what federation still costs near the end of training.
 
     Rates are chosen anew, by runs of a quarter. Last come 10 of 100 clients, at the rate of the
     shorter runs, and clients whose state is forgotten.
@@ -190,7 +190,7 @@ def _dealt(alpha: float) -> _Dealt:
 
 
 def natural(rows: Rows) -> list[Cell]:
-    """Every scene a client, against as many clients with people dealt at random."""
+    """Every scene a client, against as many clients with images dealt at random."""
     dealt = rows.federated(DEALT, f"iid, 10 of {NATURAL_CLIENTS} clients", NATURAL_CLIENTS)
     return _in_turn(rows, [rows.before(), rows.centralized(), dealt, _natural(rows)])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pchmr.config import DataOptions, OptimOptions
-from pchmr.recipes.cells import SCALES
+from pchmr.recipes.cells import SCALES, STARTS
 
 CHOSEN_RATE = 7.5e-3
 """Of clients, as `client-scale` chose it on validation people for 100 of them."""
@@ -108,6 +108,7 @@ class PersonalScale:
         alone_rates: Learning rates to choose from for that.
         num_others: Images of other people for what is forgotten.
         checkpoint: Start weights of networks that none are shipped for.
+        edition: Shipped start weights of the others.
     """
 
     models: tuple[str, ...] = ("fastmetro_xs",)
@@ -125,6 +126,7 @@ class PersonalScale:
     alone_rates: tuple[float, ...] = (1e-3, 3e-3, 7.5e-3)
     num_others: int = 40
     checkpoint: Path | None = None
+    edition: int = STARTS
 
     @property
     def num_seated(self) -> int:

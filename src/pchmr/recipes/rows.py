@@ -144,7 +144,7 @@ class Rows:
         return self._cell(id_, name, base, tuned_on, servers=servers, like=like, contest=contest)
 
     def iid(self, num_clients: int) -> Cell:
-        """FedAvg on clients whose people were dealt at random."""
+        """FedAvg on clients whose images were dealt at random."""
         id_ = of_clients(num_clients)
         return self.federated(id_, f"10 of {num_clients} clients", num_clients, contest=id_)
 
@@ -177,7 +177,7 @@ class Rows:
             tuned_on = self.first._central(False)
         if name == "redealt":
             tuned_on = self.first._rounds(PER_ROUND, False)
-        return self._cell(f"control-{name}", RUNGS[name], base, tuned_on)
+        return self._cell(control_of(name), RUNGS[name], base, tuned_on)
 
     def _as_rung(self, name: Rung) -> LadderRun:
         plain = self._rounds(PER_ROUND, False)
@@ -242,6 +242,11 @@ def state_of(num_clients: int, state: str) -> str:
     return f"{of_clients(num_clients)}-state-{state}"
 
 
+def control_of(name: str) -> str:
+    """Id of the row of a control of ten clients."""
+    return f"control-{name}"
+
+
 PER_ROUND = 10
 SKEW = 0.1  # alpha of the partition on which algorithms, and attacks, are compared
 LAST = 3  # stage of what is run when every seed of the rest is
@@ -252,14 +257,14 @@ SMALL_BATCH = 2
 RUNGS = {
     "sequential": "control: batches of ten clients one after the other",
     "minibatch": "control: batches of ten clients at once",
-    "redealt": "control: local steps, people dealt anew each round",
+    "redealt": "control: local steps, images dealt anew each round",
 }
 STATES = {"average": "averaged", "keep": "kept", "reset": "forgotten"}
 MOMENTA = ({"server_momentum": 0.5}, {"server_momentum": 0.7})
 LONGER = "centralized-twice-as-long"
 NATURAL_CLIENTS = 60  # scenes among the training people of B, and of W, where each is a wearer's
 NATURAL = f"natural-10-of-{NATURAL_CLIENTS}-scenes"
-DEALT = f"iid-10-of-{NATURAL_CLIENTS}-clients"  # as many clients, people dealt at random
+DEALT = f"iid-10-of-{NATURAL_CLIENTS}-clients"  # as many clients, images dealt at random
 TUNED_ON = {NATURAL_CLIENTS: 100}  # clients whose learning rate others take over
 # MPJPE / PA-MPJPE in mm on Human3.6M or, natural, on 3DPW, by family of the network and id.
 PAPER = {

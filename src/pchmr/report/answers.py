@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pchmr.recipes.hostile import honest_row_of
 from pchmr.recipes.rows import ON_DOMAIN, of_clients, state_of
-from pchmr.report.claims import LEAST_SEEDS, NAMES
+from pchmr.report.claims import MET, MISSED, NAMES, met, sure
 from pchmr.report.comparison import difference_percent, of_id
 from pchmr.report.gaps import GAP_TARGETS, best_of
 from pchmr.report.judged import Tables, judged_claims
@@ -61,10 +61,10 @@ def claim(recipe: str, ours: str, theirs: str) -> Answer:
             f"The error of {NAMES[ours]} against {NAMES[theirs]} is {' and '.join(ends)}; "
             f"the paper's “{text}” is {_once(said, networks)}."
         )
-        sure = {"confirmed": True, "not reproduced": False}
-        verdicts = [sure.get(words) for words in said]
-        met = None if None in verdicts else all(verdicts)
-        return Found(words, [f"{recipe}: {one.model}" for one in asked], met)
+        known = {"confirmed": True, "not reproduced": False}
+        verdicts = [known.get(words) for words in said]
+        is_borne_out = None if None in verdicts else all(verdicts)
+        return Found(words, [f"{recipe}: {one.model}" for one in asked], is_borne_out)
 
     return answer
 
@@ -89,13 +89,18 @@ def tuned(titled: Titled, tables: Tables) -> Found | None:
         both = [*rows, *tables.get(("optimizers", model), [])]
         for contest, target in GAP_TARGETS.items():
             if best := best_of(both, contest):
-                told.append(f"{best.closed:.0f} % with {NAMES[contest]} (target {target:g})")
-                kept.append(best.closed >= target)
+                kept.append(met(best.closed, least=target))
+                told.append(f"{best.closed} % by {best.label} ({_promise(target, kept[-1])})")
         used = [f"{name}: {model}" for name in ("client-scale", "optimizers")]
     if not told:
         return None
-    words = f"Of the gap to centralized training the best rule closes {', '.join(told)}."
-    return Found(words, [title for title in used if title in titled], all(kept))
+    words = f"Of the gap to centralized training the best rules close {', '.join(told)}."
+    return Found(words, [title for title in used if title in titled], sure(kept))
+
+
+def _promise(target: float, judged: str) -> str:
+    """The target, and how it is met where that is not simply so."""
+    return f"target {target:g}" + ("" if judged in (MET, MISSED) else f", {judged}")
 
 
 def costs(recipe: str, said: str, theirs: str, most: Mapping[str, float]) -> Answer:
@@ -107,13 +112,12 @@ def costs(recipe: str, said: str, theirs: str, most: Mapping[str, float]) -> Ans
             for name, target in most.items():
                 members = of_id(rows, name)
                 if cost := difference_percent(members, of_id(rows, theirs)):
-                    alone = ", by the mean alone" if cost.value <= target < cost.interval[1] else ""
-                    told.append(f"{_label(members)} {cost} % (target {target:g}{alone})")
-                    kept.append(cost.value <= target and cost.num_seeds >= LEAST_SEEDS)
+                    kept.append(met(cost, most=target))
+                    told.append(f"{_label(members)} {cost} % ({_promise(target, kept[-1])})")
                     used.append(f"{recipe}: {model}")
         if not told:
             return None
-        return Found(f"{said}: {', '.join(told)}.", list(dict.fromkeys(used)), all(kept))
+        return Found(f"{said}: {', '.join(told)}.", list(dict.fromkeys(used)), sure(kept))
 
     return answer
 
@@ -162,7 +166,7 @@ def _label(members: Mapping[int | None, ResultRow]) -> str:
 
 def attacked(titled: Titled, tables: Tables) -> Found | None:
     """The dearest attack behind a defence, and without."""
-    costs: dict[bool, float] = {}
+    dearest: dict[bool, tuple[float, str]] = {}
     used = []
     for (recipe, model), rows in tables.items():
         if recipe != "byzantine":
@@ -173,11 +177,12 @@ def attacked(titled: Titled, tables: Tables) -> Found | None:
                 continue
             cost = difference_percent(of_id(rows, row.id), of_id(rows, honest_row_of(row.id)))
             if cost is not None:
-                costs[row.defended] = max(cost.value, costs.get(row.defended, cost.value))
-    if not costs:
+                one = cost.value, f"{cost} % ({row.label})"
+                dearest[row.defended] = max(one, dearest.get(row.defended, one))
+    if not dearest:
         return None
     told = [
-        f"{costs[is_defended]:+.1f} % {words}" if is_defended in costs else f"{words} not measured"
+        f"{words} {dearest[is_defended][1] if is_defended in dearest else 'not measured'}"
         for is_defended, words in ((True, "behind a defence"), (False, "without one"))
     ]
     return Found(f"What the worst attack adds to the error: {', '.join(told)}.", used)
@@ -211,13 +216,14 @@ def networks(titled: Titled, tables: Tables) -> Found | None:
     told, used, kept = [], [], []
     for title, rows in titled.items():
         if title.partition(":")[0] == PFL and (best := best_method(rows)):
+            kept.append(met(best.lower, least=LOWER_PERCENT))
             told.append(
                 f"Of clients that train together, the worst decile is {best.lower} % lower with "
-                f"{best.label} than with one network for all (target {LOWER_PERCENT:g})."
+                f"{best.label} than with one network for all "
+                f"({_promise(LOWER_PERCENT, kept[-1])})."
             )
             used.append(title)
-            kept.append(best.lower.value >= LOWER_PERCENT and best.lower.num_seeds >= LEAST_SEEDS)
-    return Found(" ".join(told), used, all(kept)) if told else None
+    return Found(" ".join(told), used, sure(kept)) if told else None
 
 
 def both(first: Answer, second: Answer) -> Answer:
@@ -227,9 +233,9 @@ def both(first: Answer, second: Answer) -> Answer:
         made = [one for ask in (first, second) if (one := ask(titled, tables))]
         if not made:
             return None
-        met = [one.met for one in made]
+        kept = [one.met for one in made]
         titles = [title for one in made for title in one.titles]
-        judged = False if False in met else None if None in met else True
+        judged = False if False in kept else None if None in kept else True
         return Found(" ".join(one.words for one in made), titles, judged)
 
     return answer

@@ -33,19 +33,32 @@ def error_of(row: ResultRow | None) -> Number | None:
     return None if row is None else row.scores.get(MPJPE)
 
 
+def people_error(row: ResultRow | None) -> Number | None:
+    """Mean over people of their MPJPE in mm; over pictures where a row does not tell of people."""
+    if row is None or not row.people_mm:
+        return error_of(row)
+    return statistics.fmean(row.people_mm)
+
+
 def start_of(row: ResultRow) -> str | None:
     """Hash of the weights that a row's run started from."""
     return row.started_from.sha256 if row.started_from else None
 
 
 def gap_closed(row: ResultRow, before: ResultRow | None, central: ResultRow | None) -> float | None:
-    """(before - this) / (before - centralized) in percent; None where one is unknown."""
-    if before is None or start_of(row) != start_of(before):
+    """(before - this) / (before - centralized) in percent, over the same people; None where one is
+    unknown.
+    """
+    if before is None or start_of(row) != start_of(before) or not _same_people(row, before):
         return None
-    start, end, here = error_of(before), error_of(central), error_of(row)
+    start, end, here = people_error(before), people_error(central), people_error(row)
     if start is None or end is None or here is None or start == end:
         return None
     return 100 * (start - here) / (start - end)
+
+
+def _same_people(row: ResultRow, other: ResultRow) -> bool:
+    return len(row.people_mm) == len(other.people_mm)
 
 
 def with_gaps(rows: list[ResultRow]) -> list[ResultRow]:

@@ -1,54 +1,47 @@
 """Contests: of the gap to centralized training, how much the best row of so many clients closes."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pchmr.recipes.rows import EVERYONE, of_clients
+from pchmr.recipes.rows import BEFORE, CENTRALIZED, EVERYONE, of_clients
 from pchmr.report.claims import LEAST_SEEDS
-from pchmr.report.comparison import GAP, BySeed
-from pchmr.results import VALIDATION, Number, ResultRow
+from pchmr.report.comparison import BySeed, first_of_id, gap_of, of_id
+from pchmr.report.crossed import Estimate
+from pchmr.results import VALIDATION, ResultRow
 
 # Share of the gap, in percent, that FastMETRO is to close with tuned FedAvg or better, by contest.
 GAP_TARGETS = {EVERYONE: 90.0, of_clients(100): 85.0, of_clients(1000): 75.0}
 
 
-def closed_by(row: ResultRow) -> Number | None:
-    """Percent of the gap that a row closes, where it is known."""
-    return row.scores.get(GAP)
-
-
 @dataclass(frozen=True)
 class Best:
-    """The best row of a contest: percent of the gap, mean over its seeds."""
+    """The best row of a contest, and how many percent of the gap it closes."""
 
-    closed: float
-    num_seeds: int
     id: str
     label: str
+    closed: Estimate
 
 
-def best_of(rows: Iterable[ResultRow], contest: str) -> Best | None:
+def best_of(rows: Sequence[ResultRow], contest: str) -> Best | None:
     """The best row of a contest; None where nobody tried.
 
     Chosen on validation people where all rows tell of them, else by the gap itself; rows with too
     few seeds for a verdict only where there is no other.
     """
-    rivals: dict[str, dict[int | None, ResultRow]] = {}
-    for row in rows:
-        if row.contest == contest and closed_by(row) is not None:
-            rivals.setdefault(row.id, {})[row.seed] = row
+    before, central = first_of_id(rows, BEFORE), of_id(rows, CENTRALIZED)
+    rivals = {row.id: of_id(rows, row.id) for row in rows if row.contest == contest}
     found = [
-        Best(statistics.fmean(gaps), len(gaps), name, members[next(iter(members))].label)
+        Best(name, next(iter(members.values())).label, closed)
         for name, members in rivals.items()
-        if (gaps := [gap for row in members.values() if (gap := closed_by(row)) is not None])
+        if (closed := gap_of(members, before, central)) is not None
     ]
-    enough = min(LEAST_SEEDS, max((best.num_seeds for best in found), default=0))
-    found = [best for best in found if best.num_seeds >= enough]
+    enough = min(LEAST_SEEDS, max((best.closed.num_seeds for best in found), default=0))
+    found = [best for best in found if best.closed.num_seeds >= enough]
     chosen = {best.id: _validation(rivals[best.id]) for best in found}
     if found and None not in chosen.values():
         return min(found, key=lambda best: chosen[best.id] or 0.0)
-    return max(found, key=lambda best: (best.closed, best.num_seeds), default=None)
+    return max(found, key=lambda best: best.closed.value, default=None)
 
 
 def _validation(members: BySeed) -> float | None:

@@ -64,7 +64,7 @@ def sentences(questions: Questions, titled: Titled, tables: Tables) -> list[Sent
 AT_FIRST = claim("client-scale", EVERYONE, CENTRALIZED)
 AT_THE_END = costs(
     "plateau",
-    f"After {TO_PLATEAU} times as many images, against centralized training on as many",
+    f"On {TO_PLATEAU} times as many images, against centralized training on as many",
     CENTRALIZED,
     {WITH_STATE: 1.0},
 )
@@ -89,7 +89,7 @@ QUESTIONS: Questions = (
 """Of a folder of results."""
 ABOUT_CLIENTS: Questions = (
     ("Ten clients", "client-scale", AT_FIRST),
-    ("Where training ends", "plateau", AT_THE_END),
+    ("Sixteen times the images", "plateau", AT_THE_END),
     ("Federation's own share", "ladder", both(rungs, SHARE)),
     ("State of optimizers", "client-scale", state),
     *QUESTIONS[1:6],

@@ -52,4 +52,6 @@ def _marked(row: ResultRow, edition: Edition) -> ResultRow:
     if not why:
         return row
     said = f"(stale: {why})"
-    return replace(row, id=f"{row.id} {said}", label=f"{row.label} {said}", contest=None)
+    return replace(
+        row, id=f"{row.id} {said}", label=f"{row.label} {said}", kind="stale", contest=None
+    )

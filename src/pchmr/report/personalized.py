@@ -63,7 +63,7 @@ def _best(rows: list[ResultRow]) -> str:
     best = best_method(rows)
     if best is None:
         return "No method stands beside one network for all yet."
-    judged = met(best.lower.value, LOWER_PERCENT, best.lower.num_seeds)
+    judged = met(best.lower, least=LOWER_PERCENT)
     return (
         f"Worst decile of clients with the best method by the clients that choose "
         f"({escaped(best.label)}), lower than with one network for all by {best.lower} % over "
