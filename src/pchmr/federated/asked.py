@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pchmr.door import read_json_lines
-from pchmr.runs.files import append_line
+from pchmr.config import SettingError
+from pchmr.door import FileError, Json, read_json_lines, read_text
+from pchmr.runs.files import append_line, write_bytes
 
 ASKED = "asked.jsonl"
+CURE = "put back a copy of the file, or begin the run anew without --resume"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,19 @@ class Asked:
     round: int
     cohort: tuple[int, ...]
     clients: tuple[int, ...]
+
+    @classmethod
+    def of(cls, raw: Json) -> "Asked":
+        """What a line of the file says.
+
+        Raises:
+            ValueError: It names no round or no clients.
+        """
+        match raw:
+            case {"round": int() as number, "cohort": list() as cohort, "clients": list() as asked}:
+                if all(type(client) is int for client in (*cohort, *asked)):
+                    return cls(number, tuple(cohort), tuple(asked))
+        raise ValueError("a line does not say who was asked")
 
 
 class AskedRecord:
@@ -51,12 +66,27 @@ class AskedRecord:
         self.entries.append(found)
 
     def read(self) -> None:
-        """Goes back to what is on disk."""
-        if self._path is not None and self._path.exists():
-            self.entries = [
-                Asked(int(raw["round"]), tuple(raw["cohort"]), tuple(raw["clients"]))
-                for raw in read_json_lines(self._path)
-            ]
+        """Goes back to what is on disk.
+
+        A last line without its end is taken off: the server was killed while it wrote that line,
+        and asks nobody before the line is whole.
+
+        Raises:
+            FileError: Another line is damaged.
+        """
+        if self._path is None or not self._path.exists():
+            return
+        try:
+            text = read_text(self._path)
+            whole = text[: text.rfind("\n") + 1]
+            if whole != text:
+                write_bytes(self._path, whole.encode())
+            self.entries = [Asked.of(raw) for raw in read_json_lines(self._path)]
+        except SettingError:  # the disk is full
+            raise
+        except ValueError as error:
+            reason = error.reason if isinstance(error, FileError) else error
+            raise FileError(self._path, f"{reason}; {CURE}") from None
 
     def clear(self) -> None:
         """Forgets a run before this one."""

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from toy import ToyPeople, config_of, folder, world_of
 
 from pchmr.config import DivergedError, PrivacyOptions, SettingError
+from pchmr.door import FileError
 from pchmr.federated import Engine, run_federated
+from pchmr.federated.asked import AskedRecord
 from pchmr.federated.client_state import ClientStates
 from pchmr.federated.flower.api import (
     ClientApp,
@@ -270,6 +272,46 @@ def test_a_run_that_was_killed_in_a_round_goes_on_with_other_clients(forgets, tm
     reasons = {(found["client_id"], found["reason"]) for found in row["quarantined"]}
     assert reasons == ({(client, "model_again") for client in first} if forgets else set())
     assert not set(first) & {client for kind, client in told if kind == "masked"}
+
+
+def test_a_line_that_was_being_written_stands_for_nobody(tmp_path):
+    """Nobody is asked before their line is whole, and the next line stands apart from it."""
+    config = settings(num_clients=12, num_rounds=3)
+
+    def stop(row):
+        if row["round"] == 2:
+            raise Stopped
+
+    engine, _ = losing(lambda kind, client, place: False)
+    with pytest.raises(Stopped):
+        run(config, tmp_path, engine=engine, on_round=stop)
+    place = tmp_path / "asked.jsonl"
+    whole = place.read_bytes()
+    place.write_bytes(whole + whole.splitlines()[-1][:15])
+    engine, _ = losing(lambda kind, client, place: False)
+    _, result = run(replace(config, resume=True), tmp_path, engine=engine)
+    assert [row["changed"] for row in result.rows] == [True] * 3
+    lines = place.read_bytes()
+    assert lines.startswith(whole) and lines.count(b"\n") == 3
+    assert [json.loads(line)["round"] for line in lines.splitlines()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"round": 1, "coh\n',
+        '{"round": 1, "cohort": [0, 1]}\n',
+        '{"round": 1, "cohort": [0], "clients": "01"}\n',
+        '{"round": 1, "cohort": [0], "clients": ["0"]}\n',
+        "\xff\n",
+    ],
+)
+def test_any_other_damage_to_who_was_asked_names_the_cure(line, tmp_path):
+    AskedRecord(tmp_path).note(1, [0, 1], [0])
+    with open(tmp_path / "asked.jsonl", "ab") as file:
+        file.write(line.encode("latin-1"))
+    with pytest.raises(FileError, match=r"asked\.jsonl: .*; put back a copy of the file, or begin"):
+        AskedRecord(tmp_path).read()
 
 
 def test_privacy_counts_vectors_that_came_to_nothing(tmp_path):
