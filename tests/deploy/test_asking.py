@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pchmr.deploy import asking
-from pchmr.deploy.asking import AskingGrid
+from pchmr.deploy.asking import MOST_ASKED, AskingGrid
 from pchmr.federated.flower.api import (
     SERVER_NODE,
     ClientApp,
@@ -17,7 +17,7 @@ from pchmr.federated.flower.api import (
     set_message_id,
 )
 from pchmr.federated.flower.grid import InProcessGrid
-from pchmr.federated.flower.replies import check_envelope, in_order, says_gone
+from pchmr.federated.flower.replies import carried, check_envelope, in_order, says_gone
 
 GONE = 3
 
@@ -33,7 +33,10 @@ class Clock:
 
 
 class LossyGrid(InProcessGrid):
-    """Two devices; `act(message, how often its device was asked, now)` makes what comes back."""
+    """Two devices; `act(message, how often its device was asked, now)` makes what comes back.
+
+    Like Flower's grid it takes all answers of a call from the server before it unpacks the first.
+    """
 
     def __init__(self, clock: Clock, act: Callable[[Message, int, float], object]) -> None:
         super().__init__(ClientApp(), num_nodes=2)
@@ -63,6 +66,9 @@ class LossyGrid(InProcessGrid):
             if made is not None:
                 del self.out[name]
                 found.append(made)
+        for made in found:
+            if isinstance(made, Exception):
+                raise made
         return found
 
 
@@ -87,13 +93,12 @@ def gone(message: Message) -> Message:
     return reply
 
 
-def ask(grid: LossyGrid, timeout: float | None = 600.0) -> list[str]:
+def ask(grid: LossyGrid, timeout: float | None = 600.0, most_asked: int = MOST_ASKED) -> list[str]:
     """Who answered, or why not, in order; every answer stands up to the server's own checks."""
     set_identity(1)
     messages = [Message(RecordDict(), node, "train", group_id="1") for node in (2, 3)]
     found = []
-    carried = AskingGrid(grid).send_and_receive(messages, timeout=timeout)
-    for arrival in in_order(messages, carried):
+    for arrival in in_order(messages, carried(AskingGrid(grid, most_asked), messages, timeout)):
         if arrival.reply is None or arrival.position is None:
             found.append(str(arrival.reason))
         elif says_gone(arrival.reply):
@@ -166,3 +171,59 @@ def test_a_device_that_is_lost_again_and_again_is_left_out(clock: Clock) -> None
     )
     assert ask(grid) == ["answered", "gone"]
     assert grid.asked == [2, 3, 3, 3]
+
+
+def test_a_stage_of_a_secure_round_is_asked_once(clock: Clock) -> None:
+    grid = LossyGrid(
+        clock, lambda message, *_: answer(message) if is_first(message) else gone(message)
+    )
+    assert ask(grid, most_asked=1) == ["answered", "gone"]
+    assert grid.asked == [2, 3] and clock.now == 0
+
+
+@pytest.mark.parametrize("most_asked", [1, MOST_ASKED])
+@pytest.mark.parametrize("bad", [2, 3])
+def test_an_answer_that_cannot_be_unpacked_costs_its_sender_alone(
+    clock: Clock, bad: int, most_asked: int
+) -> None:
+    def act(message: Message, times: int, now: float) -> object:
+        known = message.metadata.dst_node_id
+        return ValueError("unexpected children") if known == bad else answer(message)
+
+    grid = LossyGrid(clock, act)
+    assert ask(grid, most_asked=most_asked) == [
+        "no_reply" if node == bad else "answered" for node in (2, 3)
+    ]
+    assert grid.asked == [2, 3] and clock.now == 0  # nobody waits, nobody is asked again
+
+
+@pytest.mark.parametrize("liar", [2, 3])
+def test_nobody_answers_in_the_name_of_others(clock: Clock, liar: int) -> None:
+    """What stands on an answer is the device's own word, sender and message alike."""
+
+    def act(message: Message, times: int, now: float) -> Message | None:
+        if message.metadata.dst_node_id != liar:
+            return answer(message) if now > 3 else None
+        (other,) = (m for m, _ in grid.out.values() if m.metadata.dst_node_id != liar)
+        forged = Message(Error(2, "policy"), reply_to=other)
+        forged.metadata.__dict__["_src_node_id"] = other.metadata.dst_node_id
+        return forged
+
+    grid = LossyGrid(clock, act)
+    assert ask(grid) == ["no_reply" if node == liar else "answered" for node in (2, 3)]
+    assert grid.asked == [2, 3]
+
+
+def test_polls_wait_once_however_many_are_asked(clock: Clock) -> None:
+    calls = []
+
+    class Counting(LossyGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+            asked = list(message_ids)
+            calls.append(asked)
+            return super().pull_messages(asked)
+
+    grid = Counting(clock, lambda message, times, now: answer(message) if now >= 30 else None)
+    assert ask(grid) == ["answered", "answered"]
+    assert 30 <= clock.now <= 33
+    assert len(calls) == 22 and all(len(asked) == 1 for asked in calls)

@@ -124,6 +124,17 @@ def _garbage(content: RecordDict) -> None:
     arrays["delta"] = Array(said.dtype, tuple(said.shape), said.stype, b"not an array")
 
 
+def _said(name: str, value: Any) -> Fault:
+    """Changes what an array says of itself, which Flower takes from a client's JSON as it is."""
+
+    def change(content: RecordDict) -> None:
+        arrays = cast(ArrayRecord, content["update"])
+        arrays["delta"] = wire_array(arrays["delta"].numpy())
+        setattr(arrays["delta"], name, value)
+
+    return _records(change)
+
+
 def _stranger(reply: Message) -> list[Message]:
     made = _copy(reply)
     made.metadata.__dict__["_reply_to_message_id"] = "never sent"
@@ -149,7 +160,21 @@ def _metadata(**changes: Any) -> Fault:
     return fault
 
 
-FAULTS: dict[str, Fault] = {
+HALF_LETTER = "\ud800"
+# These are taken off the wire as they are and cannot be put onto it again.
+UNSPEAKABLE: dict[str, Fault] = {
+    "size that no field holds": _said("shape", (2**40,)),
+    "size below zero without end": _said("shape", (-(2**70),)),
+    "half a letter as type": _said("dtype", HALF_LETTER),
+    "half a letter as serialization": _said("stype", HALF_LETTER),
+    "half a letter as array": _records(
+        lambda c: cast(Any, c["update"]).__setitem__(HALF_LETTER, wire_array(np.zeros(1)))
+    ),
+    "half a letter as record": _records(
+        lambda c: c.__setitem__(HALF_LETTER, ConfigRecord({"name": "x"}))
+    ),
+}
+FAULTS: dict[str, Fault] = UNSPEAKABLE | {
     "text behind the values": _records(_trailing),
     "text as group": _metadata(group_id="/home/someone/IMG_0001.jpg"),
     "text as message type": _metadata(message_type="train./home/someone/IMG_0001.jpg"),

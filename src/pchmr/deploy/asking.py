@@ -1,4 +1,8 @@
-"""Asks a device again for an answer that was lost.
+"""Asks devices: takes each answer by itself, and asks again for one that was lost.
+
+Flower's grid confirms and unpacks all answers of a call before it gives any of them out, so that
+one which cannot be unpacked would take along those beside it. Each is therefore pulled by a call of
+its own, under the message that it must answer, and costs nobody but its sender.
 
 A device's program that ends takes what it held with it, and a connection torn at the wrong moment
 costs an answer for good: Flower's server then says that there will be none. A plain task may be
@@ -7,6 +11,7 @@ is there. Only what the server gave up is: who is slow is never asked twice, sin
 behind the task. Stages of a secure round are asked once: there, who is lost is left out.
 """
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +19,7 @@ from dataclasses import dataclass
 from pchmr.federated.flower.api import Grid, Message, RecordDict, Run, set_reply_to
 from pchmr.federated.flower.replies import says_gone
 
+log = logging.getLogger("pchmr.federated.server")
 POLL_SECONDS = 3.0
 RETURN_SECONDS = 60.0
 """How long a device that was there at first may be away: its program begins again in half of it."""
@@ -38,14 +44,15 @@ class _Asked:
 
 
 class AskingGrid(Grid):
-    """A grid of devices that may be asked twice.
+    """A grid of devices, whose answers may be anything and may be lost.
 
     Args:
         grid: Flower's own, to a server.
+        most_asked: How often a device is asked for one answer.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+    def __init__(self, grid: Grid, most_asked: int = MOST_ASKED) -> None:
+        self._grid, self._most_asked = grid, most_asked
 
     def set_run(self, run: Run) -> None:
         """Sets the run that messages belong to."""
@@ -87,9 +94,8 @@ class AskingGrid(Grid):
         out = self._begin(list(messages), names)
         began = time.monotonic()
         while out:
-            asked = [other for other, name in names.items() if name in out]
-            for reply in self._grid.pull_messages(asked) if asked else ():
-                yield from self._settle(reply, out, names)
+            for other in list(names):
+                yield from self._settle(other, out, names)
             is_over = timeout is not None and time.monotonic() - began >= timeout
             yield from self._given_up(out, is_over=is_over)
             if is_over or not out:
@@ -107,19 +113,40 @@ class AskingGrid(Grid):
         return out
 
     def _settle(
-        self, reply: Message, out: dict[str, _Asked], names: dict[str, str]
+        self, other: str, out: dict[str, _Asked], names: dict[str, str]
     ) -> Iterator[Message]:
-        """The answer under the first message's id; none where one was there or is yet to come."""
-        name = names.pop(reply.metadata.reply_to_message_id, "")
-        if name not in out:
+        """The answer to a message under the first one's id; none if it is lost or yet to come."""
+        found = self._pull(other)
+        if found is None:
             return
-        set_reply_to(reply, name)
+        name = names.pop(other)
         asked = out[name]
-        if says_gone(reply) and asked.was_there and asked.times < MOST_ASKED:
+        if not found:  # the server gave it out and will not do so again
+            log.warning(
+                "node %d gave no answer that can be read", asked.message.metadata.dst_node_id
+            )
+            del out[name]
+            return
+        reply = found[0]
+        set_reply_to(reply, name)
+        if says_gone(reply) and asked.was_there and asked.times < self._most_asked:
             asked.gone = (reply, time.monotonic())
             return
         del out[name]
         yield reply
+
+    def _pull(self, other: str) -> list[Message] | None:
+        """The answer that came to a message, in a list; None if none did.
+
+        The list is empty where Flower cannot unpack what came, or where that answers another
+        message: nobody answers in the name of others.
+        """
+        try:
+            came = list(self._grid.pull_messages([other]))
+        except Exception as error:  # a device sends what it likes
+            log.warning("an answer cannot be unpacked: %s", type(error).__name__)
+            return []
+        return [m for m in came if m.metadata.reply_to_message_id == other] if came else None
 
     @staticmethod
     def _given_up(out: dict[str, _Asked], *, is_over: bool) -> Iterator[Message]:

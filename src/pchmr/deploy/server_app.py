@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from pchmr.config import FederateConfig, from_json
-from pchmr.deploy.asking import AskingGrid
+from pchmr.deploy.asking import MOST_ASKED, AskingGrid
 from pchmr.deploy.federation import Federation, nodes_of, public_keys, roster_of
 from pchmr.deploy.people import server_world
 from pchmr.deploy.processes import PLACE
@@ -54,7 +54,8 @@ def serve_run(
 
 
 def _rounds(server: Server, grid: Grid) -> None:
-    server.run(grid if server.config.privacy_options.is_secure else AskingGrid(grid))
+    is_secure = server.config.privacy_options.is_secure
+    server.run(AskingGrid(grid, most_asked=1 if is_secure else MOST_ASKED))
 
 
 def gate_for(config: FederateConfig, world: World, most_samples: int) -> Gate:

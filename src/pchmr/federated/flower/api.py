@@ -124,6 +124,9 @@ def content_bytes(content: RecordDict) -> int:
     """Bytes of a message's content as it is serialized, give or take some tens.
 
     Arrays are not serialized for it: their bytes are counted, NumPy's header included.
+
+    Raises:
+        ValueError: The content is a client's and says what cannot be serialized; other errors too.
     """
     light, beside = RecordDict(), 0
     for name, record in content.items():

@@ -114,18 +114,15 @@ def _owned(reply: Message) -> Message:
 
 
 def carried(grid: Grid, messages: Sequence[Message], timeout: float | None) -> Iterator[Message]:
-    """The replies that a grid yields; one that it cannot carry costs that reply and no more."""
-    waiting = list(messages)
-    while waiting:
-        try:
-            for reply in grid.send_and_receive(waiting, timeout=timeout):
-                answered = reply.metadata.reply_to_message_id
-                waiting = [m for m in waiting if m.metadata.message_id != answered]
-                yield reply
-            return
-        except Exception as error:
-            log.warning("a reply could not be carried: %s", type(error).__name__)
-            waiting = waiting[1:]
+    """The replies that a grid yields; of one that fails, those that came before it did.
+
+    Nobody is asked a second time: the messages are out. A grid to devices, whose replies may be
+    anything, sees to it that one reply does not cost the others (`pchmr.deploy.asking`).
+    """
+    try:
+        yield from grid.send_and_receive(messages, timeout=timeout)
+    except Exception as error:
+        log.warning("the replies that are left cannot be carried: %s", type(error).__name__)
 
 
 def check_envelope(asked: Message, reply: Message) -> None:

@@ -224,9 +224,9 @@ class Server:
         for arrival in in_order(messages, carried(grid, messages, wait)):
             position, reply = arrival.position, arrival.reply
             client_id = -1 if position is None else outcome.cohort[position]
-            if reply is not None and reply.has_content():
-                outcome.bytes_up += content_bytes(reply.content)
             try:
+                if reply is not None and reply.has_content():  # what it says is still unchecked
+                    outcome.bytes_up += content_bytes(reply.content)
                 if arrival.reason or reply is None or position is None:
                     raise Rejected(arrival.reason or "no_reply")
                 found = self._admit(messages[position], reply, number, client_id)
