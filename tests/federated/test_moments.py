@@ -5,16 +5,28 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from toy import ToyNet, ToyPeople, again, config_of, folder, subset, world_of
 
 from pchmr.config import OptimOptions, PrivacyOptions, SettingError
 from pchmr.federated import Training, run_federated
 from pchmr.federated.client import Worker, schema_of
-from pchmr.federated.moments import COUNT, FIRST, SECOND, MomentSpec, bounded_squares
+from pchmr.federated.moments import (
+    BETAS,
+    COUNT,
+    FIRST,
+    LARGEST_RATIO,
+    SECOND,
+    MomentSpec,
+    bounded_squares,
+    raised_squares,
+)
 from pchmr.federated.rounds import client_seed, cohort
 from pchmr.federated.task import Task
+from pchmr.federated.trimmed import TrimmedSum
 from pchmr.federated.vector import FlatSpec, FlatView
 from pchmr.muon import Muon
+from pchmr.training import new_optimizer
 
 KINDS = {
     "adamw": lambda weights, rate: torch.optim.AdamW(weights, lr=rate),
@@ -205,6 +217,115 @@ def test_second_moments_never_turn_negative_or_too_small():
     np.testing.assert_allclose(vectors[SECOND], 2.5e-2, rtol=1e-5)
 
 
+def layout(kind: str) -> MomentSpec:
+    return MomentSpec.of(FlatSpec.of(ToyNet(norm=False)), settings(kind, "average"))
+
+
+def after(gradients) -> tuple[np.ndarray, np.ndarray]:
+    """Moments of torch's AdamW after these gradients, each (weights,)."""
+    weight = torch.nn.Parameter(torch.zeros(gradients.shape[1]))
+    optimizer = torch.optim.AdamW([weight], lr=1e-3)
+    for gradient in gradients:
+        weight.grad = torch.from_numpy(gradient)
+        optimizer.step()
+    state = optimizer.state[weight]
+    return state["exp_avg"].numpy(), state["exp_avg_sq"].numpy()
+
+
+def with_moments(first: np.ndarray, second: np.ndarray) -> tuple[MomentSpec, dict]:
+    spec = layout("adamw")
+    vectors = spec.zeros()
+    vectors[FIRST][: len(first)], vectors[SECOND][: len(second)] = first, second
+    return spec, vectors
+
+
+def test_both_optimizers_have_the_decays_that_the_bound_is_made_of():
+    for kind in sorted(KINDS):
+        optimizer = new_optimizer(ToyNet(), OptimOptions(optimizer=kind))
+        assert tuple(optimizer.defaults["betas"]) == BETAS
+    assert pytest.approx(52.857, abs=1e-3) == LARGEST_RATIO
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-9, 1e-3, 1.0, 1e4])
+def test_gradients_lead_to_reachable_moments_and_to_none_beyond(scale):
+    rng = np.random.default_rng(3)
+    kinds = [rng.normal(size=(400, 20)), np.ones((400, 20)), np.eye(400, 20)[::-1]]
+    kinds += [rng.standard_cauchy(size=(400, 20)), rng.random((400, 20)) < 0.02]
+    a, b = BETAS
+    worst = np.tile((a / b) ** np.arange(400.0)[::-1, None], 20)  # where the inequality is equal
+    for gradients in (*kinds, worst):
+        first, second = after((scale * gradients).astype(np.float32))
+        spec, vectors = with_moments(first, second)
+        assert spec.is_reachable(vectors)
+        lifted = vectors[SECOND].copy()
+        raised_squares(spec, vectors)
+        if scale > 1e-15:  # squares of smaller ones are not what float32 holds
+            np.testing.assert_array_equal(vectors[SECOND], lifted)
+    if scale > 1e-9:
+        spec, vectors = with_moments(1.003 * first, second)
+        assert not spec.is_reachable(vectors)
+
+
+def test_means_and_trimmed_means_of_reachable_moments_are_reachable():
+    rng = np.random.default_rng(4)
+    for trim in (0, 1, 2):
+        first = rng.standard_cauchy(size=(7, 300)).astype(np.float32)
+        second = np.square(first) / np.float32(LARGEST_RATIO)
+        means = []
+        for rows in (first, second):
+            if trim:
+                total = TrimmedSum(300, trim)
+                total.clear()
+                for row in rows:
+                    total.add(row, 1.0)
+                means.append(total.mean(slice(None), 7.0))
+            else:
+                means.append(rows.mean(axis=0))
+        spec, vectors = with_moments(*means)
+        assert spec.is_reachable(vectors)
+
+
+def test_a_mean_at_the_border_is_lifted_so_that_honest_clients_are_let_in():
+    """Where weights see no gradient, they send back what the server has."""
+    spec, vectors = with_moments(np.float32([0.5, 1e-12]), np.float32([0.25 / 52.95, 0]))
+    assert spec.is_reachable(vectors)
+    raised_squares(spec, vectors)
+    vectors[FIRST] *= np.float32(1 + 1e-6)
+    assert spec.is_reachable(vectors)
+
+
+def test_what_the_server_hands_out_leaves_clients_room_for_rounding(tmp_path, monkeypatch):
+    """Even if every client goes to the border."""
+
+    class AtTheBorder(Worker):
+        def run(self, task):
+            update = super().run(task)
+            least = np.square(update.arrays[FIRST]) / np.float32(52.95)
+            update.arrays[SECOND][...] = least
+            return update
+
+    monkeypatch.setattr("pchmr.federated.flower.residence.Worker", AtTheBorder)
+    config = settings("adamw", "average", clients_per_round=1, num_rounds=1)
+    result = run_federated(config, world_with(config, "adamw"), folder(tmp_path))
+    assert not result.rows[0]["quarantined"]
+    (path,) = (tmp_path / "checkpoints").glob("*.safetensors")
+    found = {name.removeprefix("clients."): vector for name, vector in load_file(path).items()}
+    found[FIRST] = found[FIRST] * np.float32(1.0004)
+    assert found[FIRST].any() and layout("adamw").is_reachable(found)
+
+
+def test_muon_s_momentum_is_held_against_nothing():
+    spec = layout("muon")
+    vectors = spec.zeros()
+    moved = {name: np.zeros(len(v), bool) for name, v in vectors.items()}
+    for first, _ in spec.pairs({**vectors, FIRST: moved[FIRST]}):
+        first[...] = True
+    vectors[FIRST][~moved[FIRST]] = 1.0
+    assert spec.is_reachable(vectors)
+    vectors[FIRST][moved[FIRST]] = 1e-3
+    assert not spec.is_reachable(vectors)
+
+
 def admitted(change):
     """Reasons for which a reply whose moments were changed is set aside."""
     config = settings("adamw", "average", num_rounds=1)
@@ -220,9 +341,18 @@ def admitted(change):
     return config, Tampering
 
 
+def lean_on_small_squares(arrays):
+    """A first moment of ordinary length, on the entries whose second one is smallest."""
+    places = np.argsort(arrays[SECOND], kind="stable")[:20]
+    length = np.linalg.norm(arrays[FIRST])
+    arrays[FIRST].fill(0)
+    arrays[FIRST][places] = length / math.sqrt(20)
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        lean_on_small_squares,
         lambda arrays: np.negative(arrays[SECOND], out=arrays[SECOND]),
         lambda arrays: arrays[FIRST].fill(1e6),
         lambda arrays: arrays[SECOND].fill(1e9),

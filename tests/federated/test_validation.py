@@ -6,8 +6,10 @@ import pytest
 from pchmr.config import OptimOptions
 from pchmr.federated.cohort import Reply
 from pchmr.federated.fold import vector_norm
+from pchmr.federated.moments import FIRST, LARGEST_RATIO, SECOND, MomentSpec
 from pchmr.federated.update import Rejected, Update
 from pchmr.federated.validation import Gate, UpdateTrace
+from pchmr.federated.vector import Slot
 
 SIZE = 10_000
 STATISTICS = np.float32([0, 0, 1, 1])
@@ -232,3 +234,19 @@ def test_control_variates_move_no_farther_than_twice_the_others():
     ]
     replies = judged(gate_of(gradient_length=1e9), updates)
     assert replies[0].scale["control"] == pytest.approx(0.4, rel=0.05)
+
+
+def test_shortened_moments_stay_reachable():
+    """A second moment that is shortened takes its first one along, by the root."""
+    slots = (Slot("weights", (SIZE,), 0, SIZE),)
+    spec, updates = MomentSpec(slots, slots, "adamw"), []
+    for seed in range(6):
+        first = noise(seed + 50, 1.9e-3 if seed == 0 else 1e-3)
+        second = np.square(first) / np.float32(LARGEST_RATIO)
+        updates.append(update_of(noise(seed), **{FIRST: first, SECOND: second}))
+    replies = judged(gate_of(moments=spec), updates)
+    scale = replies[0].scale
+    assert 0.5 < scale[SECOND] < 0.6 and scale[FIRST] <= np.sqrt(scale[SECOND])
+    arrays = {name: np.float32(scale[name]) * updates[0].arrays[name] for name in (FIRST, SECOND)}
+    assert spec.is_reachable(arrays)
+    assert not any(reply.scale for reply in replies[1:])

@@ -16,6 +16,7 @@ from pchmr.federated.clip_gate import ClipGate
 from pchmr.federated.flower.api import Context, Grid, ServerApp, wire_array
 from pchmr.federated.flower.engines import Engine
 from pchmr.federated.flower.server import Server
+from pchmr.federated.moments import MomentSpec
 from pchmr.federated.validation import Gate
 from pchmr.models import HMRModel, save_checkpoint
 from pchmr.runs import CONFIG, MODEL, SUMMARY, RunFolder, state_sha256
@@ -69,6 +70,7 @@ def gate_for(config: FederateConfig, world: World, most_samples: int) -> Gate:
         num_parameters=spec.num_parameters,
         max_samples=most_samples,
         local_epochs=config.local_epochs,
+        moments=MomentSpec.of(spec, config),
     )
 
 

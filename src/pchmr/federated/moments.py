@@ -9,6 +9,7 @@ here with every entry in place of means over blocks. In DiLoCo (Douillard et al.
 FedBN's clients keep begin every round without moments. Knows no framework.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,18 @@ NAMES = {
 MOMENTUM = "momentum"
 BETAS = (0.9, 0.999)
 """Decay of the two moments of both."""
+LARGEST_RATIO = (1 - BETAS[0]) ** 2 / (1 - BETAS[1]) / (1 - BETAS[0] ** 2 / BETAS[1])
+"""Of the square of a first moment to the second one, neither corrected for its start: 52.9.
+
+The first moment is the sum of (1 - a) a^i g_i over the gradients g_i, latest first, the second one
+that of (1 - b) b^i g_i^2, with (a, b) the decays. By the inequality of Cauchy and Schwarz the
+square of the first is at most the second times the sum of (1 - a)^2 / (1 - b) (a^2 / b)^i, whatever
+the gradients. The bound holds for weighted means of such pairs, and for their trimmed means.
+"""
+ROUNDING = 1.001
+"""Room of a first moment for rounding; half of it is left to clients by `raised_squares`."""
+TINY = 1e-12
+"""First moment whose square may have vanished; AdamW moves by 1e-4 rates for it."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +79,24 @@ class MomentSpec:
         found = {FIRST: self.first[-1].stop}
         return found | ({SECOND: self.second[-1].stop} if self.second else {})
 
-    @property
-    def places(self) -> np.ndarray:
-        """Where among the first moments the second ones' weights stand."""
-        begins = {slot.name: slot.start for slot in self.first}
-        parts = [np.arange(s.stop - s.start) + begins[s.name] for s in self.second]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+    def pairs(self, vectors: Mapping[str, np.ndarray]) -> Iterator[tuple[Flat, Flat]]:
+        """First and second moments, as views, of each weight that has both."""
+        first = {slot.name: slot for slot in self.first}
+        for own in self.second:
+            slot = first[own.name]
+            yield vectors[FIRST][slot.start : slot.stop], vectors[SECOND][own.start : own.stop]
+
+    def is_reachable(self, vectors: Mapping[str, np.ndarray]) -> bool:
+        """Whether some gradients lead to these moments.
+
+        A first moment beyond that would move its weight by any length. Muon's momentum has no
+        second moment to be held against, and needs none: its steps are of one length.
+        """
+        most = ROUNDING * math.sqrt(LARGEST_RATIO)
+        return all(
+            bool(np.all(np.abs(first) <= most * np.sqrt(second) + TINY))
+            for first, second in self.pairs(vectors)
+        )
 
     def zeros(self) -> Vectors:
         """The state before the first step, the count of steps included."""
@@ -171,7 +196,25 @@ def bounded_squares(spec: MomentSpec, vectors: Mapping[str, np.ndarray], count: 
         vectors: Moments.
         count: Steps that they have seen.
     """
+    one, two = (1 - beta**count for beta in BETAS)
+    _raise(spec, vectors, two / one**2)
+
+
+def raised_squares(spec: MomentSpec, vectors: Mapping[str, np.ndarray]) -> None:
+    """Raises second moments, in place, to where their first ones are reachable.
+
+    Means of reachable moments are, but for rounding: only where bad clients sent what is hardly
+    reachable does it lift a value. What honest clients send back is then reachable, too.
+
+    Args:
+        spec: The layout.
+        vectors: Moments.
+    """
+    _raise(spec, vectors, 1 / LARGEST_RATIO / ROUNDING)
+
+
+def _raise(spec: MomentSpec, vectors: Mapping[str, np.ndarray], share: float) -> None:
+    """Raises second moments to a share of the square of their first ones."""
     if SECOND in vectors:
-        one, two = (1 - beta**count for beta in BETAS)
-        least = np.square(vectors[FIRST][spec.places]) * np.float32(two / one**2)
-        np.maximum(vectors[SECOND], least, out=vectors[SECOND])
+        for first, second in spec.pairs(vectors):
+            np.maximum(second, np.square(first) * np.float32(share), out=second)

@@ -19,6 +19,7 @@ from pchmr.federated.flower.engines import ENGINES, Engine
 from pchmr.federated.flower.secure_app import RESIDUALS
 from pchmr.federated.flower.server import Server
 from pchmr.federated.ledger import Ledger
+from pchmr.federated.moments import MomentSpec
 from pchmr.federated.outcome import Row
 from pchmr.federated.policy import Guard
 from pchmr.federated.secure.device import enroll, forget, wipe_rounds
@@ -237,6 +238,7 @@ def gate_of(config: FederateConfig, world: World, spec: FlatSpec) -> Gate:
         max_samples=max(counts),
         local_epochs=config.local_epochs,
         num_samples=counts,
+        moments=MomentSpec.of(spec, config),
     )
 
 

@@ -1,9 +1,9 @@
 """The gate before the sum: what a reply can do is bounded by what the cohort does.
 
 A reply is looked at twice. `admit` sees it alone: finite, the samples that its client holds, the
-steps that so many samples take, no negative variance, a length that training can reach, not the
-copy of an earlier update. `judge` sees the cohort whole, and holds every reply against the others,
-never against what it says of itself:
+steps that so many samples take, no negative variance, a length that training can reach, moments of
+an optimizer that gradients can lead to, not the copy of an earlier update. `judge` sees the cohort
+whole, and holds every reply against the others, never against what it says of itself:
 
 - arrays longer than twice the others' median are shortened to that, beyond fifty times set aside;
 - where the server does not know how many samples clients hold, a count above three times the
@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float
 from pchmr.config import OptimOptions
 from pchmr.federated.cohort import Reply, agreement, cosines, products
 from pchmr.federated.fold import vector_norm
-from pchmr.federated.moments import FIRST, SECOND
+from pchmr.federated.moments import FIRST, SECOND, MomentSpec
 from pchmr.federated.update import Rejected, Update
 
 Values = Float[np.ndarray, " size"]
@@ -70,6 +70,7 @@ class Gate:
         batch_size: People per step; with the samples it says the steps.
         local_epochs: Passes that a client makes.
         num_samples: Samples of each client, where the server knows them.
+        moments: Layout of the moments of optimizers, where they travel.
         memory: Good updates, latest last.
     """
 
@@ -79,6 +80,7 @@ class Gate:
     batch_size: int
     local_epochs: int
     num_samples: Sequence[int] | None = None
+    moments: MomentSpec | None = None
     memory: list[UpdateTrace] = field(default_factory=list)
 
     @classmethod
@@ -90,6 +92,7 @@ class Gate:
         max_samples: int,
         local_epochs: int,
         num_samples: Sequence[int] | None = None,
+        moments: MomentSpec | None = None,
     ) -> "Gate":
         """A gate for clients that train with these options."""
         root = math.sqrt(num_parameters)
@@ -100,6 +103,7 @@ class Gate:
             batch_size=options.batch_size,
             local_epochs=local_epochs,
             num_samples=num_samples,
+            moments=moments,
         )
 
     def admit(
@@ -149,13 +153,19 @@ class Gate:
         return lengths
 
     def _lengths_of_moments(self, update: Update) -> dict[str, float]:
-        """Lengths of the moments of an optimizer; second ones are never negative."""
+        """Lengths of the moments of an optimizer; second ones are never negative, and first ones
+        never larger than gradients with such squares make them.
+        """
         lengths, longest = {}, MOMENT_SLACK * self.gradient_length
         for name, most in ((FIRST, longest), (SECOND, longest**2)):
             if (found := update.arrays.get(name)) is not None:
                 lengths[name] = _finite_length(found)
                 if lengths[name] > most or (name == SECOND and np.any(found < 0)):
                     raise Rejected("state")
+        if SECOND in lengths:
+            assert self.moments is not None, "a gate for moments knows their layout"
+            if not self.moments.is_reachable(update.arrays):
+                raise Rejected("state")
         return lengths
 
     def _check_counts(self, client_id: int, update: Update) -> None:
@@ -182,6 +192,8 @@ class Gate:
             _refuse_by_direction(_good(replies), name)
         for name, earlier in (("delta", before), *((name, []) for name in BESIDE)):
             _shorten(_good(replies), name, earlier)
+        for reply in _good(replies):
+            _keep_reachable(reply.scale)
         if self.num_samples is None:
             self._cap_counts(_good(replies))
         good = [UpdateTrace(reply.lengths["delta"], reply.digest) for reply in _good(replies)]
@@ -226,6 +238,12 @@ def _shorten(replies: list[Reply], name: str, before: list[float]) -> None:
     for reply, length, middle in zip(replies, lengths, _middles(lengths, before), strict=True):
         if middle and length > CLIP_FACTOR * middle:
             reply.scale[name] = CLIP_FACTOR * middle / length
+
+
+def _keep_reachable(scale: dict[str, float]) -> None:
+    """First moments of shortened second ones are shortened by the root at least."""
+    if SECOND in scale:
+        scale[FIRST] = min(scale.get(FIRST, 1.0), math.sqrt(scale[SECOND]))
 
 
 def _refuse_absurd_losses(replies: list[Reply]) -> None:

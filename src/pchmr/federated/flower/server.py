@@ -25,7 +25,7 @@ from pchmr.federated.flower.secure_rounds import SecureRounds
 from pchmr.federated.flower.tasks import build_task
 from pchmr.federated.fold import Fold
 from pchmr.federated.hidden import HiddenSum, public_bound
-from pchmr.federated.moments import MomentSpec, is_averaged
+from pchmr.federated.moments import MomentSpec, is_averaged, raised_squares
 from pchmr.federated.outcome import Outcome, RoundRow, Row, ServerSaw
 from pchmr.federated.rounds import cohort
 from pchmr.federated.task import Task
@@ -88,6 +88,7 @@ class Server:
         rule, num_bad = self.config.server_options.rule, self.config.num_tolerated
         trim = num_bad if rule == "trimmed" else None
         spec, moments = self.spec, MomentSpec.of(self.spec, self.config)
+        self._moment_spec = moments
         self.moments = moments.zeros() if is_averaged(self.config) else {}
         sizes = moments.sizes if self.moments else None
         self._fold = Fold(self.algorithm, spec.num_parameters, spec.num_buffers, trim, sizes)
@@ -272,6 +273,7 @@ class Server:
             self.parameters, self.buffers, self.state, step, config.num_clients, noise
         )
         self._fold.average_moments(self.moments)
+        raised_squares(self._moment_spec, self.moments)
         if not finite:
             raise DivergedError(
                 f"the weights overflowed in round {number}; lower --server-learning-rate"
