@@ -9,9 +9,9 @@ from pchmr.config import OptimOptions, SettingError
 from pchmr.federated import ALGORITHMS, run_federated
 from pchmr.federated.client import layout_of
 from pchmr.federated.client_state import ClientStates
+from pchmr.federated.forgetting import CLIENTS
 from pchmr.federated.personal import KEPT, OWN, show_own
 from pchmr.federated.rounds import client_seed, cohort
-from pchmr.federated.run import CLIENTS
 from pchmr.federated.vector import FlatView
 from pchmr.seeds import derive_seed
 

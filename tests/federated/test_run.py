@@ -12,7 +12,7 @@ import pytest
 import torch
 from toy import ToyPeople, config_of, folder, world_of
 
-from pchmr.config import SettingError
+from pchmr.config import PrivacyOptions, SettingError
 from pchmr.data.partition import partition_hash
 from pchmr.federated import run_federated
 from pchmr.federated.rounds import client_seed, cohort
@@ -140,6 +140,57 @@ def test_resume_goes_back_past_a_damaged_checkpoint(tmp_path):
     _, result = run(replace(config, resume=True), tmp_path / "cut")
     assert state_sha256(result.state_dict) == state_sha256(whole.state_dict)
     assert [row["round"] for row in folder(tmp_path / "cut").read_rows()] == [1, 2, 3, 4, 5]
+
+
+SECURE = PrivacyOptions(aggregation="secure")
+
+
+@pytest.mark.parametrize(
+    ("changes", "server", "gone"),
+    [
+        ({"algorithm": "scaffold"}, {}, "their control variates"),
+        ({}, {"client_state": "keep"}, "the state of their optimizers"),
+        ({"privacy_options": SECURE, "clients_per_round": 5}, {}, "what rounding left over"),
+        ({}, {}, None),
+        ({"algorithm": "fedadam"}, {"client_state": "average"}, None),
+        ({"algorithm": "scaffold"}, {"batch_norm": "local"}, None),  # clients keep all
+    ],
+)
+def test_a_run_that_ended_is_lengthened_only_if_its_clients_forgot_nothing(
+    changes, server, gone, tmp_path
+):
+    def settings(num_rounds, **more):
+        return config_of(server, num_rounds=num_rounds, **changes, **more)
+
+    run(settings(2), tmp_path)
+    kept = (tmp_path / "metrics.jsonl").read_bytes()
+    longer = settings(3, resume=True)
+    if gone:
+        with pytest.raises(SettingError, match=f"{gone}: give --num-rounds 2, or start"):
+            run(longer, tmp_path)
+        assert (tmp_path / "metrics.jsonl").read_bytes() == kept
+        run(settings(2, resume=True), tmp_path)
+        return
+    _, result = run(longer, tmp_path)
+    _, whole = run(settings(3), tmp_path / "whole")
+    assert state_sha256(result.state_dict) == state_sha256(whole.state_dict)
+
+
+@pytest.mark.parametrize("privacy", [PrivacyOptions(), SECURE])
+def test_a_run_that_was_stopped_is_lengthened_with_its_clients(privacy, tmp_path):
+    def settings(num_rounds, **more):
+        return config_of(
+            {"client_state": "keep"}, num_rounds=num_rounds, clients_per_round=6,
+            privacy_options=privacy, **more,
+        )  # fmt: skip
+
+    with pytest.raises(Stopped):
+        run(settings(2), tmp_path, on_round=stop_after(2))
+    _, result = run(settings(3, resume=True), tmp_path)
+    assert len(result.rows) == 3
+    if not privacy.is_secure:  # whose roundings are the system's
+        _, whole = run(settings(3), tmp_path / "whole")
+        assert state_sha256(result.state_dict) == state_sha256(whole.state_dict)
 
 
 def test_resume_refuses_another_config_or_other_data(tmp_path):

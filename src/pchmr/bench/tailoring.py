@@ -15,8 +15,8 @@ from pchmr.experiment.scene import Scene
 from pchmr.federated import ALGORITHMS, World, run_federated
 from pchmr.federated.client import layout_of
 from pchmr.federated.client_state import ClientStates
+from pchmr.federated.forgetting import CLIENTS
 from pchmr.federated.personal import head, show_own
-from pchmr.federated.run import CLIENTS
 from pchmr.models.low_rank import only_low_rank_trains
 from pchmr.models.trainable import only_norms_train, only_trains
 from pchmr.recipes.personal import Method, Part, PersonalScale

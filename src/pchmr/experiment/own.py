@@ -17,8 +17,8 @@ from pchmr.evaluation import evaluate
 from pchmr.federated import ALGORITHMS
 from pchmr.federated.client import layout_of
 from pchmr.federated.client_state import ClientStates
+from pchmr.federated.forgetting import CLIENTS
 from pchmr.federated.personal import show_own
-from pchmr.federated.run import CLIENTS
 from pchmr.models import HMRModel
 
 

@@ -78,6 +78,11 @@ class Ledger:
             if known is not None and known.round > round_number:
                 self._write(client_id, Answered(known.run, round_number, "", known.earlier))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no client has answered."""
+        return not any(self.folder.glob("answered_*.json"))
+
     def clear(self) -> None:
         """Forgets every round."""
         for pattern in ("answered_*.json", ".answered_*.tmp"):

@@ -13,11 +13,10 @@ from pchmr.data.partition import partition_hash
 from pchmr.federated.accounting import Guarantee, guarantee, require_accountant
 from pchmr.federated.algorithms import ALGORITHMS
 from pchmr.federated.client import layout_of, schema_of
-from pchmr.federated.client_state import ClientStates
 from pchmr.federated.clip_gate import ClipGate
 from pchmr.federated.flower.engines import ENGINES, Engine
-from pchmr.federated.flower.secure_app import RESIDUALS
 from pchmr.federated.flower.server import Server
+from pchmr.federated.forgetting import CLIENTS, forget_clients, require_clients
 from pchmr.federated.ledger import Ledger
 from pchmr.federated.moments import MomentSpec
 from pchmr.federated.outcome import Row
@@ -31,7 +30,7 @@ from pchmr.federated.world import World
 from pchmr.runs import Checkpoint, RunFolder, settings_of, state_sha256
 from pchmr.seeds import derive_seed
 
-CLIENTS, PARTITION = "clients", "partition.json"
+PARTITION = "partition.json"
 EvaluateFn = Callable[[nn.Module], Mapping[str, Any]]
 
 
@@ -139,7 +138,8 @@ def _run(
         nodes=engine.nodes,
         absent=engine.absent,
     )
-    _begin(config, world, run, server, identity, on_round)
+    plays_clients = engine.public_keys is None
+    _begin(config, world, run, server, identity, on_round, plays_clients=plays_clients)
     nothing_left = server.round == config.num_rounds
     try:
         engine.run(server, world, run.path / CLIENTS)
@@ -149,7 +149,7 @@ def _run(
     run.checkpoints.retire()
     is_theirs = ALGORITHMS[config.algorithm].is_personal
     if config.server_options.batch_norm != "local" and not is_theirs:
-        _forget_clients(run)
+        forget_clients(run)
     if evaluate_fn and nothing_left:  # a finished run was resumed: its end is scored all the same
         evaluate_fn(world.model)
     return server
@@ -242,13 +242,6 @@ def gate_of(config: FederateConfig, world: World, spec: FlatSpec) -> Gate:
     )
 
 
-def _forget_clients(run: RunFolder) -> None:
-    """Removes what simulated clients kept, and which rounds they answered."""
-    ClientStates(run.path / CLIENTS).clear()
-    ClientStates(run.path / CLIENTS / RESIDUALS).clear()
-    Ledger(run.path / CLIENTS).clear()
-
-
 def _begin(
     config: FederateConfig,
     world: World,
@@ -256,13 +249,15 @@ def _begin(
     server: Server,
     identity: dict[str, str],
     on_round: Callable[[Row], None] | None,
+    *,
+    plays_clients: bool,
 ) -> None:
     """Goes back to the last whole checkpoint, or clears what an earlier run left."""
     found = run.checkpoints.latest(identity) if config.resume else None
     if found is None:
         run.checkpoints.clear()
         server.begin_anew()
-        _forget_clients(run)
+        forget_clients(run)
         run.write_rows([])
         indices = [rows.tolist() for rows in world.partitions]
         run.write_json(PARTITION, {"sha256": identity["partition"], "clients": indices})
@@ -271,6 +266,8 @@ def _begin(
         found.round <= config.num_rounds,
         f"--resume: {found.round} rounds are finished: give at least as many with --num-rounds",
     )
+    if plays_clients and found.round < config.num_rounds:
+        require_clients(config, run, found.round)
     server.restore(found)
     Ledger(run.path / CLIENTS).roll_back(found.round)
     run.write_rows(server.rows)
