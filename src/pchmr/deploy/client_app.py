@@ -63,22 +63,22 @@ class DeviceWorker:
         return Errand(run, round_number, client_id, node_id, self._fingerprint())
 
     def answer(self, task: Task, guard: Guard, *, run: int, node_id: int) -> Update:
-        """Trains if the policy and those in the pictures allow it; takes down for which run.
+        """Trains if the policy and those in the pictures allow it; takes down for which run, before
+        anything leaves.
 
         Raises:
             Rejected: They do not.
         """
-        worker, data = self._worker(), Path(self._about.data)
-        if worker.world.train_set.is_private:
-            from pchmr.deploy.agreement import is_agreed, note_model
+        from pchmr.deploy.agreement import is_agreed, note_model  # with torch, which trains
 
-            if not is_agreed(data):
-                raise Rejected(REFUSED)
-            note_model(
-                data, f"{self.config.output.name} of federation {self._about.authority[:16]}"
-            )
+        worker, data = self._worker(), Path(self._about.data)
+        is_private = worker.world.train_set.is_private
+        if is_private and not is_agreed(data):
+            raise Rejected(REFUSED)
         update = worker.answer(task, guard, run=run, node_id=node_id)
-        self.folder.took_part(run, self.config.output.name)
+        name = self.folder.took_part(run, self.config.output.name)
+        if is_private:
+            note_model(data, f"{name} (run {run}) of federation {self._about.authority[:16]}")
         return update
 
     def _fingerprint(self) -> str:

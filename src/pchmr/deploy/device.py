@@ -7,6 +7,7 @@ are in another folder, the only one besides that is read.
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +36,8 @@ ABOUT, AUTHORITY, NODE_KEY, TRUSTED = "device.json", "authority.crt", "node.key"
 DEFAULT_NAME, LIVE, PENDING = "federation", "live", "pending"
 LAYOUTS, RUNS, KEPT = "layouts.json", "runs.json", "kept"
 SUMS_ONLY = ("secure",)
+OTHER_SIGN, LONGEST_NAME = re.compile(r"[^A-Za-z0-9_.-]"), 64
+"""Of what a server calls a run, before it is written down here."""
 MOST_RUNS = 20
 """Runs of a federation that a device answers before its owner allows more (`policy.json`)."""
 
@@ -159,11 +162,22 @@ class DeviceFolder:
         """Runs that the device trained for, by the server's name and its own record's number."""
         return [f"the model of {name} ({run})" for run, name in self._read(RUNS).items()]
 
-    def took_part(self, run: int, name: str) -> None:
-        """Takes down that a model learns from the device's people."""
+    def took_part(self, run: int, name: str) -> str:
+        """Takes down that a model learns from the device's people.
+
+        Args:
+            run: Number of the run.
+            name: Of its model, by the server.
+
+        Returns:
+            The name that stands there for the run: the first one, with no sign but letters, digits,
+            dots, dashes and underscores.
+        """
         known = self._read(RUNS)
         if str(run) not in known:
-            self._write(RUNS, {**known, str(run): name})
+            known[str(run)] = OTHER_SIGN.sub("_", name[:LONGEST_NAME]) or "unnamed"
+            self._write(RUNS, known)
+        return known[str(run)]
 
     def layout(self, config: FederateConfig) -> str | None:
         """Fingerprint of the network that settings name, if it was built here before."""
