@@ -2,12 +2,13 @@
 
 import os
 from dataclasses import dataclass, replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 from toy import ToyNet, config_of, world_of
 
-from pchmr.config import OptimOptions, to_json
+from pchmr.config import OptimOptions, ServerOptions, to_json
 from pchmr.federated.client import schema_of
 from pchmr.federated.flower.api import Message, SharedArray, new_context, set_identity
 from pchmr.federated.flower.client_app import make_client_app
@@ -17,8 +18,11 @@ from pchmr.federated.ledger import Ledger
 from pchmr.federated.policy import ClientPolicy, PolicyError
 from pchmr.federated.task import Task
 from pchmr.federated.vector import FlatSpec, FlatView
+from pchmr.recipes.paper import FINETUNE_RATE
+from pchmr.training import schedule
 
 CONFIG = config_of(num_rounds=9)
+COSINE = ServerOptions(round_schedule="cosine")
 
 
 class Device:
@@ -57,6 +61,7 @@ def with_options(**changes):
     [
         with_options(learning_rate=0.0),
         with_options(learning_rate=1e-9),
+        replace(with_options(learning_rate=1e-6), server_options=COSINE),  # ends at 1e-8
         with_options(learning_rate=100.0),
         with_options(clip=1e-9),
         with_options(clip=1e9),
@@ -158,9 +163,22 @@ def test_simulated_devices_go_back_with_their_server(tmp_path):
 
 def test_defaults_allow_what_the_package_trains_with():
     policy = ClientPolicy()
-    for optimizer, rate in (("adamw", 1e-4), ("muon", 3e-3)):
+    for optimizer, rate in (("adamw", 1e-4), ("adamw", FINETUNE_RATE), ("muon", 3e-3)):
         options = OptimOptions(optimizer=optimizer, learning_rate=rate)
-        assert policy.allows(replace(CONFIG, optim_options=options))
+        plain = replace(CONFIG, optim_options=options)
+        for config in (plain, replace(plain, server_options=COSINE)):
+            assert policy.allows(config)
+
+
+@pytest.mark.parametrize("kind", get_args(get_type_hints(ServerOptions)["round_schedule"]))
+def test_the_lowest_rate_is_that_of_the_schedule_s_last_step(kind):
+    options = OptimOptions(learning_rate=1e-3)
+    server = ServerOptions(round_schedule=kind)
+    config = replace(CONFIG, optim_options=options, server_options=server)
+    factor = schedule(kind, config.num_rounds)
+    least = min(1e-3 * factor(epoch) for epoch in np.linspace(0, config.num_rounds, 1001))
+    assert ClientPolicy(min_learning_rate=0.999 * least).allows(config)
+    assert not ClientPolicy(min_learning_rate=1.001 * least).allows(config)
 
 
 @dataclass(frozen=True, kw_only=True)

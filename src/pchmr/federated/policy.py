@@ -3,9 +3,11 @@
 A server could read a label out of a client with tasks that are each legal: rate zero, one photo, a
 round repeated with other weights. So the client holds every task against a `ClientPolicy`, which
 lies in a file of its own (0600) that only its owner edits, and keeps a ledger of rounds that it
-answered, over restarts. Every refusal has the same code, comes before any data is read, and uses
-up the round, so that being refused tells the server nothing. What a kind of task adds (secure
-aggregation) brings a policy of its own, as a field here.
+answered, over restarts. Every refusal has the same code and comes before anything is computed from
+data; they are loaded first, since some bounds count them. Settings, weights and samples that are
+out of bounds use up the round, so that being refused tells the server nothing; another device's
+client, a round out of range, settings that are not read, another hour and a lack of consent leave
+it. What a kind of task adds (secure aggregation) brings a policy of its own, as a field here.
 """
 
 import json
@@ -53,7 +55,10 @@ class ClientPolicy:
         max_steps: Most optimizer steps in a round.
         max_rounds: Highest round that it answers.
         max_runs: Runs that it answers, one after the other; none of them twice.
-        min_learning_rate: Lowest rate; at zero a task would measure and learn nothing.
+        min_learning_rate: Lowest rate that a run's schedule comes to: at zero a task would measure
+            and learn nothing, and a server may ask for the last rounds alone. Cosine ends at a
+            hundredth of the learning rate, so 1e-5 is the least that the default lets it start at;
+            weights of float32 still move by steps of 1e-7.
         max_learning_rate: Highest rate.
         min_clip: Lowest gradient clip; a tiny one makes of an update one exact gradient.
         max_clip: Highest gradient clip.
@@ -77,7 +82,7 @@ class ClientPolicy:
     max_steps: int = 20_000
     max_rounds: int = 10_000
     max_runs: int = 1
-    min_learning_rate: float = 1e-6
+    min_learning_rate: float = 1e-7
     max_learning_rate: float = 0.5
     min_clip: float = 1e-3
     max_clip: float = 1000.0
@@ -121,11 +126,20 @@ class ClientPolicy:
             and config.privacy_options.aggregation in self.aggregations
             and options.loss in self.losses
             and config.local_epochs <= self.max_local_epochs
-            and self.min_learning_rate <= options.learning_rate <= self.max_learning_rate
+            and self.min_learning_rate <= _lowest_rate(config)
+            and options.learning_rate <= self.max_learning_rate
             and self.min_clip <= options.clip <= self.max_clip
             and math.isfinite(options.weight_decay)
             and options.weight_decay * options.learning_rate < 1
         )
+
+
+def _lowest_rate(config: FederateConfig) -> float:
+    """The learning rate at the end of a run's schedule: no step has a lower one."""
+    from pchmr.training import schedule  # with torch
+
+    factor = schedule(config.server_options.round_schedule, num_epochs=1)
+    return config.optim_options.learning_rate * factor(1.0)
 
 
 def read_policy(kind: type[Policy], raw: object, where: str) -> Policy:
@@ -244,7 +258,8 @@ class Guard:
         samples_of: Callable[[int], int | None],
         is_private: bool,
     ) -> None:
-        """Lets a task begin that the policy allows; its round is used up either way.
+        """Lets a task begin that the policy allows; its round is used up either way, unless the
+        task is of another client, round or hour.
 
         Args:
             errand: What is asked.
